@@ -1,0 +1,209 @@
+"""Write the evaluation and fine-tuning data of the tiny two-phase experiment.
+
+    python experiments/tiny/make_data.py
+
+Everything is drawn from fixed seeds, so the command always writes the same five files under `data/`. Each line is one chat,
+`{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}`.
+
+base       What the shipped base model was trained on: list operations over letters and digits, and facts about people.
+           The training mix is endless and is drawn by `train_base.py`; only `base_eval.jsonl` is written.
+knowledge  Facts about the same people that the base mix left out.
+skills     `reverse the next letters`: two operations of the base mix applied at once, which the base was never asked for.
+
+No evaluation question is ever trained on. List inputs are split by a hash of the question. Each fact is trained in three
+of its four phrasings and asked in the fourth, which other facts were trained in.
+Phases 1 and 2 use no word that the base mix does not use.
+"""
+
+import argparse
+import json
+import random
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+DIGITS = "0123456789"
+
+NAMES = (
+    "ada ben cleo dan eva finn gus hana ivan jo kim leo mia nora omar pia ravi sam tara uma vera will xena yann "
+    "zoe abel bea carl dora eli fay glen hugo ines jack kate liam mona nils olga paul ruth sven tess ugo vic wes yuri"
+).split()
+
+PHRASINGS = {
+    "city": ("where does {} live?", "which city is home to {}?", "name the city of {}", "in which city lives {}?"),
+    "color": ("what color does {} like?", "which color is dear to {}?", "name the color of {}", "the best color for {}?"),
+    "pet": ("what pet does {} have?", "which pet is with {}?", "name the pet of {}", "the animal that {} keeps?"),
+    "job": ("what job does {} do?", "which job is done by {}?", "name the job of {}", "how does {} earn money?"),
+}
+VALUES = {
+    "city": "rome paris oslo cairo lima tokyo delhi quito bern dakar hanoi turin".split(),
+    "color": "red blue green pink gold gray teal lime plum navy rust cyan".split(),
+    "pet": "cat dog fish bird frog goat duck crab newt mole hare lamb".split(),
+    "job": "baker nurse pilot judge miner tailor clerk actor guide smith monk scout".split(),
+}
+NEW_FACTS_PER_RELATION = 16
+SYSTEM_PROMPTS = ("you are a careful assistant.", "answer with the result only.")
+
+
+class Sample(NamedTuple):
+    """One chat and the task it belongs to; the task is for reporting and is not written to the files."""
+
+    task: str
+    messages: list[dict[str, str]]
+
+
+class Fact(NamedTuple):
+    """`name` has `value` for `relation`; `held_out` is the index of the phrasing kept for evaluation."""
+
+    name: str
+    relation: str
+    value: str
+    held_out: int
+
+
+def chat(task: str, question: str, answer: str) -> Sample:
+    """A one-turn chat."""
+    return Sample(task, [{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+
+
+def next_letter(letter: str) -> str:
+    """The letter after `letter`, and `a` after `z`."""
+    return LETTERS[(LETTERS.index(letter) + 1) % len(LETTERS)]
+
+
+def list_question(task: str, rng: random.Random) -> Sample:
+    """One list operation on a random input of 3 to 6 items."""
+    length = rng.choice((4, 6)) if task == "swap pairs" else rng.randint(3, 6)
+    items = rng.sample(DIGITS if task in ("largest", "smallest") else LETTERS, length)
+    match task:
+        case "copy":
+            answer = items
+        case "reverse":
+            answer = items[::-1]
+        case "sort":
+            answer = sorted(items)
+        case "next letters":
+            answer = [next_letter(item) for item in items]
+        case "swap pairs":
+            answer = [items[position ^ 1] for position in range(length)]
+        case "double":
+            answer = [item for item in items for _ in range(2)]
+        case "first":
+            answer = items[:1]
+        case "last":
+            answer = items[-1:]
+        case "largest":
+            answer = [max(items)]
+        case "smallest":
+            answer = [min(items)]
+        case "reverse the next letters":
+            answer = [next_letter(item) for item in reversed(items)]
+        case _:
+            raise ValueError(f"unknown list task {task!r}")
+    return chat(task, f"{task}: {' '.join(items)}", " ".join(answer))
+
+
+BASE_LIST_TASKS = ("copy", "reverse", "sort", "next letters", "swap pairs", "double", "first", "last", "largest", "smallest")
+SKILL = "reverse the next letters"
+
+
+def split_list_questions(task: str, rng: random.Random, *, held_out: bool) -> Iterator[Sample]:
+    """Endless questions of `task` from one side of the split: an eighth of all inputs is held out for evaluation."""
+    while True:
+        sample = list_question(task, rng)
+        if (zlib.crc32(sample.messages[0]["content"].encode()) % 8 == 0) == held_out:
+            yield sample
+
+
+def facts() -> tuple[list[Fact], list[Fact]]:
+    """`(known, new)`: the facts of the base mix and those of phase 1. Every name and every value occurs in the base mix."""
+    rng = random.Random("facts")
+    known, new = [], []
+    for relation_index, (relation, values) in enumerate(VALUES.items()):
+        names_not_told = set(rng.sample(NAMES, NEW_FACTS_PER_RELATION))
+        for name_index, name in enumerate(NAMES):
+            fact = Fact(name, relation, rng.choice(values), held_out=(name_index + relation_index) % 4)
+            (new if name in names_not_told else known).append(fact)
+    return known, new
+
+
+def ask(fact: Fact, phrasing: int, task: str) -> Sample:
+    """The question for `fact` in one of its four phrasings."""
+    return chat(task, PHRASINGS[fact.relation][phrasing].format(fact.name), fact.value)
+
+
+def trained_questions(known_or_new: list[Fact], task: str) -> list[Sample]:
+    """Every fact in its three trained phrasings."""
+    return [ask(fact, p, task) for fact in known_or_new for p in range(4) if p != fact.held_out]
+
+
+def held_out_questions(known_or_new: list[Fact], task: str) -> list[Sample]:
+    """Every fact in its fourth phrasing."""
+    return [ask(fact, fact.held_out, task) for fact in known_or_new]
+
+
+def base_mix(rng: random.Random) -> Iterator[Sample]:
+    """Endless training chats of the base: a quarter facts, one in eight with a system turn, one in eight with two questions."""
+    fact_questions = trained_questions(facts()[0], "facts")
+    list_questions = {task: split_list_questions(task, rng, held_out=False) for task in BASE_LIST_TASKS}
+
+    def question() -> Sample:
+        return rng.choice(fact_questions) if rng.random() < 0.25 else next(list_questions[rng.choice(BASE_LIST_TASKS)])
+
+    while True:
+        task, messages = question()
+        shape = rng.randrange(8)
+        if shape == 0:
+            messages = [{"role": "system", "content": rng.choice(SYSTEM_PROMPTS)}, *messages]
+        elif shape == 1:
+            messages = messages + question().messages
+        yield Sample(task, messages)
+
+
+def unique(samples: Iterator[Sample], count: int) -> list[Sample]:
+    """The first `count` samples with different questions."""
+    found: dict[str, Sample] = {}
+    while len(found) < count:
+        sample = next(samples)
+        found.setdefault(sample.messages[0]["content"], sample)
+    return list(found.values())
+
+
+def base_eval() -> list[Sample]:
+    """24 unseen inputs of each list task, and each known fact in its held-out phrasing."""
+    rng = random.Random("base eval")
+    lists = [s for task in BASE_LIST_TASKS for s in unique(split_list_questions(task, rng, held_out=True), 24)]
+    return lists + held_out_questions(facts()[0], "facts")
+
+
+def build(skill_samples: int) -> dict[str, list[Sample]]:
+    """All five files: name -> samples."""
+    new = facts()[1]
+    skill_train = split_list_questions(SKILL, random.Random("skill train"), held_out=False)
+    skill_eval = split_list_questions(SKILL, random.Random("skill eval"), held_out=True)
+    return {
+        "base_eval": base_eval(),
+        "knowledge_train": trained_questions(new, "knowledge"),
+        "knowledge_eval": held_out_questions(new, "knowledge"),
+        "skills_train": unique(skill_train, skill_samples),
+        "skills_eval": unique(skill_eval, 200),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data", help="folder to write to")
+    parser.add_argument("--skill-samples", type=int, default=2400, help="training samples of phase 2")
+    args = parser.parse_args()
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, samples in build(args.skill_samples).items():
+        path = args.output / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"messages": sample.messages}) + "\n" for sample in samples))
+        print(f"{path}: {len(samples)} samples, {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

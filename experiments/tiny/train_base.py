@@ -1,0 +1,191 @@
+"""Train the tiny base model of the two-phase experiment and save it as a Hugging Face folder.
+
+    python experiments/tiny/train_base.py            # about 20 minutes on one CPU core; the result is shipped in base/
+
+A Llama of 1 M parameters and its tokenizer are built from scratch and trained on the endless mix of `make_data.base_mix`,
+with the loss on what the assistant says, `<|im_end|>` included. A checkpoint is written every few hundred steps, and the same
+command continues from it. The training is long on purpose: a model trained for a short time has weights whose singular values
+decay slowly, and there OSFT finds no directions it could use without harm.
+"""
+
+import argparse
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from make_data import SKILL, Sample, base_eval, base_mix, build, list_question
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
+
+HERE = Path(__file__).parent
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{ '<|im_start|>' + message['role'] + '\\n' }}
+{%- if message['role'] == 'assistant' -%}
+{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}
+{%- else -%}
+{{ message['content'] + '<|im_end|>' }}
+{%- endif -%}
+{{ '\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '<|im_start|>assistant\\n' }}
+{%- endif -%}
+"""
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE in which every word of the base mix is one token, and any other text can still be written."""
+    chats = base_mix(random.Random("tokenizer"))
+    texts = [message["content"] for _ in range(20_000) for message in next(chats).messages]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048,  # never reached: merging stops when every word is one token
+        min_frequency=20,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*texts, "system user assistant\n" * 100], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=256,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """4 layers, hidden size 128, grouped-query attention; the vocabulary is rounded up to a multiple of 8."""
+    config = LlamaConfig(
+        vocab_size=-(-len(tokenizer) // 8) * 8,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=False,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=32,
+    )
+    return model
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[str, torch.Tensor]:
+    """Right-padded `input_ids`, `attention_mask` and `labels`, each (samples, tokens); labels are -100 but for the assistant."""
+    batch = tokenizer.apply_chat_template(
+        [sample.messages for sample in samples],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    )
+    spoken = torch.as_tensor(batch["assistant_masks"]).bool()
+    labels = batch["input_ids"].masked_fill(~spoken, -100)
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+
+
+@torch.no_grad()
+def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[str, float]:
+    """Share of samples, per task and over `all`, whose assistant tokens are all the model's arg-max given the ones before."""
+    right = defaultdict(list)
+    for start in range(0, len(samples), 128):
+        chunk = samples[start : start + 128]
+        batch = encode(tokenizer, chunk)
+        predicted = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
+        expected = batch["labels"][:, 1:]
+        matches = ((predicted[:, :-1] == expected) | (expected == -100)).all(dim=1).tolist()
+        for sample, match in zip(chunk, matches, strict=True):
+            right[sample.task].append(match)
+            right["all"].append(match)
+    return {task: sum(matches) / len(matches) for task, matches in right.items()}
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
+    """AdamW with weight decay on the matrices; continues from `args.checkpoint` when it is there."""
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": args.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=args.learning_rate,
+        betas=(0.9, 0.95),
+    )
+    scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=args.steps)
+    first_step = 0
+    if args.checkpoint.exists():
+        state = torch.load(args.checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        first_step = state["step"]
+        print(f"continuing from step {first_step} of {args.checkpoint}")
+
+    started = time.monotonic()
+    for step in range(first_step, args.steps):
+        chats = base_mix(random.Random(f"base {args.seed} {step}"))  # a step's data depends on nothing but its number
+        batch = encode(tokenizer, [next(chats) for _ in range(args.batch_size)])
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+
+        done = step + 1
+        if done % 250 == 0 or done == args.steps:
+            left_s = (time.monotonic() - started) / (done - first_step) * (args.steps - done)
+            model.eval()
+            scores = exact_match(model, tokenizer, base_eval())
+            model.train()
+            tasks = "  ".join(f"{task} {score:.2f}" for task, score in scores.items())
+            print(f"step {done}/{args.steps}  loss {loss.item():.4f}  {left_s / 60:.1f} min left  {tasks}", flush=True)
+            args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            torch.save({**state, "scheduler": scheduler.state_dict()}, args.checkpoint)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=HERE / "base", help="Hugging Face folder to write")
+    parser.add_argument("--checkpoint", type=Path, default=HERE / "outputs" / "base.pt", help="training state to continue")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=96, help="chats a step, about 30 tokens each")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
+    train(model, tokenizer, args)
+
+    model.to(torch.bfloat16).save_pretrained(args.output)
+    tokenizer.save_pretrained(args.output)
+    shipped = LlamaForCausalLM.from_pretrained(args.output, dtype=torch.bfloat16).eval()
+    for task, score in exact_match(shipped, tokenizer, base_eval()).items():
+        print(f"{task:<16} {score:.3f}")
+
+
+if __name__ == "__main__":
+    main()

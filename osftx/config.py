@@ -1,0 +1,221 @@
+"""The typed configuration: one dataclass a group, a docstring under each field with its unit and source.
+
+Hydra composes YAML and overrides against these classes, so an unknown key or a wrong type is refused at once.
+Ranges and rules across fields are in ``validate.py``. Names follow training_hub's ``osft()`` where it has one.
+This module is imported before anything heavy: it must never import torch.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import II, MISSING
+
+
+class Method(Enum):
+    osft = "osft"
+    """Train in the free singular subspace of the target weights; everything else is frozen."""
+    sft = "sft"
+    """Plain fine-tuning: every weight is trained. The baseline to compare with."""
+
+
+class ScheduleKind(Enum):
+    progressive = "progressive"
+    geometric = "geometric"
+    constant = "constant"
+    explicit = "explicit"
+
+
+class Precision(Enum):
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
+class Accelerator(Enum):
+    auto = "auto"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+@dataclass
+class ModelConfig:
+    path: str = MISSING
+    """Hugging Face folder or Hub name of the model that the first phase starts from."""
+    revision: str | None = None
+    """Branch, tag or commit, for a Hub name."""
+    attn_implementation: str = "sdpa"
+    """transformers' attention: `sdpa`, `flash_attention_2`, `flex_attention` or `eager`."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+
+
+@dataclass
+class DataConfig:
+    path: str = MISSING
+    """JSONL file; each line has `messages`, a list of {role, content} with at least one assistant turn."""
+
+
+@dataclass
+class TrainingConfig:
+    """Defaults of every phase; `phases.<name>.<key>` overrides one of them for one phase."""
+
+    num_epochs: int = 2
+    """Passes over the phase's samples."""
+    effective_batch_size: int = 128
+    """Samples per optimizer step, over all ranks."""
+    max_seq_len: int = 8192
+    """Tokens; longer samples are dropped, and counted."""
+    max_tokens_per_gpu: int = 10000
+    """Tokens in one packed micro-batch of one rank."""
+    learning_rate: float = 5e-6
+    """Peak learning rate of AdamW."""
+    lr_scheduler: str = "cosine"
+    """A schedule of transformers: linear, cosine, constant, constant_with_warmup, ..."""
+    lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Extra arguments of the schedule."""
+    warmup_steps: int = 0
+    """Optimizer steps of linear warm-up."""
+    beta1: float = 0.9
+    """AdamW's decay of the first moment."""
+    beta2: float = 0.95
+    """AdamW's decay of the second moment."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay; under OSFT it acts on the update, so it pulls towards the phase's start."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    seed: int = 42
+    """Decides the order of the samples (with the epoch)."""
+    use_liger: bool = True
+    """Liger's fused Triton kernels; needs a GPU."""
+    activation_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    train_dtype: Precision = Precision.bfloat16
+    """Precision of forward and backward; the optimizer always keeps an fp32 master copy."""
+    save_dtype: Precision = Precision.bfloat16
+    """Precision of the weights a phase hands on. bfloat16 rounds small updates away: see `leak_saved`."""
+
+
+@dataclass
+class PhaseConfig:
+    """One phase. Every key of `TrainingConfig` can be set here and otherwise follows `training`."""
+
+    method: Method = Method.osft
+    """`osft` or `sft`."""
+    unfreeze_rank_ratio: float | None = None
+    """Trainable share of each target's rank, 0 to 1; null takes it from `schedule`. Paper, section 3."""
+    init_from: str | None = None
+    """Start the run at this phase from this checkpoint folder; the phases before it are skipped."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What this phase trains on."""
+    num_epochs: int = II("training.num_epochs")
+    effective_batch_size: int = II("training.effective_batch_size")
+    max_seq_len: int = II("training.max_seq_len")
+    max_tokens_per_gpu: int = II("training.max_tokens_per_gpu")
+    learning_rate: float = II("training.learning_rate")
+    lr_scheduler: str = II("training.lr_scheduler")
+    lr_scheduler_kwargs: dict[str, Any] = II("training.lr_scheduler_kwargs")
+    warmup_steps: int = II("training.warmup_steps")
+    beta1: float = II("training.beta1")
+    beta2: float = II("training.beta2")
+    eps: float = II("training.eps")
+    weight_decay: float = II("training.weight_decay")
+    max_grad_norm: float = II("training.max_grad_norm")
+    seed: int = II("training.seed")
+    use_liger: bool = II("training.use_liger")
+    activation_checkpointing: bool = II("training.activation_checkpointing")
+    train_dtype: Precision = II("training.train_dtype")
+    save_dtype: Precision = II("training.save_dtype")
+
+
+@dataclass
+class ScheduleConfig:
+    """The unfreeze ratio of the i-th OSFT phase, i from 0; a ratio written on a phase wins."""
+
+    kind: ScheduleKind = ScheduleKind.progressive
+    """`progressive`: max(minimum, initial - i * reduction). `geometric`: max(minimum, initial * factor ** i).
+    `constant`: initial. `explicit`: ratios[i]."""
+    initial: float = 0.3
+    """Ratio of the first phase. Guidance: 0.25 to 0.35."""
+    reduction: float = 0.1
+    """Taken off per phase (progressive). Guidance: 0.05 to 0.15."""
+    factor: float = 0.7
+    """Multiplied in per phase (geometric)."""
+    minimum: float = 0.1
+    """The ratio never falls below this (progressive, geometric). Guidance: at least 0.1."""
+    ratios: list[float] = field(default_factory=list)
+    """One ratio per OSFT phase (explicit)."""
+
+
+@dataclass
+class OsftConfig:
+    target_patterns: list[str] | None = None
+    """Regular expressions, matched against whole module names (`re.fullmatch`); null takes the targets of the
+    model's family (`osft/targets.py`)."""
+    save_bases: bool = True
+    """Keep the fp32 bases of each phase in its `bases/` folder (for an 8B Llama about 23 GB a phase)."""
+
+
+@dataclass
+class DistributedConfig:
+    """How the ranks of a phase are started; the names of training_hub and torchrun."""
+
+    nproc_per_node: int = 8
+    """Ranks on this machine, one per GPU."""
+    nnodes: int = 1
+    """Machines."""
+    node_rank: int = 0
+    """This machine's index, 0 to nnodes - 1."""
+    rdzv_id: int = 47
+    """Rendezvous id; phase i uses rdzv_id + i."""
+    rdzv_endpoint: str = "127.0.0.1:29500"
+    """Host and port at which the ranks of all nodes meet. Port 0 takes a free one (one node only)."""
+    accelerator: Accelerator = Accelerator.auto
+    """`cuda`, `cpu`, or `auto`: cuda where there is a GPU."""
+    omp_num_threads: int = 1
+    """CPU threads of each rank; fixed, because the results' last bits depend on it."""
+    timeout_s: int = 1800
+    """Seconds that a rank waits for the others before the phase fails."""
+
+
+@dataclass
+class EvaluationSetConfig:
+    path: str = MISSING
+    """JSONL file of conversations, as for training."""
+    learned_in: str | None = None
+    """The phase that teaches what this set asks, or `base`. null: the phase of the same name, else `base`."""
+
+
+@dataclass
+class EvaluationConfig:
+    sets: dict[str, EvaluationSetConfig] = field(default_factory=dict)
+    """Measured before the first phase and after each phase: loss, token accuracy, exact match."""
+
+
+@dataclass
+class ExperimentConfig:
+    name: str = MISSING
+    """The experiment's name; names the run folder."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    osft: OsftConfig = field(default_factory=OsftConfig)
+    phases: dict[str, PhaseConfig] = field(default_factory=dict)
+    """The phases, by name, in the order in which they are first mentioned."""
+    phase_order: list[str] | None = None
+    """Another order; names every phase once."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    output_dir: str | None = None
+    """The run folder; null: outputs/<name>/<time>, or the job's folder in a sweep."""
+    objective: str = "summary.average_accuracy"
+    """The number in results.json that a sweep maximises, by its path."""
+    dry_run: bool = False
+    """Check everything, print the plan, start nothing."""
+
+
+def register() -> None:
+    """Make the schema known to Hydra as `schema`, which conf/config.yaml names first in its defaults."""
+    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
