@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING
 
 
@@ -214,8 +213,3 @@ class ExperimentConfig:
     """The number in results.json that a sweep maximises, by its path."""
     dry_run: bool = False
     """Check everything, print the plan, start nothing."""
-
-
-def register() -> None:
-    """Make the schema known to Hydra as `schema`, which conf/config.yaml names first in its defaults."""
-    ConfigStore.instance().store(name="schema", node=ExperimentConfig)

@@ -1,0 +1,124 @@
+"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. The only module that knows Hydra.
+
+Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong, nothing was started.
+"""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from osftx.config import ExperimentConfig
+from osftx.errors import ConfigurationError, TrainingError
+from osftx.files import write_json, write_text
+from osftx.validate import problems
+
+
+def conf_folder() -> Path:
+    """The YAML groups: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+class _Progress:
+    """Whether Hydra has handed over: what fails before that is the user's configuration."""
+
+    composed = False
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+def job(composed: DictConfig) -> float | None:
+    """One run; returns the objective, which a sweeper maximises."""
+    _Progress.composed = True
+    try:
+        return run(composed)
+    except (ConfigurationError, OmegaConfBaseException) as error:
+        _leave(error, 2)
+    except TrainingError as error:
+        _leave(error, 1)
+
+
+def run(composed: DictConfig) -> float | None:
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigurationError([str(error).splitlines()[0]]) from error
+    assert isinstance(config, ExperimentConfig)
+    if found := problems(config):
+        raise ConfigurationError(found)
+    # Heavier imports, once the settings are known to make sense.
+    from osftx.display import show_plan
+    from osftx.preflight import check
+
+    if config.dry_run:
+        show_plan(check(config, data_folder=None).plan)
+        return None
+    run_folder = _make_run_folder(config)
+    try:
+        checked = check(config, run_folder / "data")
+    except ConfigurationError:
+        _remove_if_empty(run_folder)
+        raise
+    write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
+    write_json(run_folder / "plan.json", checked.plan.to_dict())
+    show_plan(checked.plan)
+    from osftx import orchestrator
+
+    results = orchestrator.run(config, checked, run_folder)
+    print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
+    return results.get("objective")
+
+
+def _make_run_folder(config: ExperimentConfig) -> Path:
+    if config.output_dir is not None:
+        folder = Path(config.output_dir).expanduser()
+    elif HydraConfig.get().mode is RunMode.MULTIRUN:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+    else:
+        folder = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
+        raise ConfigurationError(
+            [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
+        )
+    try:
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]
+        ) from error
+    return folder.resolve()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Nothing was started, so nothing is left behind; a folder that the user had made with content stays."""
+    for path in (folder / "data", folder):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _leave(error: Exception, code: int) -> NoReturn:
+    print(f"osftx: {error}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def main() -> None:
+    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    try:
+        job()
+    except SystemExit as leaving:
+        if leaving.code == 1 and not _Progress.composed:
+            sys.exit(2)  # Hydra has said what is wrong with the configuration
+        raise
+    except KeyboardInterrupt:
+        sys.exit("osftx: interrupted")
+
+
+if __name__ == "__main__":
+    main()

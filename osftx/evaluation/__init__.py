@@ -1,0 +1,1 @@
+"""What was learned and what was kept: `heldout` measures one model on the ranks, `retention` sums up the run."""

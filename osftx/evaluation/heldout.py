@@ -1,0 +1,57 @@
+"""Measure a model on held-out conversations: loss, token accuracy, exact match.
+
+One teacher-forced pass decides exact match: greedy decoding gives the reference turn exactly when every reference
+token is the arg-max given the reference before it.
+"""
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
+from osftx.training.batches import IGNORED, MicroBatch, Samples, plan_step
+
+
+def evaluate(
+    engine: deepspeed.DeepSpeedEngine, samples: Samples, max_tokens: int, device: torch.device
+) -> dict[str, float]:
+    """Collective. `loss` (nats a counted token), `token_accuracy`, `exact_match` (share of samples of which every
+    counted token is right, all assistant turns of a conversation), `samples`, `counted_tokens`."""
+    step = plan_step(samples, range(len(samples)), max_tokens, dist.get_rank(), dist.get_world_size(), device)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    training = engine.module.training
+    engine.eval()
+    with torch.no_grad():
+        for batch in step.micro_batches:
+            sums += _measure(engine, batch)
+    engine.train(training)
+    dist.all_reduce(sums)
+    loss, correct, exact, tokens = sums.tolist()
+    return {
+        "loss": loss / tokens,
+        "token_accuracy": correct / tokens,
+        "exact_match": exact / len(samples),
+        "samples": len(samples),
+        "counted_tokens": int(tokens),
+    }
+
+
+def _measure(engine: deepspeed.DeepSpeedEngine, batch: MicroBatch) -> Tensor:
+    """Sums over one micro-batch: loss, right tokens, samples all right, counted tokens (4,)."""
+    counted = (batch.labels[0] != IGNORED).nonzero()[:, 0]
+    # Only these positions need logits; a dummy batch asks for one, because its forward pass is collective too.
+    wanted = counted - 1 if len(counted) else counted.new_zeros(1)
+    logits = engine(
+        input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=wanted
+    ).logits[0]
+    if not len(counted):
+        return torch.zeros(4, dtype=torch.float64, device=logits.device)
+    labels = batch.labels[0, counted]
+    loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+    wrong = logits.argmax(-1) != labels
+    wrong_by_sample = torch.zeros(len(batch.chosen), device=logits.device).index_add_(
+        0, batch.samples[counted], wrong.float()
+    )
+    figures = [loss, (~wrong).sum(), (wrong_by_sample == 0).sum(), torch.tensor(len(counted))]
+    return torch.stack([figure.to(logits.device, torch.float64) for figure in figures])

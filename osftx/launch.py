@@ -1,0 +1,88 @@
+"""Start the ranks of one phase in fresh processes and wait for them."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from osftx.config import Accelerator, DistributedConfig
+from osftx.errors import TrainingError
+from osftx.phase import PhaseSpec
+
+
+def launch(spec: PhaseSpec) -> None:
+    """Run `python -m osftx.worker <folder>/phase.yaml` on this node's ranks.
+
+    Rank 0 prints its progress; what every rank writes to stderr is in `<folder>/logs`. Raises TrainingError naming
+    phase, rank and cause.
+    """
+    # Imports torch, so only where ranks are really started.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # its cause is told below, once
+    group = spec.distributed
+    logs = Path(spec.folder) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
+    # c10d ignores node_rank, static takes it as it is.
+    several = group.nnodes > 1
+    config = LaunchConfig(
+        min_nodes=group.nnodes,
+        max_nodes=group.nnodes,
+        nproc_per_node=group.nproc_per_node,
+        run_id=str(group.rdzv_id + spec.index),
+        rdzv_endpoint=group.rdzv_endpoint,
+        rdzv_backend="static" if several else "c10d",
+        rdzv_configs={"rank": group.node_rank, "timeout": group.timeout_s} if several else {},
+        max_restarts=0,
+        monitor_interval=0.2,
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=streams),
+    )
+    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml")]
+    try:
+        with _environment(group):
+            elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        log = Path(failure.error_file).parent / "stderr.log"
+        raise TrainingError(
+            f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {_cause(failure.message)}\n"
+            f"  full log: {log}"
+        ) from error
+    except (RendezvousError, OSError) as error:
+        raise TrainingError(
+            f"phase {spec.name!r}: the ranks could not meet at distributed.rdzv_endpoint={group.rdzv_endpoint} "
+            f"({type(error).__name__}: {error}); is the port in use, or a node missing?"
+        ) from error
+
+
+def _cause(message: str | dict[str, object]) -> str:
+    text = str(message["message"]) if isinstance(message, dict) else message
+    return text.strip().splitlines()[-1] if text.strip() else "no message was left"
+
+
+@contextmanager
+def _environment(group: DistributedConfig) -> Iterator[None]:
+    """What must be in place before a rank's interpreter starts; put back afterwards."""
+    wanted = {
+        "OMP_NUM_THREADS": str(group.omp_num_threads),
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # halves the host memory that glibc keeps after the model is read
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if group.accelerator is not Accelerator.auto:
+        wanted["DS_ACCELERATOR"] = group.accelerator.value
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -1,0 +1,125 @@
+"""What a model consists of, read from its files: config, tensor names, shapes. Needs no torch and no weights.
+
+A model is a Hugging Face folder on disk or a Hub name. A dry run reads the headers alone, from the Hub if need be; a
+real run has the files fetched first.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import get_safetensors_metadata, hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from osftx.errors import ConfigurationError
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's config.json and the shape of each tensor in its safetensors files."""
+
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers in the model, tied weights once."""
+        return sum(prod(shape) for shape in self.shapes.values())
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """The safetensors file of each tensor, in the files' order."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+    files = {}
+    for name in names:
+        with safe_open(folder / name, framework="np") as file:
+            files.update(dict.fromkeys(file.keys(), folder / name))
+    return files
+
+
+def read_folder(folder: Path) -> ModelFiles:
+    """Config and shapes of a model on disk. Raises ConfigurationError when it is not a Hugging Face model folder."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in sorted(set(tensor_files(folder).values())):
+            with safe_open(path, framework="np") as file:
+                shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise ConfigurationError(
+            [
+                f"model.path={folder}: not a Hugging Face model folder with config.json and safetensors files ({error})"
+            ]
+        ) from error
+    return ModelFiles(config, shapes)
+
+
+def inspect(path: str, revision: str | None) -> ModelFiles:
+    """Config and shapes of a folder or a Hub model, without its weights where they are not here yet.
+
+    Raises ConfigurationError naming what could not be reached.
+    """
+    if looks_local(path):
+        return read_folder(_existing(path))
+    try:
+        return read_folder(Path(snapshot_download(path, revision=revision, local_files_only=True)))
+    except (LocalEntryNotFoundError, ConfigurationError):
+        pass  # not in the cache, or only a part of it: ask the Hub for the headers
+    with _reaching(path):
+        config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
+        metadata = get_safetensors_metadata(path, revision=revision)
+    shapes = {
+        name: tuple(tensor.shape)
+        for file in metadata.files_metadata.values()
+        for name, tensor in file.tensors.items()
+    }
+    return ModelFiles(config, shapes)
+
+
+def fetch(path: str, revision: str | None) -> Path:
+    """The model's local folder; a Hub model is downloaded (with a progress bar) unless the cache has it."""
+    if looks_local(path):
+        return _existing(path)
+    with _reaching(path):
+        return Path(snapshot_download(path, revision=revision, allow_patterns=MODEL_FILES))
+
+
+def looks_local(path: str) -> bool:
+    """A Hub name is `name` or `owner/name`; everything else, and whatever exists here, is a folder."""
+    return Path(path).exists() or path.startswith(("/", ".", "~")) or path.count("/") != 1
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ConfigurationError(
+            [f"model.path={path}: no such folder (looked in {Path.cwd()}), and not a Hub name (owner/name)"]
+        )
+    return folder
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigurationError(
+            [
+                f"model.path={path}: no such folder here, and the Hub could not be reached or refused it "
+                f"({type(error).__name__}: {first_line}); give a local folder, log in with `hf auth login`, or check "
+                "the network"
+            ]
+        ) from error

@@ -1,0 +1,150 @@
+"""Walk the plan: each phase in fresh processes, from the checkpoint of the one before, and sum up what was kept."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from osftx.config import ExperimentConfig, ModelConfig
+from osftx.display import show_retention
+from osftx.errors import TrainingError
+from osftx.evaluation.retention import summary, table
+from osftx.files import write_json
+from osftx.launch import launch
+from osftx.phase import PhaseSpec
+from osftx.plan import BASE, evaluation_budget, phases_to_run, taught_in, training_of
+from osftx.preflight import Checked
+from osftx.report import write_report
+
+PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
+
+
+def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[str, Any]:
+    """Train and measure every phase of the plan; returns what `results.json` holds.
+
+    results.json is written anew after each phase, so a later failure loses nothing. Raises TrainingError. On nodes
+    other than the first only the ranks are started; the first node writes the run folder.
+    """
+    assert checked.model_folder is not None
+    source = checked.model_folder
+    finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
+    results: dict[str, Any] = {}
+    phases = list(phases_to_run(config))
+    for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
+        folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
+        _, budget = evaluation_budget(config)
+        spec = PhaseSpec(
+            index=index,
+            name=name,
+            method=phase.method,
+            unfreeze_rank_ratio=planned.unfreeze_rank_ratio,
+            model=ModelConfig(
+                path=str(source),
+                attn_implementation=config.model.attn_implementation,
+                trust_remote_code=config.model.trust_remote_code,
+            ),
+            training=training_of(phase),
+            osft=config.osft,
+            distributed=config.distributed,
+            data=str(checked.data[name]),
+            folder=str(folder),
+            evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
+            evaluation_max_tokens=budget,
+            evaluate_before=place == 1,
+        )
+        spec.save()
+        print(
+            f"\nPhase {place} of {len(phases)}: {name}, {planned.steps} steps on "
+            f"{config.distributed.nproc_per_node * config.distributed.nnodes} ranks",
+            flush=True,
+        )
+        try:
+            launch(spec)
+        except TrainingError as error:
+            raise TrainingError(f"{error}\n{_how_to_go_on(phases[place - 1][1], source)}") from error
+        source = spec.checkpoint
+        if config.distributed.node_rank == 0:
+            finished.append((spec, json.loads((folder / "result.json").read_text())))
+            results = collect(config, finished, run_folder)
+            write_json(run_folder / "results.json", results)
+            show_retention(results)
+    if config.distributed.node_rank == 0:
+        write_report(run_folder)
+    return results
+
+
+def collect(
+    config: ExperimentConfig, finished: Sequence[tuple[PhaseSpec, dict[str, Any]]], run_folder: Path
+) -> dict[str, Any]:
+    """The content of results.json after the phases that are `finished` (spec and result.json of each)."""
+    states = [BASE, *(spec.name for spec, _ in finished)]
+    measured = {spec.name: result["evaluation"] for spec, result in finished}
+    measured[BASE] = finished[0][1]["evaluation_before"]
+    sets = list(config.evaluation.sets)
+    retention = table(states, sets, measured)
+    # A phase that was skipped has taught the run's base state; one that is still to come has not taught anything.
+    to_come = {name for _, name, _ in phases_to_run(config)} - set(states)
+    taught = {name: taught_in(config, name) for name in sets}
+    known = [place for place, name in enumerate(sets) if taught[name] not in to_come]
+    rows = [states.index(taught[sets[place]]) if taught[sets[place]] in states else 0 for place in known]
+    accuracy = [[row[place] for place in known] for row in retention["metrics"]["exact_match"]]
+    results: dict[str, Any] = {
+        "experiment": config.name,
+        "objective": None,
+        "phases": [_phase(spec, result, run_folder) for spec, result in finished],
+        "retention": retention,
+        "summary": summary(accuracy, rows),
+        "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *sys.argv[1:]]),
+        "versions": _versions(),
+    }
+    results["objective"] = _at_path(results, config.objective)
+    return results
+
+
+def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[str, Any]:
+    targets = result["targets"]
+    worst = max(targets, key=lambda target: target["leak_saved"], default=None)
+    return {
+        "name": spec.name,
+        "method": spec.method.value,
+        "unfreeze_rank_ratio": spec.unfreeze_rank_ratio,
+        "checkpoint": str(spec.checkpoint.relative_to(run_folder)),
+        "steps": result["steps"],
+        "tokens": result["tokens"],
+        "duration_s": result["duration_s"],
+        "preservation": {
+            "leak_fp32": max((target["leak_fp32"] for target in targets), default=None),
+            "leak_saved": worst["leak_saved"] if worst else None,
+            "worst_weight": worst["name"] if worst else None,
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone
+            installed[package] = version(package)
+    return installed
+
+
+def _at_path(results: dict[str, Any], path: str) -> float | None:
+    value: Any = results
+    for key in path.split("."):
+        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict):
+            value = value.get(key)
+        else:
+            return None
+    return value if isinstance(value, int | float) else None
+
+
+def _how_to_go_on(phase: str, source: Path) -> str:
+    overrides = [word for word in sys.argv[1:] if not word.startswith(("output_dir=", f"phases.{phase}.init_from="))]
+    command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
+    return f"  once it is mended, go on from there with: python -m osftx {command}"

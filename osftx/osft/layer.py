@@ -1,0 +1,48 @@
+"""A linear layer whose weight is frozen except in its free singular subspace (residual form).
+
+`y = x W0^T + x dW^T`, with `dW = delta @ basis^T` or, for a wide weight, `basis @ delta^T`. `delta` starts at zero, so
+the model is bit for bit the base model before the first step.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class FreeUpdate(nn.Module):
+    """The trainable update of one matrix of shape (m, n): `delta` (L, r) trained, `basis` (s, r) frozen.
+
+    s = min(m, n), L = max(m, n), r the free rank.
+    """
+
+    def __init__(self, shape: tuple[int, int], rank: int):
+        super().__init__()
+        self.shape = shape
+        self.tall = shape[0] >= shape[1]
+        self.basis = nn.Parameter(torch.zeros(min(shape), rank), requires_grad=False)
+        self.delta = nn.Parameter(torch.zeros(max(shape), rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (..., n) -> (..., m). Never transposes a parameter: a saved view would pin a gathered ZeRO-3 weight."""
+        if self.tall:
+            return functional.linear(x @ self.basis, self.delta)
+        return functional.linear(x @ self.delta, self.basis)
+
+
+class OsftLinear(nn.Module):
+    """Stands in for an nn.Linear; keeps its weight and bias, frozen, and adds one update for each block of rows."""
+
+    def __init__(self, linear: nn.Linear, updates: list[FreeUpdate]):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self.updates = nn.ModuleList(updates)
+
+    def forward(self, x: Tensor) -> Tensor:
+        update = torch.cat([block(x) for block in self.updates], dim=-1)
+        return functional.linear(x, self.weight, self.bias) + update
+
+
+def dense_update(tall: bool, basis: Tensor, delta: Tensor) -> Tensor:
+    """dW (m, n) from `basis` (s, r) and `delta` (L, r)."""
+    return delta @ basis.T if tall else basis @ delta.T

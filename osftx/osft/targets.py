@@ -1,0 +1,108 @@
+"""Which weights OSFT protects: by `config.model_type`, never by the text of a path.
+
+A target is a linear layer's weight of shape (out, in). A fused weight (Phi's `qkv_proj`) is several matrices stacked
+by rows; each is a block with a subspace of its own, because single directions of one would otherwise leak into the
+free space of another. Pure: needs no torch.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import Any
+
+from osftx.errors import ConfigurationError
+
+_BLOCK = r"(?:.*\.)?(?:layers|h)\.\d+\."
+_LLAMA = _BLOCK + r"(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)"
+
+FAMILIES: dict[str, str] = {
+    **dict.fromkeys(
+        ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite", "olmo2"], _LLAMA
+    ),
+    "phi3": _BLOCK + r"(?:self_attn\.(?:qkv_proj|o_proj)|mlp\.(?:gate_up_proj|down_proj))",
+    "opt": _BLOCK + r"(?:self_attn\.(?:q|k|v|out)_proj|fc1|fc2)",
+}
+"""Regular expression over whole module names, by transformers' `config.model_type`."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A linear layer whose weight is protected."""
+
+    name: str
+    """Module name; its weight is `<name>.weight`."""
+    blocks: tuple[tuple[int, int], ...]
+    """Shape (out, in) of each matrix stacked in the weight; one, unless the weight is fused."""
+
+    def block_name(self, index: int) -> str:
+        return self.name if len(self.blocks) == 1 else f"{self.name}[{index}]"
+
+
+def frozen_rank(short_side: int, ratio: float) -> int:
+    """Directions kept, `k = floor(s * (1 - ratio))` for `s = min(out, in)`; `s - k` are free.
+
+    The small term undoes binary rounding: 10 * (1 - 0.7) must be 3.
+    """
+    return min(short_side, floor(short_side * (1.0 - ratio) + 1e-9))
+
+
+def trainable_numbers(target: Target, ratio: float) -> int:
+    """Numbers that the optimizer sees for one target: (long side) x (free rank) per block."""
+    return sum(max(shape) * (min(shape) - frozen_rank(min(shape), ratio)) for shape in target.blocks)
+
+
+def find_targets(
+    config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], patterns: Sequence[str] | None
+) -> list[Target]:
+    """The targets among a model's weights, in the order of `shapes`.
+
+    `config` is the model's config.json, `shapes` maps tensor names to shapes, `patterns` overrides the family's
+    table. Raises ConfigurationError when the family is unknown, a pattern matches nothing, or a match is no matrix.
+    """
+    model_type = config.get("model_type", "")
+    if patterns is None:
+        if model_type not in FAMILIES:
+            raise ConfigurationError(
+                [
+                    f"model_type={model_type!r}: no targets are known for this family (known: "
+                    f"{', '.join(sorted(FAMILIES))}); name them: osft.target_patterns=['.*_proj']"
+                ]
+            )
+        patterns = [FAMILIES[model_type]]
+    modules = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
+    chosen: set[str] = set()
+    problems = []
+    for pattern in patterns:
+        matched = [name for name in modules if re.fullmatch(pattern, name)]
+        if not matched:
+            problems.append(
+                f"osft.target_patterns: {pattern!r} matches no weight; it must match a whole module name such as "
+                f"{next((name for name in modules if '.0.' in name), 'model.layers.0.mlp.up_proj')!r}"
+            )
+        flat = [name for name in matched if len(shapes[f"{name}.weight"]) != 2]
+        problems += [
+            f"osft.target_patterns: {name!r} has a weight of shape {tuple(shapes[f'{name}.weight'])}; "
+            "only matrices have singular directions, narrow the pattern"
+            for name in flat
+        ]
+        chosen.update(matched)
+    if problems:
+        raise ConfigurationError(problems)
+    return [
+        Target(name, _blocks(config, name, shapes[f"{name}.weight"])) for name in modules if name in chosen
+    ]
+
+
+def _blocks(config: Mapping[str, Any], name: str, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    rows, columns = shape
+    if name.endswith("qkv_proj"):
+        heads = config["num_attention_heads"]
+        head = config.get("head_dim") or config["hidden_size"] // heads
+        key_value = head * (config.get("num_key_value_heads") or heads)
+        sizes = [rows - 2 * key_value, key_value, key_value]
+    elif name.endswith("gate_up_proj"):
+        sizes = [rows // 2, rows - rows // 2]
+    else:
+        sizes = [rows]
+    return tuple((size, columns) for size in sizes)

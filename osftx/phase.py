@@ -1,0 +1,55 @@
+"""A phase as pure data: what `phase.yaml` holds, and everything that a rank needs to know."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from osftx.config import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+
+
+@dataclass
+class PhaseSpec:
+    index: int
+    """Place in the plan, from 0; skipped phases count."""
+    name: str
+    method: Method
+    unfreeze_rank_ratio: float | None
+    """Trainable share of the rank; null for `sft`."""
+    model: ModelConfig
+    """`path` is the local folder that this phase starts from."""
+    training: TrainingConfig
+    osft: OsftConfig
+    distributed: DistributedConfig
+    data: str
+    """Folder of the tokenised training samples."""
+    folder: str
+    """Where this phase writes: metrics.jsonl, checkpoint/, bases/, result.json."""
+    evaluation_sets: dict[str, str] = field(default_factory=dict)
+    """Folder of the tokenised samples, by set."""
+    evaluation_max_tokens: int = 10000
+    """Tokens in one micro-batch of the evaluation."""
+    evaluate_before: bool = False
+    """Measure the sets before the first step too (the run's `base` row)."""
+
+    @property
+    def trains_nothing(self) -> bool:
+        """Ratio 0 freezes every target, and OSFT freezes all the rest."""
+        return self.method is Method.osft and self.unfreeze_rank_ratio == 0.0
+
+    @property
+    def checkpoint(self) -> Path:
+        return Path(self.folder) / "checkpoint"
+
+    def save(self) -> Path:
+        """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""
+        path = Path(self.folder) / "phase.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.structured(self), path)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "PhaseSpec":
+        spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.load(path)))
+        assert isinstance(spec, cls)
+        return spec

@@ -1,0 +1,122 @@
+"""The plan of a run: what each phase does, from what, with how much. Pure data, made before anything is started."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from osftx.config import ExperimentConfig, Method, PhaseConfig, TrainingConfig
+from osftx.data.prepare import DataSummary
+from osftx.model_folder import ModelFiles
+from osftx.osft.targets import Target, trainable_numbers
+from osftx.schedule import advice, unfreeze_ratios
+
+BASE = "base"
+"""The state of the run before its first phase, and the name of its row in the retention table."""
+
+
+@dataclass
+class PlannedPhase:
+    """One line of the plan."""
+
+    index: int
+    name: str
+    method: str
+    unfreeze_rank_ratio: float | None
+    learning_rate: float
+    samples: int
+    dropped: int
+    """Samples longer than max_seq_len."""
+    tokens: int
+    """Tokens of one epoch."""
+    steps: int
+    """Optimizer steps."""
+    starts_from: str
+    trainable_parameters: int
+    frozen_parameters: int
+
+
+@dataclass
+class Plan:
+    name: str
+    phases: list[PlannedPhase]
+    """The phases that run; those before an `init_from` are left out."""
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ordered_phases(config: ExperimentConfig) -> dict[str, PhaseConfig]:
+    """All phases in the order in which they follow each other."""
+    names = config.phase_order or list(config.phases)
+    return {name: config.phases[name] for name in names}
+
+
+def phases_to_run(config: ExperimentConfig) -> Iterator[tuple[int, str, PhaseConfig]]:
+    """(index, name, phase), from the one with `init_from` on, if any."""
+    phases = ordered_phases(config)
+    first = next((place for place, phase in enumerate(phases.values()) if phase.init_from), 0)
+    for index, (name, phase) in enumerate(phases.items()):
+        if index >= first:
+            yield index, name, phase
+
+
+def start_model(config: ExperimentConfig) -> tuple[str, str | None]:
+    """Path and revision of the model that the first phase to run starts from."""
+    _, _, phase = next(phases_to_run(config))
+    if phase.init_from is not None:
+        return phase.init_from, None
+    return config.model.path, config.model.revision
+
+
+def training_of(phase: PhaseConfig) -> TrainingConfig:
+    """A phase's own training settings, its overrides applied."""
+    return TrainingConfig(**{field.name: getattr(phase, field.name) for field in fields(TrainingConfig)})
+
+
+def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:
+    """(longest sample, tokens in a micro-batch) of the evaluation, the same for every state of the run."""
+    return config.training.max_seq_len, config.training.max_tokens_per_gpu
+
+
+def taught_in(config: ExperimentConfig, set_name: str) -> str:
+    """The phase (or `base`) that teaches what an evaluation set asks."""
+    explicit = config.evaluation.sets[set_name].learned_in
+    return explicit or (set_name if set_name in config.phases else BASE)
+
+
+def make_plan(
+    config: ExperimentConfig, model: ModelFiles, targets: list[Target], data: Mapping[str, DataSummary]
+) -> Plan:
+    """The plan from what was found: the model's tensors, the targets (none for sft alone), each phase's data."""
+    ratios = unfreeze_ratios(config.schedule, ordered_phases(config))
+    planned = []
+    starts_from, _ = start_model(config)
+    for index, name, phase in phases_to_run(config):
+        summary, ratio = data[name], ratios[name]
+        if phase.method is Method.sft:
+            trainable, frozen = model.parameters, 0
+        else:
+            assert ratio is not None
+            trainable = sum(trainable_numbers(target, ratio) for target in targets)
+            # At ratio 1 the targets themselves are trained, otherwise an update beside frozen weights.
+            frozen = model.parameters - (trainable if ratio == 1.0 else 0)
+        nothing = phase.method is Method.osft and ratio == 0.0
+        planned.append(
+            PlannedPhase(
+                index=index,
+                name=name,
+                method=phase.method.value,
+                unfreeze_rank_ratio=ratio,
+                learning_rate=phase.learning_rate,
+                samples=summary.samples,
+                dropped=summary.dropped,
+                tokens=summary.tokens,
+                steps=0 if nothing else -(-summary.samples * phase.num_epochs // phase.effective_batch_size),
+                starts_from=starts_from,
+                trainable_parameters=trainable,
+                frozen_parameters=frozen,
+            )
+        )
+        starts_from = name
+    return Plan(config.name, planned, advice(config.schedule, ordered_phases(config)))

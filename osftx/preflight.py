@@ -1,0 +1,107 @@
+"""Look at everything that a run will touch, before it starts: model, targets, tokenizer, every phase's data.
+
+All problems are collected into one error. Imports no torch, so a dry run answers at once.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from osftx.config import ExperimentConfig, Method
+from osftx.data.prepare import DataSummary, prepare, summarize
+from osftx.data.tokenizer import ChatTokenizer
+from osftx.errors import ConfigurationError
+from osftx.model_folder import fetch, inspect
+from osftx.osft.targets import Target, find_targets
+from osftx.plan import Plan, evaluation_budget, make_plan, phases_to_run, start_model
+
+
+@dataclass
+class Checked:
+    """What a run needs beyond its plan."""
+
+    plan: Plan
+    model_folder: Path | None
+    """Local folder of the start model; None after a dry run, which fetches nothing."""
+    data: dict[str, Path] = field(default_factory=dict)
+    """Folder of the tokenised samples, by phase; empty after a dry run."""
+    evaluation_sets: dict[str, Path] = field(default_factory=dict)
+    """The same, by evaluation set."""
+
+
+class _Collector(AbstractContextManager[None]):
+    """Gathers the problems of several checks, so that one run shows all of them."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, ConfigurationError):
+            self.problems += [problem for problem in error.problems if problem not in self.problems]
+            return True
+        return False
+
+
+def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
+    """Plan the run. With `data_folder`, fetch the model and leave the tokenised data there; None is a dry run.
+
+    Raises ConfigurationError with every problem that was found.
+    """
+    path, revision = start_model(config)
+    collect = _Collector()
+    model = tokenizer = None
+    model_folder: Path | None = None
+    targets: list[Target] = []
+    with collect:
+        model = inspect(path, revision)
+    if model is not None:
+        with collect:
+            if any(phase.method is Method.osft for _, _, phase in phases_to_run(config)):
+                targets = find_targets(model.config, model.shapes, config.osft.target_patterns)
+        with collect:
+            tokenizer = ChatTokenizer.load(path, revision)
+    read = _reader(tokenizer, data_folder)
+    data: dict[str, tuple[Path | None, DataSummary]] = {}
+    for _, name, phase in phases_to_run(config):
+        with collect:
+            data[name] = read(phase.data.path, phase.max_seq_len)
+    evaluation: dict[str, tuple[Path | None, DataSummary]] = {}
+    longest, _ = evaluation_budget(config)
+    for name, evaluation_set in config.evaluation.sets.items():
+        with collect:
+            evaluation[name] = read(evaluation_set.path, longest)
+    if collect.problems or model is None:
+        raise ConfigurationError(collect.problems)
+    if data_folder is not None:
+        model_folder = fetch(path, revision).resolve()
+    plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()})
+    return Checked(plan, model_folder, _folders(data), _folders(evaluation))
+
+
+def _reader(
+    tokenizer: ChatTokenizer | None, data_folder: Path | None
+) -> Callable[[str, int], tuple[Path | None, DataSummary]]:
+    """Reads one file as far as can be: fully with a tokenizer, otherwise for its lines alone."""
+
+    def read(path: str, max_seq_len: int) -> tuple[Path | None, DataSummary]:
+        if tokenizer is None:
+            return None, _lines(path)
+        if data_folder is None:
+            return None, summarize(path, tokenizer, max_seq_len)
+        return prepare(path, tokenizer, max_seq_len, data_folder)
+
+    return read
+
+
+def _lines(path: str) -> DataSummary:
+    from osftx.data.sources import read_conversations
+
+    return DataSummary(path, samples=sum(1 for _ in read_conversations(path)))
+
+
+def _folders(read: dict[str, tuple[Path | None, DataSummary]]) -> dict[str, Path]:
+    return {name: folder.resolve() for name, (folder, _) in read.items() if folder is not None}

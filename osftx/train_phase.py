@@ -1,0 +1,94 @@
+"""One phase on one rank, from the spec to the checkpoint: load, open the subspaces, train, save, measure.
+
+Imports DeepSpeed, so only ranks import this module, after the accelerator is chosen (`worker.py`).
+"""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from osftx.config import Method
+from osftx.evaluation.heldout import evaluate
+from osftx.files import write_json
+from osftx.model_folder import read_folder
+from osftx.osft.projection import Projection
+from osftx.osft.subspace import Subspace, open_subspaces
+from osftx.osft.targets import find_targets
+from osftx.phase import PhaseSpec
+from osftx.training.batches import Samples
+from osftx.training.engine import DTYPES, close, init_distributed, initialize, load_model, zero_config
+from osftx.training.export import export
+from osftx.training.trainer import Trainer
+
+
+def train_phase(spec: PhaseSpec) -> None:
+    """Run the phase; rank 0 writes `result.json` last, so that its presence means the phase is whole. Collective."""
+    begun = time.monotonic()
+    _quiet_libraries()
+    device = init_distributed(spec.distributed.timeout_s)
+    torch.manual_seed(spec.training.seed)
+    folder, source = Path(spec.folder), Path(spec.model.path)
+    model = load_model(source, spec.model, spec.training)
+    subspaces = _choose_trainable(model, spec, source)
+    samples = Samples(Path(spec.data))
+    evaluation_sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
+
+    def measure(engine: deepspeed.DeepSpeedEngine) -> dict[str, dict[str, float]]:
+        return {
+            name: evaluate(engine, rows, spec.evaluation_max_tokens, device)
+            for name, rows in evaluation_sets.items()
+        }
+
+    trainer = Trainer(samples, spec.training, device)
+    engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
+    evaluation_before = measure(engine) if spec.evaluate_before else None
+    if optimizer is not None and scheduler is not None:
+        optimizer.register_step_post_hook(Projection(subspaces))
+        trainer.run(engine, scheduler, f"training {spec.name}", folder / "metrics.jsonl")
+    targets = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])
+    evaluation = measure(engine)
+    if dist.get_rank() == 0:
+        write_json(
+            folder / "result.json",
+            {
+                "name": spec.name,
+                "steps": trainer.steps_done,
+                "samples": trainer.samples_seen,
+                "tokens": trainer.tokens_seen,
+                "duration_s": round(time.monotonic() - begun, 3),
+                "world_size": dist.get_world_size(),
+                "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+                "evaluation_before": evaluation_before,
+                "evaluation": evaluation,
+                "targets": targets,
+            },
+        )
+    close(engine)
+
+
+def _choose_trainable(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Subspace]:
+    """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`)."""
+    if spec.method is Method.sft:
+        model.requires_grad_(True)
+        return []
+    assert spec.unfreeze_rank_ratio is not None
+    files = read_folder(source)
+    targets = find_targets(files.config, files.shapes, spec.osft.target_patterns)
+    bases = Path(spec.folder) / "bases" if spec.osft.save_bases else None
+    return open_subspaces(model, targets, spec.unfreeze_rank_ratio, zero_config(spec.training), bases)
+
+
+def _quiet_libraries() -> None:
+    """Leave the screen to the run's own lines; warnings still show."""
+    # DeepSpeed still calls collectives by the names that torch is about to rename.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    transformers_logging.set_verbosity_warning()
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,96 @@
+"""DeepSpeed ZeRO-3 around a transformers model: the group of ranks, the model in partitions, the engine, the optimizer."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, get_scheduler
+from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+from osftx.config import ModelConfig, Precision, TrainingConfig
+
+DTYPES = {Precision.bfloat16: torch.bfloat16, Precision.float32: torch.float32}
+
+
+def init_distributed(timeout_s: int) -> torch.device:
+    """Join the group that the launcher has set up (RANK, WORLD_SIZE, ...); returns this rank's device."""
+    # A C++ extension that only inference uses, whose first build takes a minute and a half.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    accelerator = get_accelerator()
+    deepspeed.init_distributed(
+        accelerator.communication_backend_name(), timeout=timedelta(seconds=timeout_s), verbose=False
+    )
+    return torch.device(accelerator.current_device_name())
+
+
+def zero_config(training: TrainingConfig) -> dict[str, Any]:
+    """The DeepSpeed configuration. Accumulation is driven by the trainer, so the engine is told of single batches."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": training.max_grad_norm,
+        "bf16": {"enabled": training.train_dtype is Precision.bfloat16},
+        "zero_optimization": {"stage": 3},
+        "zero_allow_untested_optimizer": True,
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
+        "steps_per_print": 1_000_000_000,  # the trainer reports
+    }
+
+
+def load_model(folder: Path, model: ModelConfig, training: TrainingConfig) -> PreTrainedModel:
+    """The model of `folder`, partitioned over the ranks while it is read, in `train_dtype`. Collective."""
+    # transformers partitions only while this object lives.
+    partitioned = HfDeepSpeedConfig(zero_config(training))
+    loaded = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=DTYPES[training.train_dtype],
+        attn_implementation=model.attn_implementation,
+        trust_remote_code=model.trust_remote_code,
+    )
+    del partitioned
+    if training.use_liger:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+        _apply_liger_kernel_to_instance(model=loaded)
+    if training.activation_checkpointing:
+        loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return loaded
+
+
+def initialize(
+    model: nn.Module, training: TrainingConfig, total_steps: int
+) -> tuple[deepspeed.DeepSpeedEngine, torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]:
+    """Engine, optimizer and learning-rate schedule. Without a trainable parameter the last two are None."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        engine, *_ = deepspeed.initialize(model=model, config=zero_config(training))
+        return engine, None, None
+    optimizer = torch.optim.AdamW(
+        trainable,
+        lr=training.learning_rate,
+        betas=(training.beta1, training.beta2),
+        eps=training.eps,
+        weight_decay=training.weight_decay,
+    )
+    scheduler = get_scheduler(
+        training.lr_scheduler,
+        optimizer,
+        num_warmup_steps=training.warmup_steps,
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=dict(training.lr_scheduler_kwargs),
+    )
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=zero_config(training))
+    return engine, optimizer, scheduler
+
+
+def close(engine: deepspeed.DeepSpeedEngine) -> None:
+    """Let go of the engine and of the group, so that the process ends by itself."""
+    engine.destroy()
+    dist.barrier()
+    dist.destroy_process_group()

@@ -1,0 +1,123 @@
+"""Leave a plain Hugging Face folder: the source's files, tensor by tensor, with the trained ones replaced.
+
+Frozen tensors are copied from the source file, so they stay bit for bit what they were; a target's update is added to
+the source's own value in fp32 and rounded once, to `save_dtype`. No rank holds more than one full weight and one file.
+"""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.utils import safe_get_full_fp32_param
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from osftx.files import write_json
+from osftx.model_folder import MODEL_FILES, tensor_files
+from osftx.osft.decomposition import leak
+from osftx.osft.layer import dense_update
+from osftx.osft.subspace import Subspace
+from osftx.progress import progress
+
+
+def export(
+    model: nn.Module, subspaces: Sequence[Subspace], source: Path, folder: Path, save_dtype: torch.dtype
+) -> list[dict[str, Any]]:
+    """Write the trained model to `folder` and leave the partitioned `model` equal to what was written. Collective.
+
+    Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
+    (||dW|| / ||W0||), `leak_fp32` (of the update as trained) and `leak_saved` (of the difference between the saved
+    weights). The folder appears whole or not at all.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    by_weight: dict[str, list[Subspace]] = defaultdict(list)
+    for space in subspaces:
+        by_weight[space.weight_name].append(space)
+    by_file: dict[Path, list[str]] = defaultdict(list)
+    for name, path in tensor_files(source).items():
+        by_file[path].append(name)
+    partial = folder.with_name(folder.name + ".partial")
+    writes = dist.get_rank() == 0
+    if writes:
+        _copy_companions(source, partial, save_dtype)
+
+    kept: list[dict[str, Any]] = []
+    with progress("saving", sum(map(len, by_file.values())), "tensors") as bar, torch.no_grad():
+        for path, names in by_file.items():
+            tensors = {}
+            with safe_open(path, framework="pt") as stored:
+                for name in names:
+                    saved = stored.get_tensor(name) if writes else None
+                    if name in by_weight:
+                        saved = _merge(saved, by_weight[name], save_dtype, kept)
+                        _set(parameters[name], saved)
+                    elif name in parameters and parameters[name].requires_grad:
+                        saved = safe_get_full_fp32_param(parameters[name]).to("cpu", save_dtype)
+                    elif saved is not None and saved.is_floating_point():
+                        saved = saved.to(save_dtype)
+                    if saved is not None and writes:
+                        tensors[name] = saved.contiguous()
+                    bar.update()
+            if writes:
+                save_file(tensors, partial / path.name, {"format": "pt"})
+    for space in subspaces:  # the update is in the weight now
+        _set(space.update.delta, torch.zeros(1))
+    if writes:
+        partial.rename(folder)
+    dist.barrier()
+    return kept
+
+
+def _merge(
+    before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype, kept: list[dict[str, Any]]
+) -> Tensor | None:
+    """W0 + dW on the rank that has W0 (`before`), None elsewhere; measures what was kept. Collective."""
+    updates = [(space, space.bases(), safe_get_full_fp32_param(space.update.delta)) for space in blocks]
+    if before is None:
+        return None
+    after = before.to(updates[0][2].device, torch.float32)
+    for space, bases, delta in updates:
+        after[space.rows] += dense_update(space.update.tall, bases.free_short, delta)
+    saved = after.to(save_dtype)
+    for space, bases, delta in updates:
+        old = before[space.rows].to(delta.device, torch.float32)
+        trained = dense_update(space.update.tall, bases.free_short, delta)
+        kept.append(
+            {
+                "name": space.name,
+                "shape": list(space.update.shape),
+                "frozen_rank": bases.frozen_long.shape[1],
+                "free_rank": bases.free_short.shape[1],
+                "relative_change": float(torch.linalg.norm(trained) / torch.linalg.norm(old)),
+                "leak_fp32": leak(trained, bases),
+                "leak_saved": leak(saved[space.rows].float() - old, bases),
+            }
+        )
+    return saved.cpu()
+
+
+def _set(parameter: nn.Parameter, value: Tensor | None) -> None:
+    """Give a partitioned parameter the value that rank 0 holds. Collective."""
+    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+        if dist.get_rank() == 0 and value is not None:
+            parameter.data.copy_(value)
+
+
+def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:
+    """Everything beside the weights: config, generation config, tokenizer, chat template."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for pattern in MODEL_FILES:
+        for path in source.glob(pattern):
+            if path.suffix != ".safetensors":
+                shutil.copyfile(path, folder / path.name)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("torch_dtype", None)  # the older name of the same key
+    write_json(folder / "config.json", {**config, "dtype": str(save_dtype).removeprefix("torch.")})

@@ -1,0 +1,103 @@
+"""The training loop of one phase. The step reads in one screen: `Trainer.step`."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+
+from osftx.config import TrainingConfig
+from osftx.data.packing import plan_steps, sample_order
+from osftx.progress import progress
+from osftx.training.batches import Samples, Step, plan_step
+
+
+class Trainer:
+    """Walks a phase's samples. Loss is the mean over all counted tokens of a step over all ranks, whatever their number."""
+
+    def __init__(self, samples: Samples, training: TrainingConfig, device: torch.device):
+        self.samples, self.training, self.device = samples, training, device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        order = sample_order(len(samples), training.num_epochs, training.seed)
+        self.steps = plan_steps(order, training.effective_batch_size)
+        self.steps_done = 0
+        self.samples_seen = 0
+        self.tokens_seen = 0
+
+    def run(
+        self,
+        engine: deepspeed.DeepSpeedEngine,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        title: str,
+        metrics: Path,
+    ) -> None:
+        """Train to the end; one JSON line a step goes to `metrics`. Raises FloatingPointError when the loss diverges."""
+        engine.train()
+        with progress(title, len(self.steps), "steps") as bar, metrics.open("w", encoding="utf-8") as log:
+            for chosen in self.steps:
+                begun = time.perf_counter()
+                learning_rate = scheduler.get_last_lr()[0]
+                step = plan_step(
+                    self.samples, chosen, self.training.max_tokens_per_gpu, self.rank, self.world_size, self.device
+                )
+                loss = self.step(engine, step)
+                scheduler.step()
+                self.steps_done += 1
+                self.samples_seen += len(chosen)
+                self.tokens_seen += step.tokens
+                if not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss of step {self.steps_done} is {loss}; lower learning_rate (now {learning_rate:.3g}), raise "
+                        "warmup_steps or lower max_grad_norm"
+                    )
+                if self.rank == 0:
+                    line = self._metrics(step, loss, learning_rate, len(chosen), time.perf_counter() - begun)
+                    line["grad_norm"] = float(engine.get_global_grad_norm() or 0.0)
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
+                bar.set_postfix(loss=f"{loss:.4f}", lr=f"{learning_rate:.2e}", refresh=False)
+                bar.update()
+
+    def step(self, engine: deepspeed.DeepSpeedEngine, step: Step) -> float:
+        """One optimizer step; returns its loss, the same on every rank."""
+        total = torch.zeros((), device=self.device)
+        for place, batch in enumerate(step.micro_batches, start=1):
+            loss = engine(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                labels=batch.labels,
+                num_items_in_batch=step.counted_tokens,  # the sum over this rank's tokens, divided by all ranks'
+                use_cache=False,  # with a cache, packed samples would silently see each other
+            ).loss
+            # ZeRO averages gradients over the ranks; the factor makes it the sum that the loss's mean needs.
+            engine.set_gradient_accumulation_boundary(place == step.count)
+            engine.backward(loss * self.world_size, scale_wrt_gas=False)
+            engine.step()
+            total += loss.detach()
+        dist.all_reduce(total)
+        return total.item()
+
+    def _metrics(
+        self, step: Step, loss: float, learning_rate: float, samples: int, duration_s: float
+    ) -> dict[str, Any]:
+        """The fields of training_hub's metrics, so that its readers work on ours."""
+        return {
+            "step": self.steps_done,
+            "epoch": round(self.samples_seen / len(self.samples), 6),
+            "lr": learning_rate,
+            "loss": loss,
+            "num_samples": samples,
+            "num_loss_counted_tokens": step.counted_tokens,
+            "num_total_tokens": step.tokens,
+            "grad_accum": step.count,
+            "time_per_batch": duration_s,
+            "tokens_per_second": step.tokens / duration_s,
+            "samples_per_second": samples / duration_s,
+            "total_samples_accumulated": self.samples_seen,
+            "peak_memory_usage_GB": get_accelerator().max_memory_allocated() / 1e9,
+        }
