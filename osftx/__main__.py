@@ -3,14 +3,17 @@
 Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong, nothing was started.
 """
 
+import os
 import sys
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from osftx.config import ExperimentConfig
 from osftx.errors import ConfigurationError, TrainingError
 from osftx.files import write_json, write_text
-from osftx.validate import problems
+from osftx.validate import problems, typed
 
 
 def conf_folder() -> Path:
@@ -27,30 +30,20 @@ def conf_folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
-class _Progress:
-    """Whether Hydra has handed over: what fails before that is the user's configuration."""
-
-    composed = False
-
-
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def job(composed: DictConfig) -> float | None:
     """One run; returns the objective, which a sweeper maximises."""
-    _Progress.composed = True
     try:
         return run(composed)
-    except (ConfigurationError, OmegaConfBaseException) as error:
-        _leave(error, 2)
+    except ConfigurationError as error:
+        _leave(str(error), 2)
     except TrainingError as error:
-        _leave(error, 1)
+        _leave(str(error), 1)
 
 
 def run(composed: DictConfig) -> float | None:
-    try:
-        config = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        raise ConfigurationError([str(error).splitlines()[0]]) from error
-    assert isinstance(config, ExperimentConfig)
+    """Check, plan and run one composed configuration. Raises ConfigurationError before anything is started."""
+    config = typed(composed)
     if found := problems(config):
         raise ConfigurationError(found)
     # Heavier imports, once the settings are known to make sense.
@@ -103,21 +96,35 @@ def _remove_if_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def _leave(error: Exception, code: int) -> NoReturn:
-    print(f"osftx: {error}", file=sys.stderr, flush=True)
-    sys.exit(code)
+def _explain(error: HydraException | OmegaConfBaseException) -> str:
+    """Hydra's error in a line or two: the key, what is wrong, the nearest name that exists."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    said = str(error).split("Config search path")[0].strip()
+    if not isinstance(cause, OmegaConfBaseException):
+        return said
+    if isinstance(cause, (AttributeError, KeyError)) and cause.parent_node is not None:
+        known = [str(key) for key in cause.parent_node]
+        near = get_close_matches(str(cause.key), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{cause.full_key}: no such key; {hint}"
+    reason = str(cause.msg or cause).splitlines()[0]
+    return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"
 
 
 def main() -> None:
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
-    except SystemExit as leaving:
-        if leaving.code == 1 and not _Progress.composed:
-            sys.exit(2)  # Hydra has said what is wrong with the configuration
-        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        _leave(_explain(error), 2)
     except KeyboardInterrupt:
-        sys.exit("osftx: interrupted")
+        _leave("interrupted", 130)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    print(f"osftx: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def show_retention(results: dict[str, Any]) -> None:
         for state, row, losses in zip(retention["states"], exact, loss, strict=True):
             shown.add_row(escape(state), *(f"{a:.3f} ({b:.3f})" for a, b in zip(row, losses, strict=True)))
         console.print(shown)
-        figures = [f"{key.replace('_', ' ')} {value:.3f}" for key, value in results["summary"].items() if value is not None]
+        figures = [
+            f"{key.replace('_', ' ')} {value:.3f}" for key, value in results["summary"].items() if value is not None
+        ]
         console.print(", ".join(figures), highlight=False)
     kept = results["phases"][-1]["preservation"]
     if kept["leak_saved"] is not None:

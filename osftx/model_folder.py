@@ -13,12 +13,18 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import get_safetensors_metadata, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, get_safetensors_metadata, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from osftx.errors import ConfigurationError
 
+try:
+    import httpx2 as httpx
+except ImportError:  # huggingface_hub before 2.0
+    import httpx
+
+HUB_TIMEOUT_S = 10.0
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
@@ -59,9 +65,7 @@ def read_folder(folder: Path) -> ModelFiles:
                 shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
         raise ConfigurationError(
-            [
-                f"model.path={folder}: not a Hugging Face model folder with config.json and safetensors files ({error})"
-            ]
+            [f"model.path={folder}: not a Hugging Face model folder with config.json and safetensors files ({error})"]
         ) from error
     return ModelFiles(config, shapes)
 
@@ -81,9 +85,7 @@ def inspect(path: str, revision: str | None) -> ModelFiles:
         config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
         metadata = get_safetensors_metadata(path, revision=revision)
     shapes = {
-        name: tuple(tensor.shape)
-        for file in metadata.files_metadata.values()
-        for name, tensor in file.tensors.items()
+        name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
     }
     return ModelFiles(config, shapes)
 
@@ -92,6 +94,12 @@ def fetch(path: str, revision: str | None) -> Path:
     """The model's local folder; a Hub model is downloaded (with a progress bar) unless the cache has it."""
     if looks_local(path):
         return _existing(path)
+    try:
+        cached = Path(snapshot_download(path, revision=revision, local_files_only=True, allow_patterns=MODEL_FILES))
+        read_folder(cached)
+        return cached
+    except (LocalEntryNotFoundError, ConfigurationError):
+        pass
     with _reaching(path):
         return Path(snapshot_download(path, revision=revision, allow_patterns=MODEL_FILES))
 
@@ -113,8 +121,9 @@ def _existing(path: str) -> Path:
 @contextmanager
 def _reaching(path: str) -> Iterator[None]:
     try:
+        HfApi().model_info(path, timeout=HUB_TIMEOUT_S)  # fails at once, where a download would retry for half a minute
         yield
-    except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(
             [

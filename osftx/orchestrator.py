@@ -16,9 +16,10 @@ from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
 from osftx.phase import PhaseSpec
-from osftx.plan import BASE, evaluation_budget, phases_to_run, taught_in, training_of
+from osftx.plan import evaluation_budget, phases_to_run, taught_in, training_of
 from osftx.preflight import Checked
 from osftx.report import write_report
+from osftx.validate import BASE_STATE
 
 PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
 
@@ -71,9 +72,8 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             finished.append((spec, json.loads((folder / "result.json").read_text())))
             results = collect(config, finished, run_folder)
             write_json(run_folder / "results.json", results)
+            write_report(run_folder)
             show_retention(results)
-    if config.distributed.node_rank == 0:
-        write_report(run_folder)
     return results
 
 
@@ -81,9 +81,9 @@ def collect(
     config: ExperimentConfig, finished: Sequence[tuple[PhaseSpec, dict[str, Any]]], run_folder: Path
 ) -> dict[str, Any]:
     """The content of results.json after the phases that are `finished` (spec and result.json of each)."""
-    states = [BASE, *(spec.name for spec, _ in finished)]
+    states = [BASE_STATE, *(spec.name for spec, _ in finished)]
     measured = {spec.name: result["evaluation"] for spec, result in finished}
-    measured[BASE] = finished[0][1]["evaluation_before"]
+    measured[BASE_STATE] = finished[0][1]["evaluation_before"]
     sets = list(config.evaluation.sets)
     retention = table(states, sets, measured)
     # A phase that was skipped has taught the run's base state; one that is still to come has not taught anything.

@@ -9,9 +9,7 @@ from osftx.data.prepare import DataSummary
 from osftx.model_folder import ModelFiles
 from osftx.osft.targets import Target, trainable_numbers
 from osftx.schedule import advice, unfreeze_ratios
-
-BASE = "base"
-"""The state of the run before its first phase, and the name of its row in the retention table."""
+from osftx.validate import BASE_STATE
 
 
 @dataclass
@@ -82,7 +80,7 @@ def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:
 def taught_in(config: ExperimentConfig, set_name: str) -> str:
     """The phase (or `base`) that teaches what an evaluation set asks."""
     explicit = config.evaluation.sets[set_name].learned_in
-    return explicit or (set_name if set_name in config.phases else BASE)
+    return explicit or (set_name if set_name in config.phases else BASE_STATE)
 
 
 def make_plan(

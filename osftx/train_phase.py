@@ -42,8 +42,7 @@ def train_phase(spec: PhaseSpec) -> None:
 
     def measure(engine: deepspeed.DeepSpeedEngine) -> dict[str, dict[str, float]]:
         return {
-            name: evaluate(engine, rows, spec.evaluation_max_tokens, device)
-            for name, rows in evaluation_sets.items()
+            name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in evaluation_sets.items()
         }
 
     trainer = Trainer(samples, spec.training, device)

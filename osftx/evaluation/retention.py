@@ -28,7 +28,7 @@ def table(states: Sequence[str], sets: Sequence[str], measured: Mapping[str, Map
 
 
 def summary(accuracy: Matrix, taught_at: Sequence[int]) -> dict[str, float | None]:
-    """The three figures; `taught_at[j]` is the row at which set j was taught. None where there is nothing to average."""
+    """The three figures; `taught_at[j]` is the row at which set j was taught. None where nothing can be averaged."""
     last = len(accuracy) - 1
     if last < 0 or not taught_at:
         return {"average_accuracy": None, "forgetting": None, "backward_transfer": None}

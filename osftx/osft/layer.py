@@ -17,7 +17,7 @@ class FreeUpdate(nn.Module):
 
     def __init__(self, shape: tuple[int, int], rank: int):
         super().__init__()
-        self.shape = shape
+        self.shape, self.rank = shape, rank
         self.tall = shape[0] >= shape[1]
         self.basis = nn.Parameter(torch.zeros(min(shape), rank), requires_grad=False)
         self.delta = nn.Parameter(torch.zeros(max(shape), rank))

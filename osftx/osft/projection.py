@@ -37,8 +37,8 @@ class Projection:
         for space, block, (whole, shard, begin) in zip(bucket, coefficients, rows, strict=True):
             summed = flat[offset : offset + block.numel()].view_as(block)
             offset += block.numel()
-            whole -= space.frozen_long.local @ summed
-            shard.copy_(whole.flatten()[begin : begin + shard.numel()])
+            kept = whole - space.frozen_long.local @ summed
+            shard.copy_(kept.flatten()[begin : begin + shard.numel()])
 
 
 def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
@@ -47,7 +47,7 @@ def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
     A row that is split between two ranks is filled with zeros where it is another's, so that the sum of all ranks'
     coefficients counts each element once. Returns the rows, the shard (a view) and where it begins in the rows.
     """
-    row_count, columns = space.update.delta.ds_shape
+    row_count, columns = max(space.update.shape), space.update.rank
     shard = safe_get_local_fp32_param(space.update.delta).flatten()
     first = dist.get_rank() * -(-row_count * columns // dist.get_world_size())
     valid = max(0, min(shard.numel(), row_count * columns - first))
@@ -62,7 +62,7 @@ def _buckets(subspaces: Sequence[Subspace]) -> Iterator[list[Subspace]]:
     bucket: list[Subspace] = []
     size = 0
     for space in subspaces:
-        elements = space.frozen_long.local.shape[1] * space.update.delta.ds_shape[1]
+        elements = space.frozen_long.local.shape[1] * space.update.rank
         if bucket and size + elements > BUCKET_ELEMENTS:
             yield bucket
             bucket, size = [], 0

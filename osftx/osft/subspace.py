@@ -7,7 +7,7 @@ work is shared, and no rank ever holds more than two full weights.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import deepspeed
 import torch
@@ -47,7 +47,11 @@ class Subspace:
 
 
 def open_subspaces(
-    model: nn.Module, targets: Sequence[Target], ratio: float, zero_config: dict[str, Any], bases_folder: Path | None
+    model: nn.Module,
+    targets: Sequence[Target],
+    ratio: float,
+    zero_config: dict[str, Any],
+    bases_folder: Path | None,
 ) -> list[Subspace]:
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
@@ -61,82 +65,82 @@ def open_subspaces(
         for target in targets:
             model.get_submodule(target.name).weight.requires_grad_(True)
         return []
-    layers = {target.name: _replace(model, target, ratio, zero_config) for target in targets}
-    blocks = [
-        (target.block_name(i), target.name, rows, layers[target.name].updates[i])
-        for target in targets
-        for i, rows in enumerate(_block_rows(target))
-    ]
+    matrices = [matrix for target in targets for matrix in _replace(model, target, ratio, zero_config)]
+    if bases_folder is not None and dist.get_rank() == 0:
+        bases_folder.mkdir(parents=True, exist_ok=True)
     subspaces = []
-    for (name, module, rows, update), bases in zip(
-        blocks, _decompose_all([(layers[module].weight, rows, update) for _, module, rows, update in blocks]), strict=True
-    ):
-        with deepspeed.zero.GatheredParameters([update.basis], modifier_rank=0):
+    for matrix, bases in zip(matrices, _decompose_all(matrices), strict=True):
+        with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
             if dist.get_rank() == 0:
-                update.basis.data.copy_(bases.free_short)
+                matrix.update.basis.data.copy_(bases.free_short)
         if bases_folder is not None and dist.get_rank() == 0:
-            bases_folder.mkdir(parents=True, exist_ok=True)
-            tensors = {"free_short": bases.free_short, "frozen_long": bases.frozen_long}
-            save_file({key: value.contiguous() for key, value in tensors.items()}, bases_folder / f"{name}.safetensors")
-        subspaces.append(
-            Subspace(
-                name,
-                f"{module}.weight",
-                rows,
-                update,
-                ShardedRows.keep(bases.free_short, cut_columns=1),
-                ShardedRows.keep(bases.frozen_long, cut_columns=update.delta.ds_shape[1]),
+            save_file(
+                {"free_short": bases.free_short, "frozen_long": bases.frozen_long},
+                bases_folder / f"{matrix.name}.safetensors",
             )
-        )
+        free_short = ShardedRows.keep(bases.free_short, cut_columns=1)
+        frozen_long = ShardedRows.keep(bases.frozen_long, cut_columns=matrix.update.rank)
+        subspaces.append(Subspace(matrix.name, matrix.weight_name, matrix.rows, matrix.update, free_short, frozen_long))
     return subspaces
 
 
-def _replace(model: nn.Module, target: Target, ratio: float, zero_config: dict[str, Any]) -> OsftLinear:
+class _Matrix(NamedTuple):
+    """One matrix to decompose: `rows` of a partitioned weight, and the update that its free directions go to."""
+
+    name: str
+    weight_name: str
+    weight: nn.Parameter
+    rows: slice
+    update: FreeUpdate
+
+    @property
+    def frozen_rank(self) -> int:
+        return min(self.update.shape) - self.update.rank
+
+
+def _replace(model: nn.Module, target: Target, ratio: float, zero_config: dict[str, Any]) -> Iterator[_Matrix]:
+    """Put an OsftLinear in the place of the target's linear layer."""
     parent_name, _, child = target.name.rpartition(".")
     parent = model.get_submodule(parent_name)
+    linear = getattr(parent, child)
     with deepspeed.zero.Init(config_dict_or_path=zero_config):
         updates = [FreeUpdate(shape, min(shape) - frozen_rank(min(shape), ratio)) for shape in target.blocks]
     for update in updates:
         update.basis.requires_grad_(False)
-    layer = OsftLinear(getattr(parent, child), updates)
-    setattr(parent, child, layer)
-    return layer
-
-
-def _block_rows(target: Target) -> Iterator[slice]:
+    setattr(parent, child, OsftLinear(linear, updates))
     start = 0
-    for rows, _ in target.blocks:
-        yield slice(start, start + rows)
-        start += rows
+    for index, update in enumerate(updates):
+        rows = slice(start, start + update.shape[0])
+        start = rows.stop
+        yield _Matrix(target.block_name(index), f"{target.name}.weight", linear.weight, rows, update)
 
 
-def _decompose_all(work: Sequence[tuple[nn.Parameter, slice, FreeUpdate]]) -> Iterator[Decomposition]:
+def _decompose_all(matrices: Sequence[_Matrix]) -> Iterator[Decomposition]:
     """Yield the bases of each matrix, on every rank; the ranks decompose `world_size` of them at the same time."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    with progress("decomposing", total=len(work), unit="weights") as bar:
-        for first in range(0, len(work), world_size):
-            group = work[first : first + world_size]
-            mine: Tensor | None = None
-            for owner, (weight, rows, _) in enumerate(group):
-                with deepspeed.zero.GatheredParameters([weight]):
+    with progress("decomposing", total=len(matrices), unit="weights") as bar:
+        for first in range(0, len(matrices), world_size):
+            group = matrices[first : first + world_size]
+            mine: Decomposition | None = None
+            own_weight: Tensor | None = None
+            for owner, matrix in enumerate(group):
+                with deepspeed.zero.GatheredParameters([matrix.weight]):
                     if owner == rank:
-                        mine = weight.data[rows].float()
-            own_bases = None if mine is None else decompose(mine, _frozen(group[rank][2]))
-            for owner, (weight, _, update) in enumerate(group):
-                yield _broadcast(own_bases if owner == rank else None, update, owner, weight.device)
+                        own_weight = matrix.weight.data[matrix.rows].float()
+            if own_weight is not None:
+                mine = decompose(own_weight, group[rank].frozen_rank)
+            for owner, matrix in enumerate(group):
+                yield _broadcast(mine if owner == rank else None, matrix, owner)
                 bar.update()
 
 
-def _frozen(update: FreeUpdate) -> int:
-    return min(update.shape) - update.basis.ds_shape[1]
-
-
-def _broadcast(bases: Decomposition | None, update: FreeUpdate, owner: int, device: torch.device) -> Decomposition:
+def _broadcast(bases: Decomposition | None, matrix: _Matrix, owner: int) -> Decomposition:
+    """The owner's bases, on every rank."""
     if bases is None:
-        short, long = min(update.shape), max(update.shape)
-        free_rank = update.basis.ds_shape[1]
+        short, long = sorted(matrix.update.shape)
+        device = matrix.weight.device
         bases = Decomposition(
-            torch.empty(short, free_rank, device=device), torch.empty(long, short - free_rank, device=device)
+            torch.empty(short, matrix.update.rank, device=device), torch.empty(long, matrix.frozen_rank, device=device)
         )
     dist.broadcast(bases.free_short, owner)
     dist.broadcast(bases.frozen_long, owner)

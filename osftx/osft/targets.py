@@ -72,13 +72,16 @@ def find_targets(
         patterns = [FAMILIES[model_type]]
     modules = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
     chosen: set[str] = set()
+    matrix = next(
+        (name for name in modules if len(shapes[f"{name}.weight"]) == 2 and ".0." in name), "model.layers.0.mlp"
+    )
     problems = []
     for pattern in patterns:
         matched = [name for name in modules if re.fullmatch(pattern, name)]
         if not matched:
             problems.append(
                 f"osft.target_patterns: {pattern!r} matches no weight; it must match a whole module name such as "
-                f"{next((name for name in modules if '.0.' in name), 'model.layers.0.mlp.up_proj')!r}"
+                f"{matrix!r}"
             )
         flat = [name for name in matched if len(shapes[f"{name}.weight"]) != 2]
         problems += [
@@ -89,9 +92,7 @@ def find_targets(
         chosen.update(matched)
     if problems:
         raise ConfigurationError(problems)
-    return [
-        Target(name, _blocks(config, name, shapes[f"{name}.weight"])) for name in modules if name in chosen
-    ]
+    return [Target(name, _blocks(config, name, shapes[f"{name}.weight"])) for name in modules if name in chosen]
 
 
 def _blocks(config: Mapping[str, Any], name: str, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:

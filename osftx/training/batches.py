@@ -62,7 +62,12 @@ class Step:
 
 
 def plan_step(
-    samples: Samples, chosen: np.ndarray | Sequence[int], max_tokens: int, rank: int, world_size: int, device: torch.device
+    samples: Samples,
+    chosen: np.ndarray | Sequence[int],
+    max_tokens: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
 ) -> Step:
     """Pack the `chosen` samples under `max_tokens` and spread them over the ranks."""
     indices = np.asarray(chosen)
@@ -80,7 +85,10 @@ def plan_step(
 
 
 def _concatenate(samples: Samples, places: list[int], device: torch.device) -> MicroBatch:
-    input_ids, position_ids, labels, owners = [], [], [], []
+    input_ids: list[int] = []
+    position_ids: list[int] = []
+    labels: list[int] = []
+    owners: list[int] = []
     for order, place in enumerate(places):
         row = samples.rows[place]
         ids, counted = row["input_ids"], row["counted"]

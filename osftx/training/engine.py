@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO-3 around a transformers model: the group of ranks, the model in partitions, the engine, the optimizer."""
+"""DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -18,7 +18,7 @@ from osftx.training.batches import Samples, Step, plan_step
 
 
 class Trainer:
-    """Walks a phase's samples. Loss is the mean over all counted tokens of a step over all ranks, whatever their number."""
+    """Walks a phase's samples. A step's loss is the mean over its counted tokens, however many ranks share them."""
 
     def __init__(self, samples: Samples, training: TrainingConfig, device: torch.device):
         self.samples, self.training, self.device = samples, training, device
@@ -36,14 +36,19 @@ class Trainer:
         title: str,
         metrics: Path,
     ) -> None:
-        """Train to the end; one JSON line a step goes to `metrics`. Raises FloatingPointError when the loss diverges."""
+        """Train to the end; each step writes a JSON line to `metrics`. Raises FloatingPointError if it diverges."""
         engine.train()
         with progress(title, len(self.steps), "steps") as bar, metrics.open("w", encoding="utf-8") as log:
             for chosen in self.steps:
                 begun = time.perf_counter()
-                learning_rate = scheduler.get_last_lr()[0]
+                learning_rate = float(scheduler.get_last_lr()[0])
                 step = plan_step(
-                    self.samples, chosen, self.training.max_tokens_per_gpu, self.rank, self.world_size, self.device
+                    self.samples,
+                    chosen,
+                    self.training.max_tokens_per_gpu,
+                    self.rank,
+                    self.world_size,
+                    self.device,
                 )
                 loss = self.step(engine, step)
                 scheduler.step()
@@ -52,8 +57,8 @@ class Trainer:
                 self.tokens_seen += step.tokens
                 if not math.isfinite(loss):
                     raise FloatingPointError(
-                        f"the loss of step {self.steps_done} is {loss}; lower learning_rate (now {learning_rate:.3g}), raise "
-                        "warmup_steps or lower max_grad_norm"
+                        f"the loss of step {self.steps_done} is {loss}; lower learning_rate (now {learning_rate:.3g}), "
+                        "raise warmup_steps or lower max_grad_norm"
                     )
                 if self.rank == 0:
                     line = self._metrics(step, loss, learning_rate, len(chosen), time.perf_counter() - begun)

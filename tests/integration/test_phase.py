@@ -124,7 +124,10 @@ def train_reference(spec: PhaseSpec, model_folder: Path) -> tuple[list[float], d
     rows = load_samples(spec.data)
     steps = plan_steps(sample_order(len(rows), training.num_epochs, training.seed), training.effective_batch_size)
     optimizer = torch.optim.AdamW(
-        [delta for delta, *_ in updates.values()], lr=training.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        [delta for delta, *_ in updates.values()],
+        lr=training.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
     )
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=0, num_training_steps=len(steps))
     history = []
@@ -134,9 +137,7 @@ def train_reference(spec: PhaseSpec, model_folder: Path) -> tuple[list[float], d
             ids = torch.tensor([rows[place]["input_ids"]])
             counted = torch.tensor(rows[place]["counted"])
             logits = torch.func.functional_call(model, merged(), kwargs={"input_ids": ids}).logits[0]
-            total = total + functional.cross_entropy(
-                logits[:-1][counted[1:]], ids[0, 1:][counted[1:]], reduction="sum"
-            )
+            total = total + functional.cross_entropy(logits[:-1][counted[1:]], ids[0, 1:][counted[1:]], reduction="sum")
             count += int(counted[1:].sum())
         loss = total / count
         history.append(loss.item())
@@ -147,7 +148,7 @@ def train_reference(spec: PhaseSpec, model_folder: Path) -> tuple[list[float], d
         scheduler.step()
         with torch.no_grad():
             for delta, _, frozen, _ in updates.values():
-                delta -= frozen @ (frozen.T @ delta)
+                delta.sub_(frozen @ (frozen.T @ delta))
     return history, {name: value.detach() for name, value in merged().items()}
 
 
@@ -174,7 +175,11 @@ def test_evaluation_equals_greedy_generation(osft: PhaseSpec, model: Path, sampl
             ids, answer = torch.tensor([row["input_ids"]]), sum(row["counted"])
             prompt = ids[:, :-answer]
             generated = plain.generate(
-                prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=answer, do_sample=False, eos_token_id=-1
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=answer,
+                do_sample=False,
+                eos_token_id=-1,
             )
             right += int(torch.equal(generated, ids))
             logits = plain(ids).logits[0, -answer - 1 : -1]
@@ -184,7 +189,9 @@ def test_evaluation_equals_greedy_generation(osft: PhaseSpec, model: Path, sampl
         assert measured["exact_match"] == pytest.approx(right / len(load_samples(samples)))
         assert measured["loss"] == pytest.approx(total_loss / tokens, rel=1e-4)
         assert measured["counted_tokens"] == tokens
-    assert result(osft)["evaluation"]["train"]["exact_match"] > result(osft)["evaluation_before"]["train"]["exact_match"]
+    assert (
+        result(osft)["evaluation"]["train"]["exact_match"] > result(osft)["evaluation_before"]["train"]["exact_match"]
+    )
 
 
 def test_counts_what_it_did(osft: PhaseSpec, samples: Path) -> None:
@@ -227,7 +234,11 @@ def test_fused_weights_in_bfloat16_with_activation_checkpointing(
     """Phi's qkv_proj and gate_up_proj: each block keeps its own directions; the saved leak is only rounding."""
     phi = make_model(tmp_path / "phi3", "phi3", torch.bfloat16)
     spec = run_phase(
-        phi, samples, dtype=Precision.bfloat16, activation_checkpointing=True, evaluation_sets={"train": samples}
+        phi,
+        samples,
+        dtype=Precision.bfloat16,
+        activation_checkpointing=True,
+        evaluation_sets={"train": samples},
     )
     before, after = weights(phi), weights(spec.checkpoint)
     fused = "model.layers.1.self_attn.qkv_proj.weight"
@@ -246,7 +257,9 @@ def test_fused_weights_in_bfloat16_with_activation_checkpointing(
 
 
 def test_a_diverging_loss_names_phase_rank_and_cause(run_phase: RunPhase, model: Path, samples: Path) -> None:
-    with pytest.raises(TrainingError, match=r"phase 'study' failed on rank \d .*the loss of step \d+ is nan.*") as raised:
+    with pytest.raises(
+        TrainingError, match=r"phase 'study' failed on rank \d .*the loss of step \d+ is nan.*"
+    ) as raised:
         run_phase(model, samples, method=Method.sft, ratio=None, learning_rate=1e30, max_grad_norm=0.0)
     log = Path(str(raised.value).rpartition("full log: ")[2])
     assert "FloatingPointError" in log.read_text()

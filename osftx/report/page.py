@@ -1,0 +1,96 @@
+"""The page: one HTML file that needs no other file and no network. The template escapes all text."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from osftx.report.figures import Picture
+from osftx.report.run import PhaseRecord, Run
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+NONE = "-"
+"""Stands where there is no value."""
+
+METRICS = {"exact_match": "Exact match", "loss": "Loss", "token_accuracy": "Token accuracy"}
+
+
+def render(run: Run, pictures: Mapping[str, Picture]) -> str:
+    """The page's HTML."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(count=_count, size=_size, number=_number, leak=_leak, image=_image)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        run=run,
+        done=sum(phase.result is not None for phase in run.phases),
+        training=[_training(phase) for phase in run.phases if phase.result is not None],
+        protection=[_protection(phase) for phase in run.phases if phase.targets],
+        pictures=pictures,
+        metrics=METRICS,
+    )
+
+
+def _training(phase: PhaseRecord) -> dict[str, Any]:
+    """How one phase went."""
+    assert phase.result is not None
+    memory = [step["peak_memory_usage_GB"] for step in phase.steps if step.get("peak_memory_usage_GB")]
+    return {
+        "label": phase.label,
+        "steps": phase.result["steps"],
+        "tokens": phase.result["tokens"],
+        "duration": _clock(phase.result["duration_s"]),
+        "first_loss": phase.steps[0]["loss"] if phase.steps else None,
+        "last_loss": phase.steps[-1]["loss"] if phase.steps else None,
+        "tokens_per_second": median(step["tokens_per_second"] for step in phase.steps) if phase.steps else None,
+        "memory_gb": max(memory, default=None),
+    }
+
+
+def _protection(phase: PhaseRecord) -> dict[str, Any]:
+    """How far the phase's updates left their free subspaces: the worst of its targets."""
+    worst = max(phase.targets, key=lambda target: target["leak_saved"])
+    return {
+        "label": phase.label,
+        "targets": len(phase.targets),
+        "free_rank": sum(target["free_rank"] for target in phase.targets),
+        "rank": sum(target["free_rank"] + target["frozen_rank"] for target in phase.targets),
+        "leak_fp32": max(target["leak_fp32"] for target in phase.targets),
+        "leak_saved": worst["leak_saved"],
+        "worst_weight": worst["name"],
+        "relative_change": max(target["relative_change"] for target in phase.targets),
+    }
+
+
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def _size(value: float) -> str:
+    """Parameters, to three digits: 8,030,261,248 is 8.03 B."""
+    for unit, name in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:g}"
+
+
+def _number(value: float | None) -> str:
+    """Three decimals, as on the screen."""
+    return NONE if value is None else f"{value:.3f}"
+
+
+def _leak(value: float) -> str:
+    return f"{value:.1e}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _image(path: Path) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,316 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from osftx.config import (
+    Accelerator,
+    DataConfig,
+    EvaluationSetConfig,
+    ExperimentConfig,
+    Method,
+    ModelConfig,
+    PhaseConfig,
+    ScheduleConfig,
+    ScheduleKind,
+)
+from osftx.errors import ConfigurationError
+from osftx.validate import LR_SCHEDULERS, RULES, TRAINING_RANGES, problems, typed
+
+
+def experiment() -> ExperimentConfig:
+    """A valid two-phase configuration as Hydra composes it: phases follow `training` by interpolation."""
+    config = ExperimentConfig(name="study", model=ModelConfig(path="base"))
+    config.phases = {name: PhaseConfig(data=DataConfig(path=f"{name}.jsonl")) for name in ("first", "second")}
+    return config
+
+
+def found(**changes: Any) -> list[str]:
+    """The problems of the valid configuration after `changes`, whose keys are paths with `__` for dots."""
+    composed = OmegaConf.structured(experiment())
+    for key, value in changes.items():
+        OmegaConf.update(composed, key.replace("__", "."), value)
+    return problems(typed(composed))
+
+
+def test_a_valid_configuration_has_no_problem() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "start", "remedy"),
+    [
+        ({"name": "a/b"}, "name=a/b: ", "set name=NAME"),
+        ({"model__path": "???"}, "model.path=???: no model", "model=tiny"),
+        ({"model__attn_implementation": "fast"}, "model.attn_implementation=fast: unknown", "sdpa"),
+        (
+            {"phases__first__data__path": "???"},
+            "phases.first.data.path=???: ",
+            "set phases.first.data.path=FILE",
+        ),
+        (
+            {"phases__first__data__path": ""},
+            "phases.first.data.path=???: ",
+            "set phases.first.data.path=FILE",
+        ),
+        (
+            {"phases__first__unfreeze_rank_ratio": 1.5},
+            "phases.first.unfreeze_rank_ratio=1.5: ",
+            "from 0 to 1",
+        ),
+        ({"phases__first__unfreeze_rank_ratio": math.nan}, "phases.first.unfreeze_rank_ratio=nan: ", "null"),
+        ({"phases__first__init_from": ""}, "phases.first.init_from=: ", "give a folder"),
+        (
+            {"phase_order": ["second"]},
+            "phase_order=['second']: must name every phase once (first, second)",
+            "null",
+        ),
+        ({"phase_order": ["first", "second", "first"]}, "phase_order=", "null"),
+        (
+            {"schedule__initial": -0.1, "schedule__minimum": -0.2},
+            "schedule.initial=-0.1: must be from 0 to 1",
+            "0.3",
+        ),
+        ({"schedule__minimum": math.nan}, "schedule.minimum=nan: must be from 0 to 1", "0.1"),
+        ({"schedule__minimum": 0.4}, "schedule.minimum=0.4: above schedule.initial=0.3", "0.3 or less"),
+        ({"schedule__ratios": [0.3]}, "schedule.ratios=[0.3]: not read", "schedule.kind=explicit"),
+        ({"training__num_epochs": 0}, "training.num_epochs=0: must be 1 or more", "the default is 2"),
+        ({"training__effective_batch_size": 0}, "training.effective_batch_size=0: ", "the default is 128"),
+        (
+            {"training__learning_rate": 0.0},
+            "training.learning_rate=0.0: must be above 0",
+            "the default is 5e-06",
+        ),
+        ({"training__learning_rate": math.inf}, "training.learning_rate=inf: must be above 0", "5e-06"),
+        ({"training__warmup_steps": -1}, "training.warmup_steps=-1: ", "the default is 0"),
+        ({"training__beta1": 1.0}, "training.beta1=1.0: must be from 0 to below 1", "the default is 0.9"),
+        ({"training__beta2": -0.5}, "training.beta2=-0.5: ", "the default is 0.95"),
+        ({"training__eps": 0.0}, "training.eps=0.0: must be above 0", "the default is 1e-08"),
+        ({"training__weight_decay": -1.0}, "training.weight_decay=-1.0: ", "the default is 0.0"),
+        ({"training__max_grad_norm": math.nan}, "training.max_grad_norm=nan: ", "the default is 1.0"),
+        ({"training__seed": -1}, "training.seed=-1: ", "the default is 42"),
+        ({"training__max_seq_len": 1}, "training.max_seq_len=1: must be 2 or more", "the default is 8192"),
+        (
+            {"training__max_tokens_per_gpu": 4096},
+            "training.max_tokens_per_gpu=4096: too few for a sample of max_seq_len=8192",
+            "training.max_seq_len=4096 or less",
+        ),
+        (
+            {"phases__second__max_seq_len": 16384},
+            "phases.second.max_tokens_per_gpu=10000: too few for a sample of max_seq_len=16384",
+            "phases.second.max_tokens_per_gpu=16384 or more",
+        ),
+        ({"training__lr_scheduler": "cosin"}, "training.lr_scheduler=cosin: unknown", "linear, cosine, "),
+        ({"training__lr_scheduler": "reduce_lr_on_plateau"}, "training.lr_scheduler=", "use one of"),
+        (
+            {"training__lr_scheduler_kwargs": {"min": 1}},
+            "training.lr_scheduler_kwargs={'min': 1}: ",
+            "remove min",
+        ),
+        (
+            {"training__lr_scheduler": "constant", "training__warmup_steps": 5},
+            "training.warmup_steps=5: lr_scheduler=constant has no warm-up",
+            "constant_with_warmup",
+        ),
+        (
+            {"training__lr_scheduler": "cosine_with_min_lr"},
+            "training.lr_scheduler_kwargs={}: ",
+            "={min_lr_rate:0.1}",
+        ),
+        (
+            {"training__lr_scheduler": "warmup_stable_decay"},
+            "training.lr_scheduler_kwargs={}: ",
+            "num_decay_steps",
+        ),
+        (
+            {"distributed__accelerator": Accelerator.cpu},
+            "training.use_liger=true: ",
+            "set training.use_liger=false",
+        ),
+        (
+            {"osft__target_patterns": ["q_proj", "(v"]},
+            "osft.target_patterns=(v: not a regular expression",
+            "correct",
+        ),
+        ({"osft__target_patterns": []}, "osft.target_patterns=[]: no targets", "null"),
+        (
+            {"distributed__nproc_per_node": 0},
+            "distributed.nproc_per_node=0: must be 1 or more",
+            "the default is 8",
+        ),
+        ({"distributed__omp_num_threads": 0}, "distributed.omp_num_threads=0: ", "the default is 1"),
+        ({"distributed__timeout_s": 0}, "distributed.timeout_s=0: ", "the default is 1800"),
+        ({"distributed__nnodes": 0}, "distributed.nnodes=0: must be 1 or more", "the default is 1"),
+        ({"distributed__node_rank": 1}, "distributed.node_rank=1: must be 0 to 0", "each node its own"),
+        ({"distributed__nnodes": 2}, "output_dir=null: with distributed.nnodes=2", "set output_dir"),
+        (
+            {"distributed__nnodes": 2, "output_dir": "out", "distributed__rdzv_endpoint": "gpu1:0"},
+            "distributed.rdzv_endpoint=gpu1:0: port 0",
+            "gpu1:29500",
+        ),
+        (
+            {"distributed__rdzv_endpoint": "???"},
+            "distributed.rdzv_endpoint=???: must be HOST:PORT",
+            "127.0.0.1:29500",
+        ),
+        (
+            {"distributed__rdzv_endpoint": "gpu1"},
+            "distributed.rdzv_endpoint=gpu1: must be HOST:PORT",
+            "29500",
+        ),
+        (
+            {"distributed__rdzv_endpoint": "gpu1:70000"},
+            "distributed.rdzv_endpoint=gpu1:70000: ",
+            "0 to 65535",
+        ),
+        (
+            {"distributed__rdzv_endpoint": ":29500"},
+            "distributed.rdzv_endpoint=:29500: must be HOST:PORT",
+            "29500",
+        ),
+    ],
+)
+def test_one_mistake_is_one_problem_with_path_value_and_remedy(
+    changes: dict[str, Any], start: str, remedy: str
+) -> None:
+    lines = [line for line in found(**changes) if line.startswith(start)]
+    assert len(lines) == 1, found(**changes)
+    assert remedy in lines[0]
+    assert "\n" not in lines[0]
+
+
+@pytest.mark.parametrize("key", TRAINING_RANGES)
+def test_what_a_phase_inherits_is_reported_once(key: str) -> None:
+    assert len([line for line in found(**{f"training__{key}": -1}) if f".{key}=" in line]) == 1
+
+
+def test_what_a_phase_sets_itself_is_reported_at_the_phase() -> None:
+    assert found(phases__second__learning_rate=-1.0) == [
+        "phases.second.learning_rate=-1.0: must be above 0; the default is 5e-06"
+    ]
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    lines = found(model__path="???", training__beta1=2.0, phases__second__data__path="???", distributed__nnodes=0)
+    assert [line.split("=")[0] for line in lines] == [
+        "model.path",
+        "phases.second.data.path",
+        "training.beta1",
+        "distributed.nnodes",
+    ]
+
+
+def broken(change: Callable[[ExperimentConfig], None]) -> list[str]:
+    """The problems after `change` to the valid configuration, for what cannot be said as `path=value`."""
+    config = experiment()
+    change(config)
+    return problems(typed(OmegaConf.structured(config)))
+
+
+def test_no_phases() -> None:
+    assert broken(lambda config: config.phases.clear()) == [
+        "phases={}: nothing to train; choose +experiment=NAME, "
+        "or add +phase@phases.NAME=osft phases.NAME.data.path=FILE"
+    ]
+
+
+@pytest.mark.parametrize("name", ["base", "a b", "a/b", "é"])
+def test_phase_names_must_be_folder_names_and_not_base(name: str) -> None:
+    phase = PhaseConfig(data=DataConfig(path="x.jsonl"))
+    (line,) = broken(lambda config: config.phases.update({name: phase}))
+    assert line.startswith(f"phases.{name}: ")
+    assert line.endswith("rename the phase")
+
+
+def test_sft_takes_no_ratio() -> None:
+    def change(config: ExperimentConfig) -> None:
+        config.phases["first"].method = Method.sft
+        config.phases["first"].unfreeze_rank_ratio = 0.3
+
+    (line,) = broken(change)
+    assert line.startswith("phases.first.unfreeze_rank_ratio=0.3: sft")
+
+
+def test_a_run_starts_at_one_phase() -> None:
+    lines = found(phases__first__init_from="a", phases__second__init_from="b")
+    assert [line.split(": ")[0] for line in lines] == [
+        "phases.first.init_from=a",
+        "phases.second.init_from=b",
+    ]
+    assert found(phases__second__init_from="b") == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "count"),
+    [([0.3], 1), ([0.3, 0.2, 0.1], 1), ([0.3, 1.2], 1), ([math.nan, 0.1], 1), ([0.0, 1.0], 0)],
+)
+def test_explicit_ratios_are_one_for_each_osft_phase(ratios: list[float], count: int) -> None:
+    lines = broken(
+        lambda config: setattr(config, "schedule", ScheduleConfig(kind=ScheduleKind.explicit, ratios=ratios))
+    )
+    assert len(lines) == count
+    assert all(line.startswith(f"schedule.ratios={ratios}: ") for line in lines)
+
+
+def test_evaluation_sets_need_a_path_and_a_known_phase() -> None:
+    def change(config: ExperimentConfig) -> None:
+        config.evaluation.sets = {
+            "general": EvaluationSetConfig(path="g.jsonl", learned_in="base"),
+            "facts": EvaluationSetConfig(path="f.jsonl", learned_in="frist"),
+            "code": EvaluationSetConfig(),
+        }
+
+    assert broken(change) == [
+        "evaluation.sets.facts.learned_in=frist: no such phase; use one of base, first, second, or null",
+        "evaluation.sets.code.path=???: no evaluation data; set evaluation.sets.code.path=FILE",
+    ]
+
+
+def test_flash_attention_needs_a_gpu() -> None:
+    (line,) = found(
+        distributed__accelerator="cpu",
+        training__use_liger=False,
+        model__attn_implementation="flash_attention_2",
+    )
+    assert line.startswith("model.attn_implementation=flash_attention_2: does not train on a CPU")
+
+
+def test_a_missing_number_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"Missing mandatory value: training\.learning_rate"):
+        found(training__learning_rate="???")
+
+
+def test_an_unresolvable_interpolation_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"phases\.first\.learning_rate: Interpolation key"):
+        found(phases__first__learning_rate="${training.learning_rates}")
+
+
+def test_typed_leaves_the_composed_configuration_alone() -> None:
+    composed = OmegaConf.structured(ExperimentConfig())
+    typed(composed)
+    assert OmegaConf.is_missing(composed, "name")
+
+
+def test_the_schedules_and_their_arguments_are_those_of_transformers() -> None:
+    optimization = pytest.importorskip("transformers.optimization")
+    import inspect
+
+    functions = {kind.value: function for kind, function in optimization.TYPE_TO_SCHEDULER_FUNCTION.items()}
+    given = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    for name, arguments in LR_SCHEDULERS.items():
+        assert set(inspect.signature(functions[name]).parameters) - given == arguments
+
+
+def test_every_rule_is_registered() -> None:
+    import osftx.validate as module
+
+    rules = {
+        value
+        for name, value in vars(module).items()
+        if callable(value)
+        and getattr(value, "__annotations__", {}).keys() == {"config", "return"}
+        and name != "problems"
+    }
+    assert rules == set(RULES)
