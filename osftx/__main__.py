@@ -53,6 +53,9 @@ def run(composed: DictConfig) -> float | None:
     if config.dry_run:
         show_plan(check(config, data_folder=None).plan)
         return None
+    from osftx.launch import check_devices
+
+    check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
     run_folder = _make_run_folder(config)
     try:
         checked = check(config, run_folder / "data")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from osftx.config import Accelerator, DistributedConfig
-from osftx.errors import TrainingError
+from osftx.errors import ConfigurationError, TrainingError
 from osftx.phase import PhaseSpec
 
 
@@ -19,7 +19,7 @@ def launch(spec: PhaseSpec) -> None:
     phase, rank and cause.
     """
     # Imports torch, so only where ranks are really started.
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -54,11 +54,34 @@ def launch(spec: PhaseSpec) -> None:
             f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {_cause(failure.message)}\n"
             f"  full log: {log}"
         ) from error
+    except SignalException as error:
+        raise TrainingError(f"phase {spec.name!r} was stopped by {error.sigval.name}") from error
     except (RendezvousError, OSError) as error:
         raise TrainingError(
             f"phase {spec.name!r}: the ranks could not meet at distributed.rdzv_endpoint={group.rdzv_endpoint} "
             f"({type(error).__name__}: {error}); is the port in use, or a node missing?"
         ) from error
+
+
+def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
+    """Raise ConfigurationError when this machine has not the GPUs that are asked for. Imports torch."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    asked, wanted = distributed.accelerator, distributed.nproc_per_node
+    problems = []
+    if asked is Accelerator.cuda and gpus == 0:
+        problems.append("distributed.accelerator=cuda: this machine has no GPU that torch can use; try distributed=cpu")
+    if asked is not Accelerator.cpu and 0 < gpus < wanted:
+        problems.append(
+            f"distributed.nproc_per_node={wanted}: this machine has {gpus} GPUs; set distributed.nproc_per_node={gpus}"
+        )
+    if asked is Accelerator.auto and gpus == 0 and use_liger:
+        problems.append(
+            "training.use_liger=true: Liger's kernels need a GPU and there is none; set training.use_liger=false"
+        )
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _cause(message: str | dict[str, object]) -> str:

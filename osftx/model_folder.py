@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,8 @@ from safetensors import SafetensorError, safe_open
 
 from osftx.errors import ConfigurationError
 
-try:
-    import httpx2 as httpx
-except ImportError:  # huggingface_hub before 2.0
-    import httpx
+# What huggingface_hub speaks HTTP with: httpx2 since its version 2, httpx before.
+httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")
 
 HUB_TIMEOUT_S = 10.0
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]

@@ -126,7 +126,7 @@ def _decompose_all(matrices: Sequence[_Matrix]) -> Iterator[Decomposition]:
             for owner, matrix in enumerate(group):
                 with deepspeed.zero.GatheredParameters([matrix.weight]):
                     if owner == rank:
-                        own_weight = matrix.weight.data[matrix.rows].float()
+                        own_weight = matrix.weight.data[matrix.rows].to(torch.float32, copy=True)
             if own_weight is not None:
                 mine = decompose(own_weight, group[rank].frozen_rank)
             for owner, matrix in enumerate(group):

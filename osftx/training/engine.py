@@ -1,5 +1,6 @@
 """DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def init_distributed(timeout_s: int) -> torch.device:
     # A C++ extension that only inference uses, whose first build takes a minute and a half.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     accelerator = get_accelerator()
+    accelerator.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed(
         accelerator.communication_backend_name(), timeout=timedelta(seconds=timeout_s), verbose=False
     )

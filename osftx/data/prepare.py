@@ -1,0 +1,202 @@
+"""The tokenised training file: made once by the parent process, read by every rank through a memory map."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from osftx.data.chat import EncodedConversation, encode_conversation
+from osftx.data.sources import read_conversations
+from osftx.data.tokenizer import ChatTokenizer, ConversationError
+from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FORMAT_VERSION = 1
+"""Raised when the same file has to give other samples, or the same samples another layout."""
+
+SAMPLES_FILE = "samples.arrow"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass
+class DataSummary:
+    """What one file of conversations amounts to."""
+
+    path: str
+    """The JSONL file."""
+    samples: int = 0
+    """Conversations that are trained on."""
+    dropped: int = 0
+    """Conversations that are left out because they are longer than max_seq_len."""
+    tokens: int = 0
+    """Tokens of the samples."""
+    counted_tokens: int = 0
+    """Tokens of the samples on which loss is counted."""
+    longest: int = 0
+    """Tokens of the longest conversation, whether it was dropped or not."""
+
+
+def summarize(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int) -> DataSummary:
+    """Read, check and tokenise the whole file without writing anything.
+
+    Raises:
+        ConfigurationError: see `prepare`.
+    """
+    summary = DataSummary(str(path))
+    for _ in _samples(path, tokenizer, max_seq_len, summary):
+        pass
+    return summary
+
+
+def prepare(
+    path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, folder: str | Path
+) -> tuple[Path, DataSummary]:
+    """Write the tokenised samples to a folder inside `folder`, or find them there.
+
+    The name of the inner folder is a fingerprint of the content of the file, the tokenizer, max_seq_len and
+    the format; it appears only when it is complete. `load_samples` reads it. If the chat template writes the
+    date, the samples keep the date on which they were made.
+
+    Args:
+        path: the JSONL file of conversations.
+        tokenizer: the tokenizer and chat template of the model.
+        max_seq_len: the most tokens in one sample; longer conversations are dropped and counted.
+        folder: where prepared files are kept; made if it does not exist.
+
+    Returns:
+        The inner folder, and what it holds.
+
+    Raises:
+        ConfigurationError: the file cannot be read or has no conversation, with the problems of up to
+            MAX_PROBLEMS_SHOWN lines; or all conversations are longer than max_seq_len.
+    """
+    target = Path(folder) / _fingerprint(path, tokenizer, max_seq_len)
+    if not target.exists():
+        unfinished = target.with_name(f"{target.name}.unfinished-{uuid4().hex[:8]}")
+        unfinished.mkdir(parents=True)
+        try:
+            summary = _write(path, tokenizer, max_seq_len, unfinished / SAMPLES_FILE)
+            (unfinished / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+            _publish(unfinished, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    summary = DataSummary(**json.loads((target / SUMMARY_FILE).read_text()))
+    return target, replace(summary, path=str(path))
+
+
+def load_samples(folder: str | Path) -> "Dataset":
+    """The prepared samples, memory-mapped: columns `input_ids` (list of int32) and `counted` (list of bool).
+
+    Args:
+        folder: what `prepare` returned.
+    """
+    from datasets import Dataset  # more than half a second
+
+    return Dataset.from_file(str(Path(folder) / SAMPLES_FILE))
+
+
+def sample_lengths(samples: "Dataset") -> np.ndarray:
+    """Tokens of each sample, (samples,) int64, without reading the tokens themselves."""
+    from pyarrow import compute
+
+    return compute.list_value_length(samples.data.column("input_ids")).to_numpy().astype(np.int64)
+
+
+def _samples(
+    path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, summary: DataSummary
+) -> Iterator[EncodedConversation]:
+    """Yield the samples that are not too long and count all of them in `summary` on the way."""
+    with _progress(path) as advance:
+        for sample in _encoded(path, tokenizer, advance):
+            length = len(sample.input_ids)
+            summary.longest = max(summary.longest, length)
+            if length > max_seq_len:
+                summary.dropped += 1
+                continue
+            summary.samples += 1
+            summary.tokens += length
+            summary.counted_tokens += sum(sample.counted)
+            yield sample
+    if not summary.samples:
+        raise ConfigurationError(
+            [
+                f"{path}: all {summary.dropped} conversations are longer than max_seq_len = {max_seq_len} "
+                f"tokens, the longest has {summary.longest}; raise max_seq_len (up to what the model allows) "
+                "or shorten them"
+            ]
+        )
+
+
+def _encoded(
+    path: str | Path, tokenizer: ChatTokenizer, advance: Callable[[int], object]
+) -> Iterator[EncodedConversation]:
+    """Tokenise every conversation; problems of the file and of the chat template are reported together."""
+    refused: list[str] = []
+    try:
+        for line, messages in read_conversations(path, advance):
+            try:
+                sample = encode_conversation(tokenizer, messages)
+            except ConversationError as error:
+                refused.append(f"{path}:{line}: {error}")
+                if len(refused) == MAX_PROBLEMS_SHOWN:
+                    break
+            else:
+                yield sample
+    except ConfigurationError as error:
+        raise ConfigurationError(error.problems + refused) from error
+    if refused:
+        raise ConfigurationError(refused)
+
+
+@contextmanager
+def _progress(path: str | Path) -> Iterator[Callable[[int], object]]:
+    """A bar with the remaining time, in a terminal only; yields the function to call with bytes read."""
+    console = Console(stderr=True)
+    total = Path(path).stat().st_size if Path(path).is_file() else None
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"Tokenising {Path(path).name}", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _write(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, target: Path) -> DataSummary:
+    from datasets import Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    summary = DataSummary(str(path))
+    features = Features({"input_ids": List(Value("int32")), "counted": List(Value("bool"))})
+    with ArrowWriter(path=str(target), features=features) as writer:
+        for sample in _samples(path, tokenizer, max_seq_len, summary):
+            writer.write({"input_ids": sample.input_ids, "counted": sample.counted})
+        writer.finalize()
+    return summary
+
+
+def _publish(unfinished: Path, target: Path) -> None:
+    """Give the finished folder its name, unless another process has just written the same samples."""
+    try:
+        unfinished.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+
+
+def _fingerprint(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int) -> str:
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {tokenizer.fingerprint} {max_seq_len} ".encode())
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ConfigurationError([f"{path}: cannot be read ({error.strerror}); give a JSONL file"]) from error
+    return digest.hexdigest()[:32]

@@ -1,0 +1,234 @@
+"""A chat tokenizer without torch or transformers: `tokenizer.json` and the chat template, nothing else.
+
+Importing transformers' AutoTokenizer takes seconds and pulls in torch; the parent process must do neither.
+For every folder that holds a `tokenizer.json`, texts and token ids equal those of
+`AutoTokenizer.apply_chat_template`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError
+from tokenizers import AddedToken, Tokenizer
+
+from osftx.data.template import compile_template
+from osftx.errors import ConfigurationError
+
+Message = dict[str, str]
+"""One turn: `role` and `content`."""
+
+Offsets = list[tuple[int, int]]
+"""For each token, the half-open range of characters of the text that it stands for."""
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+TEMPLATE_FILE = "chat_template.jinja"
+LEGACY_TEMPLATE_FILE = "chat_template.json"
+FILES = (TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, TEMPLATE_FILE, LEGACY_TEMPLATE_FILE)
+
+
+class ConversationError(ValueError):
+    """One conversation cannot become a training sample; the message is the reason, without the place."""
+
+
+class ChatTokenizer:
+    """Renders conversations with the model's chat template and turns text into token ids."""
+
+    def __init__(self, tokenizer: Tokenizer, template: Template, special_tokens: dict[str, str], fingerprint: str):
+        self._tokenizer = tokenizer
+        self._template = template
+        self._special_tokens = special_tokens
+        self.fingerprint = fingerprint
+        """SHA-256 of the files that were read, as hexadecimal digits."""
+        self.special_token_ids = frozenset(
+            token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        )
+        self.eos_token: str | None = special_tokens.get("eos_token")
+        self.eos_token_id = None if self.eos_token is None else tokenizer.token_to_id(self.eos_token)
+
+    @classmethod
+    def load(cls, path: str, revision: str | None = None) -> "ChatTokenizer":
+        """Load from a local folder, or from the Hub (or its local cache) under a name such as `org/model`.
+
+        Args:
+            path: a local folder, else a name on the Hub.
+            revision: branch, tag or commit on the Hub; unused for a local folder.
+
+        Raises:
+            ConfigurationError: nothing is found under `path`, there is no `tokenizer.json` or no chat
+                template, or one of the files cannot be read.
+        """
+        folder = Path(path) if Path(path).is_dir() else _download(path, revision)
+        if not (folder / TOKENIZER_FILE).is_file():
+            raise ConfigurationError(
+                [
+                    f"{path}: holds no {TOKENIZER_FILE}, which osftx tokenises with; save one there with "
+                    "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+                ]
+            )
+        contents = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+        config = _read_config(folder, contents)
+        return cls(
+            tokenizer=_build_tokenizer(folder, contents[TOKENIZER_FILE], config),
+            template=_find_template(folder, contents, config),
+            special_tokens=_special_tokens(config),
+            fingerprint=_fingerprint(contents),
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, added tokens included: transformers' `len(tokenizer)`."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+        """The text of the conversation, followed by the opening of an assistant turn if asked for.
+
+        A template may write today's date (`strftime_now`); then the text is only the same on the same day.
+
+        Raises:
+            ConversationError: the template refuses these messages (such as roles that do not alternate).
+        """
+        try:
+            return self._template.render(
+                messages=list(messages),
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special_tokens,
+            )
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+        ) as error:  # the last two: the template's own expressions
+            raise ConversationError(f"the chat template refuses the conversation: {error}") from error
+
+    def encode(self, text: str) -> tuple[list[int], Offsets]:
+        """Token ids of the text and the characters that each of them stands for; no special token is added.
+
+        Tokens that share a character (a character of several bytes) all have the offsets of that character.
+        """
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the token ids, special tokens included."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The local copy of the tokenizer files of a Hub repository, all of the same commit."""
+    from huggingface_hub import snapshot_download  # half a second, and not needed for a local folder
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
+
+    files = list(FILES)
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+    except HFValidationError as error:
+        raise ConfigurationError(
+            [f"{name}: neither a local folder nor a name on the Hugging Face Hub (organisation/model)"]
+        ) from error
+    except (
+        HTTPError,
+        OSError,
+    ) as error:  # a proxy that fails does not make snapshot_download look into the cache
+        reason = error.__cause__ or error
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        place = f"{name} (revision {revision})" if revision else name
+        first_line = str(reason).strip().split("\n")[0]
+        raise ConfigurationError(
+            [
+                f"{place}: no such local folder, not in the local Hub cache, and the Hub did not "
+                f"give it ({type(reason).__name__}: {first_line}); check the name and the network, or give a "
+                "local folder"
+            ]
+        ) from error
+
+
+def _read_json(folder: Path, name: str, content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise ConfigurationError([f"{folder / name}: is not JSON ({error}); save the tokenizer again"]) from error
+    if not isinstance(value, dict):
+        raise ConfigurationError([f"{folder / name}: must be a JSON object; save the tokenizer again"])
+    return value
+
+
+def _read_config(folder: Path, contents: dict[str, bytes]) -> dict[str, Any]:
+    """`tokenizer_config.json`; where it lists no added tokens, the older `special_tokens_map.json` wins."""
+    config = _read_json(folder, CONFIG_FILE, contents.get(CONFIG_FILE, b"{}"))
+    if "added_tokens_decoder" not in config and SPECIAL_TOKENS_FILE in contents:
+        config |= _read_json(folder, SPECIAL_TOKENS_FILE, contents[SPECIAL_TOKENS_FILE])
+    return config
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """`bos_token`, `eos_token`, ... and their texts: the variables that a template may use."""
+    tokens = {}
+    for name, value in config.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):  # not the switches add_bos_token, add_eos_token
+            tokens[name] = text
+    return tokens
+
+
+def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> Tokenizer:
+    if "model" not in _read_json(folder, TOKENIZER_FILE, content):  # a Git LFS pointer, half a download
+        raise ConfigurationError([f"{folder / TOKENIZER_FILE}: has no `model`; save the tokenizer again"])
+    tokenizer = Tokenizer.from_buffer(content)
+    # Truncation and padding that happen to be saved: training samples are neither cut nor padded.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # The post-processor adds special tokens (the template has written them) and trims white space off the
+    # offsets (a token would then seem not to stand for the space it begins with).
+    tokenizer.post_processor = None
+    # Tokens that only the configuration names get the ids after the last one, as in transformers.
+    declared = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
+    tokenizer.add_tokens([AddedToken(**token) for _, token in declared])
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokenizer.add_special_tokens([text for text in _special_tokens(config).values() if text not in known])
+    return tokenizer
+
+
+def _find_template(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> Template:
+    """Compile `chat_template.jinja`, else the configuration's template, else that of `chat_template.json`."""
+    source: Any
+    if TEMPLATE_FILE in contents:
+        place, source = folder / TEMPLATE_FILE, contents[TEMPLATE_FILE].decode("utf-8")
+    elif config.get("chat_template"):
+        place, source = folder / CONFIG_FILE, config["chat_template"]
+    elif LEGACY_TEMPLATE_FILE in contents:
+        place = folder / LEGACY_TEMPLATE_FILE
+        source = _read_json(folder, LEGACY_TEMPLATE_FILE, contents[LEGACY_TEMPLATE_FILE]).get("chat_template")
+    else:
+        raise ConfigurationError(
+            [
+                f"{folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}); "
+                "use an instruction-tuned model, or put the chat template of your model there"
+            ]
+        )
+    if isinstance(source, list):  # several templates with names
+        source = {entry["name"]: entry["template"] for entry in source}.get("default")
+    if not isinstance(source, str):
+        raise ConfigurationError([f"{place}: chat_template must be a text, or name one template `default`"])
+    try:
+        return compile_template(source)
+    except TemplateSyntaxError as error:
+        raise ConfigurationError(
+            [f"{place}: the chat template is not valid Jinja2 (line {error.lineno}: {error.message})"]
+        ) from error
+
+
+def _fingerprint(contents: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name}:{len(content)}:".encode())
+        digest.update(content)
+    return digest.hexdigest()
