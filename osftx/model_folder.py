@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, get_safetensors_metadata, hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from osftx.errors import ConfigurationError
@@ -55,33 +55,39 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def read_folder(folder: Path) -> ModelFiles:
-    """Config and shapes of a model on disk. Raises ConfigurationError when it is not a Hugging Face model folder."""
+def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
+    """Config and shapes of a model on disk; `key` is the setting that names it, for messages.
+
+    Raises ConfigurationError when it is not a Hugging Face model folder.
+    """
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = dict(json.loads((folder / "config.json").read_text()))
         shapes: dict[str, tuple[int, ...]] = {}
         for path in sorted(set(tensor_files(folder).values())):
             with safe_open(path, framework="np") as file:
                 shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, TypeError, ValueError, KeyError, SafetensorError) as error:  # missing, or not what it should hold
         raise ConfigurationError(
-            [f"model.path={folder}: not a Hugging Face model folder with config.json and safetensors files ({error})"]
+            [
+                f"{key}={folder}: not a Hugging Face model folder with config.json and safetensors files "
+                f"({type(error).__name__}: {error}); give another folder, or download or save the model again"
+            ]
         ) from error
     return ModelFiles(config, shapes)
 
 
-def inspect(path: str, revision: str | None) -> ModelFiles:
+def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFiles:
     """Config and shapes of a folder or a Hub model, without its weights where they are not here yet.
 
-    Raises ConfigurationError naming what could not be reached.
+    Raises ConfigurationError naming `key`, the setting that asked for it, and what could not be reached.
     """
     if looks_local(path):
-        return read_folder(_existing(path))
+        return read_folder(_existing(path, key), key)
     try:
         return read_folder(Path(snapshot_download(path, revision=revision, local_files_only=True)))
-    except (LocalEntryNotFoundError, ConfigurationError):
+    except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
         pass  # not in the cache, or only a part of it: ask the Hub for the headers
-    with _reaching(path):
+    with _reaching(path, key):
         config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
         metadata = get_safetensors_metadata(path, revision=revision)
     shapes = {
@@ -90,44 +96,51 @@ def inspect(path: str, revision: str | None) -> ModelFiles:
     return ModelFiles(config, shapes)
 
 
-def fetch(path: str, revision: str | None) -> Path:
+def fetch(path: str, revision: str | None, key: str = "model.path") -> Path:
     """The model's local folder; a Hub model is downloaded (with a progress bar) unless the cache has it."""
     if looks_local(path):
-        return _existing(path)
+        return _existing(path, key)
     try:
         cached = Path(snapshot_download(path, revision=revision, local_files_only=True, allow_patterns=MODEL_FILES))
         read_folder(cached)
         return cached
-    except (LocalEntryNotFoundError, ConfigurationError):
+    except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
         pass
-    with _reaching(path):
+    with _reaching(path, key):
         return Path(snapshot_download(path, revision=revision, allow_patterns=MODEL_FILES))
 
 
 def looks_local(path: str) -> bool:
-    """A Hub name is `name` or `owner/name`; everything else, and whatever exists here, is a folder."""
+    """A Hub name is `owner/name`; everything else, and whatever exists here, is a folder."""
     return Path(path).exists() or path.startswith(("/", ".", "~")) or path.count("/") != 1
 
 
-def _existing(path: str) -> Path:
+def _existing(path: str, key: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ConfigurationError(
-            [f"model.path={path}: no such folder (looked in {Path.cwd()}), and not a Hub name (owner/name)"]
+            [
+                f"{key}={path}: no such folder (looked in {Path.cwd()}), and not a Hub name (owner/name); "
+                "correct the path"
+            ]
         )
     return folder
 
 
 @contextmanager
-def _reaching(path: str) -> Iterator[None]:
+def _reaching(path: str, key: str) -> Iterator[None]:
     try:
         HfApi().model_info(path, timeout=HUB_TIMEOUT_S)  # fails at once, where a download would retry for half a minute
         yield
+    except HFValidationError as error:
+        raise ConfigurationError(
+            [f"{key}={path}: no such folder here (looked in {Path.cwd()}), and not a Hub name ({error}); correct the path"]
+        ) from error
     except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(
             [
-                f"model.path={path}: no such folder here, and the Hub could not be reached or refused it "
+                f"{key}={path}: no such folder here, and the Hub could not be reached or refused it "
                 f"({type(error).__name__}: {first_line}); give a local folder, log in with `hf auth login`, or check "
                 "the network"
             ]

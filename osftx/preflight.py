@@ -52,12 +52,14 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     Raises ConfigurationError with every problem that was found.
     """
     path, revision = start_model(config)
+    _, first, first_phase = next(phases_to_run(config))
+    key = "model.path" if first_phase.init_from is None else f"phases.{first}.init_from"
     collect = _Collector()
     model = tokenizer = None
     model_folder: Path | None = None
     targets: list[Target] = []
     with collect:
-        model = inspect(path, revision)
+        model = inspect(path, revision, key)
     if model is not None:
         with collect:
             if any(phase.method is Method.osft for _, _, phase in phases_to_run(config)):
@@ -77,7 +79,7 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     if collect.problems or model is None:
         raise ConfigurationError(collect.problems)
     if data_folder is not None:
-        model_folder = fetch(path, revision).resolve()
+        model_folder = fetch(path, revision, key).resolve()
     plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()})
     return Checked(plan, model_folder, _folders(data), _folders(evaluation))
 
