@@ -56,14 +56,15 @@ def run(composed: DictConfig) -> float | None:
     from osftx.launch import check_devices
 
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
-    run_folder = _make_run_folder(config)
+    run_folder, made = _make_run_folder(config)
     try:
         checked = check(config, run_folder / "data")
     except ConfigurationError:
-        _remove_if_empty(run_folder)
+        _remove_empty(made)
         raise
-    write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
-    write_json(run_folder / "plan.json", checked.plan.to_dict())
+    if config.distributed.node_rank == 0:
+        write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
+        write_json(run_folder / "plan.json", checked.plan.to_dict())
     show_plan(checked.plan)
     from osftx import orchestrator
 
@@ -72,7 +73,8 @@ def run(composed: DictConfig) -> float | None:
     return results.get("objective")
 
 
-def _make_run_folder(config: ExperimentConfig) -> Path:
+def _make_run_folder(config: ExperimentConfig) -> tuple[Path, list[Path]]:
+    """The run folder, and which folders had to be made for it, the innermost first."""
     if config.output_dir is not None:
         folder = Path(config.output_dir).expanduser()
     elif HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -83,18 +85,20 @@ def _make_run_folder(config: ExperimentConfig) -> Path:
         raise ConfigurationError(
             [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
         )
+    data = folder / "data"
+    made = [path for path in (data, *data.parents) if not path.exists()]
     try:
-        (folder / "data").mkdir(parents=True, exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]
         ) from error
-    return folder.resolve()
+    return folder.resolve(), made
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Nothing was started, so nothing is left behind; a folder that the user had made with content stays."""
-    for path in (folder / "data", folder):
+def _remove_empty(folders: list[Path]) -> None:
+    """Nothing was started, so nothing is left behind; what was there before, or has other content, stays."""
+    for path in folders:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 

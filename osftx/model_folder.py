@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, get_safetensors_metadata, hf_hub_download, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    NotASafetensorsRepoError,
+    SafetensorsParsingError,
+)
 from safetensors import SafetensorError, safe_open
 
 from osftx.errors import ConfigurationError
@@ -134,9 +141,11 @@ def _reaching(path: str, key: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         raise ConfigurationError(
-            [f"{key}={path}: no such folder here (looked in {Path.cwd()}), and not a Hub name ({error}); correct the path"]
+            [f"{key}={path}: no such folder (looked in {Path.cwd()}), and not a Hub name ({error}); correct the path"]
         ) from error
-    except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
+    except (NotASafetensorsRepoError, SafetensorsParsingError) as error:
+        raise ConfigurationError([f"{key}={path}: no weights that can be read ({error}); use another model"]) from error
+    except (HfHubHTTPError, EntryNotFoundError, httpx.TransportError, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError(
             [

@@ -57,7 +57,8 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             evaluation_max_tokens=budget,
             evaluate_before=place == 1,
         )
-        spec.save()
+        if config.distributed.node_rank == 0:  # the others' ranks start once they have met the first node's
+            spec.save()
         print(
             f"\nPhase {place} of {len(phases)}: {name}, {planned.steps} steps on "
             f"{config.distributed.nproc_per_node * config.distributed.nnodes} ranks",

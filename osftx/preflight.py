@@ -3,6 +3,7 @@
 All problems are collected into one error. Imports no torch, so a dry run answers at once.
 """
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -77,6 +78,8 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         with collect:
             evaluation[name] = read(evaluation_set.path, longest)
     if collect.problems or model is None:
+        for folder in (*_folders(data).values(), *_folders(evaluation).values()):
+            shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
         raise ConfigurationError(collect.problems)
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()

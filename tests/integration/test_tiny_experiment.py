@@ -1,0 +1,182 @@
+"""The shipped experiment, run as a user runs it: `python -m osftx +experiment=tiny_two_phase`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / "experiments" / "tiny" / "base"
+COMMAND = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase"]
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def osftx(*overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    done = osftx(f"output_dir={folder}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for shown in ("Plan of tiny_two_phase", "Phase 2 of 2: skills", "average accuracy", "report.html"):
+        assert shown in done.stdout
+    return folder
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def weights(checkpoint: Path) -> dict[str, Tensor]:
+    return load_file(checkpoint / "model.safetensors")
+
+
+def test_run_folder_holds_what_the_contract_says(run_folder: Path) -> None:
+    for name in ("config.yaml", "plan.json", "results.json", "report.html"):
+        assert (run_folder / name).stat().st_size > 0
+    assert list((run_folder / "figures").glob("*.png"))
+    for phase in ("01_knowledge", "02_skills"):
+        for name in (
+            "phase.yaml",
+            "metrics.jsonl",
+            "result.json",
+            "checkpoint/config.json",
+            "checkpoint/tokenizer.json",
+        ):
+            assert (run_folder / "phases" / phase / name).exists(), (phase, name)
+        assert (run_folder / "phases" / phase / "checkpoint" / "generation_config.json").exists()
+    assert not list(run_folder.rglob("*.partial"))
+    found = results(run_folder)
+    assert found["experiment"] == "tiny_two_phase"
+    assert [phase["unfreeze_rank_ratio"] for phase in found["phases"]] == [0.3, 0.2]
+    assert found["retention"]["states"] == ["base", "knowledge", "skills"]
+    assert found["retention"]["sets"] == ["base", "knowledge", "skills"]
+    assert found["objective"] == found["summary"]["average_accuracy"]
+    for phase in found["phases"]:
+        assert (run_folder / phase["checkpoint"]).is_dir()
+        lines = (run_folder / "phases").glob(f"*_{phase['name']}/metrics.jsonl")
+        assert len(next(lines).read_text().splitlines()) == phase["steps"]
+
+
+def test_it_learns_and_keeps(run_folder: Path) -> None:
+    """The floor of what README's table shows, with room for another machine's rounding."""
+    base, knowledge, skills = results(run_folder)["retention"]["metrics"]["exact_match"]
+    assert base[0] >= 0.99
+    assert knowledge[1] >= base[1] + 0.5
+    assert skills[2] >= 0.9 > base[2]
+    assert skills[1] >= 0.5 * knowledge[1]
+
+
+def test_last_checkpoint_answers(run_folder: Path) -> None:
+    """Greedy generation with the chat template, from the folder alone, agrees with the measured exact match."""
+    checkpoint = run_folder / "phases" / "02_skills" / "checkpoint"
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    rows = [json.loads(line) for line in (ROOT / "experiments/tiny/data/skills_eval.jsonl").open()][:40]
+    right = 0
+    for row in rows:
+        *asked, answer = row["messages"]
+        prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        generated = model.generate(**prompt, max_new_tokens=24, do_sample=False)
+        said = tokenizer.decode(generated[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        right += said.strip() == answer["content"]
+    measured = results(run_folder)["retention"]["metrics"]["exact_match"][-1][-1]
+    assert right / len(rows) == pytest.approx(measured, abs=0.1)
+
+
+@pytest.mark.parametrize(("phase", "ratio"), [("01_knowledge", 0.3), ("02_skills", 0.2)])
+def test_saved_difference_stays_in_the_free_subspace(run_folder: Path, phase: str, ratio: float) -> None:
+    """Judged by a full SVD of the starting weights, from the saved bf16 files alone."""
+    source = BASE if phase == "01_knowledge" else run_folder / "phases" / "01_knowledge" / "checkpoint"
+    before, after = weights(source), weights(run_folder / "phases" / phase / "checkpoint")
+    assert before.keys() == after.keys()
+    targets = [name for name in before if name.removesuffix(".weight").endswith(TARGETS)]
+    assert len(targets) == 7 * json.loads((BASE / "config.json").read_text())["num_hidden_layers"]
+    for name in before.keys() - targets:
+        assert torch.equal(before[name], after[name]), name
+    for name in targets:
+        change = after[name].double() - before[name].double()
+        u, _, vh = torch.linalg.svd(before[name].double(), full_matrices=False)
+        frozen = int(len(vh) * (1 - ratio) + 1e-9)
+        leak = max((u[:, :frozen].T @ change).norm(), (change @ vh[:frozen].T).norm()) / change.norm()
+        assert leak <= 0.03, name
+    for target in json.loads((run_folder / "phases" / phase / "result.json").read_text())["targets"]:
+        assert target["leak_fp32"] <= 1e-5
+
+
+def test_starting_at_phase_two_repeats_it_bit_for_bit(run_folder: Path, tmp_path: Path) -> None:
+    first = run_folder / "phases" / "01_knowledge" / "checkpoint"
+    done = osftx(f"output_dir={tmp_path / 'run'}", f"phases.skills.init_from={first}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [path.name for path in (tmp_path / "run" / "phases").iterdir()] == ["02_skills"]
+    again = weights(tmp_path / "run" / "phases" / "02_skills" / "checkpoint")
+    for name, tensor in weights(run_folder / "phases" / "02_skills" / "checkpoint").items():
+        assert torch.equal(tensor, again[name]), name
+    metrics = results(tmp_path / "run")["retention"]["metrics"]["exact_match"]
+    assert metrics == results(run_folder)["retention"]["metrics"]["exact_match"][1:]
+
+
+def test_a_failed_phase_says_how_to_go_on(run_folder: Path, tmp_path: Path) -> None:
+    first = run_folder / "phases" / "01_knowledge" / "checkpoint"
+    done = osftx(
+        f"output_dir={tmp_path / 'run'}",
+        f"phases.skills.init_from={first}",
+        "phases.skills.method=sft",
+        "phases.skills.learning_rate=1e30",
+        "phases.skills.max_grad_norm=0",
+        "training.warmup_steps=0",
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "phase 'skills' failed on rank" in done.stderr
+    assert "lower learning_rate" in done.stderr
+    assert f"phases.skills.init_from={first}" in done.stderr
+
+
+def test_a_stop_signal_ends_every_process(tmp_path: Path) -> None:
+    running = subprocess.Popen(
+        [*COMMAND, f"output_dir={tmp_path / 'run'}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if line.startswith("training knowledge"):
+            break
+    workers = _processes_with(str(tmp_path / "run"))
+    assert len(workers) >= 3  # this command and two ranks
+    running.send_signal(signal.SIGTERM)
+    _, complaint = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "phase 'knowledge' was stopped by SIGTERM" in complaint
+    assert "Traceback" not in complaint
+    deadline = time.monotonic() + 20
+    while _processes_with(str(tmp_path / "run")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _processes_with(str(tmp_path / "run"))
+
+
+def _processes_with(text: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if text.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:  # it ended meanwhile
+                continue
+    return found
