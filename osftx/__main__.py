@@ -112,7 +112,8 @@ def _explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(cause, (AttributeError, KeyError)) and cause.parent_node is not None:
         known = [str(key) for key in cause.parent_node]
         near = get_close_matches(str(cause.key), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        others = f"known here: {', '.join(known)}" if known else f"add it with +{cause.full_key}=VALUE"
+        hint = f"did you mean {near[0]}?" if near else others
         return f"{cause.full_key}: no such key; {hint}"
     reason = str(cause.msg or cause).splitlines()[0]
     return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"

@@ -11,6 +11,9 @@ from osftx.config import Accelerator, DistributedConfig
 from osftx.errors import ConfigurationError, TrainingError
 from osftx.phase import PhaseSpec
 
+CAUSE_LINES = 3
+"""Of a failed rank's exception: CUDA's begin with what happened and end with advice for debugging."""
+
 
 def launch(spec: PhaseSpec) -> None:
     """Run `python -m osftx.worker <folder>/phase.yaml` on this node's ranks.
@@ -49,7 +52,9 @@ def launch(spec: PhaseSpec) -> None:
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        log = Path(failure.error_file).parent / "stderr.log"
+        # By its place, since a rank that was killed has left no error file to look beside.
+        found = logs.glob(f"*/attempt_0/{failure.local_rank}/stderr.log")
+        log = max(found, key=lambda path: path.stat().st_mtime, default=logs)
         raise TrainingError(
             f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {_cause(failure.message)}\n"
             f"  full log: {log}"
@@ -85,8 +90,10 @@ def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
 
 
 def _cause(message: str | dict[str, object]) -> str:
-    text = str(message["message"]) if isinstance(message, dict) else message
-    return text.strip().splitlines()[-1] if text.strip() else "no message was left"
+    """The exception that `record` has kept (class and text, of which the first lines), else the last line of a text."""
+    lines = str(message["message"] if isinstance(message, dict) else message).strip().splitlines()
+    wanted = lines[:CAUSE_LINES] if isinstance(message, dict) else lines[-1:]
+    return " ".join(line.strip() for line in wanted) or "no message was left"
 
 
 @contextmanager

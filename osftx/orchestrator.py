@@ -1,6 +1,7 @@
 """Walk the plan: each phase in fresh processes, from the checkpoint of the one before, and sum up what was kept."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -146,6 +147,7 @@ def _at_path(results: dict[str, Any], path: str) -> float | None:
 
 
 def _how_to_go_on(phase: str, source: Path) -> str:
-    overrides = [word for word in sys.argv[1:] if not word.startswith(("output_dir=", f"phases.{phase}.init_from="))]
+    replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
+    overrides = [word for word in sys.argv[1:] if not replaced.fullmatch(word)]
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
     return f"  once it is mended, go on from there with: python -m osftx {command}"

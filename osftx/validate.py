@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -127,7 +128,23 @@ def typed(composed: DictConfig) -> ExperimentConfig:
     except OmegaConfBaseException as error:
         raise ConfigurationError([f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}"]) from error
     assert isinstance(config, ExperimentConfig)
+    if unknown := list(_unknown_keys(config)):
+        raise ConfigurationError(unknown)
     return config
+
+
+def _unknown_keys(settings: Any, path: str = "") -> Iterator[str]:
+    """What `+KEY=VALUE` has added beside the schema: OmegaConf lets it in, and nothing would ever read it."""
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            yield from _unknown_keys(value, f"{path}{name}.")
+    elif is_dataclass(settings):
+        known = [field.name for field in fields(settings)]
+        for key, value in vars(settings).items():
+            if key in known:
+                yield from _unknown_keys(value, f"{path}{key}.")
+            else:
+                yield f"{path}{key}={value}: no such key; remove it, or use one of {', '.join(known)}"
 
 
 def problems(config: ExperimentConfig) -> list[str]:

@@ -1,0 +1,291 @@
+"""`python -m osftx` as a person meets it: what goes wrong is told once, with the remedy, and leaves nothing behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "experiments" / "tiny"
+EXPERIMENT = "+experiment=tiny_two_phase"
+PROBLEMS = "in the configuration or the data:"
+
+
+def osftx(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "osftx", *arguments],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "500"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A command that must be refused. `TMP` stands for the folder of `files`."""
+
+    overrides: str
+    says: tuple[str, ...]
+    """All of this is in the message: the place, and the remedy."""
+    experiment: str = EXPERIMENT
+    dry_run: bool = True
+    """False: as for a real run, which must get no further. Slower, since it looks at the devices."""
+
+
+BAD = {
+    "unknown key": Bad(
+        "training.learning_rat=1", ("training.learning_rat: no such key", "did you mean learning_rate?")
+    ),
+    "unknown key of a phase": Bad(
+        "phases.skills.num_epoch=1", ("phases.skills.num_epoch: no such key", "did you mean num_epochs?")
+    ),
+    "unknown key like no other": Bad("schedule.x=1", ("schedule.x: no such key", "known here: kind, initial")),
+    "unknown key added": Bad(
+        "+phases.skills.learning_rat=1 +sede=2",
+        ("2 problems", "phases.skills.learning_rat=1: no such key", "sede=2: no such key", "learning_rate"),
+    ),
+    "unknown phase": Bad("phases.skill.seed=1", ("phases.skill: no such key", "did you mean skills?")),
+    "wrong type": Bad("training.num_epochs=many", ("training.num_epochs", "'many'", "Integer")),
+    "wrong type in a phase": Bad(
+        "phases.skills.learning_rate=fast", ("phases.skills.learning_rate", "'fast'", "Float")
+    ),
+    "wrong choice": Bad("phases.skills.method=lora", ("phases.skills.method", "osft", "sft")),
+    "no value": Bad("training.num_epochs", ("training.num_epochs", "missing EQUAL")),
+    "unknown experiment": Bad("", ("experiment/tiny_two_fase", "tiny_two_phase"), "+experiment=tiny_two_fase"),
+    "unknown model": Bad("model=tinny", ("model/tinny", "tiny")),
+    "ratio above 1": Bad(
+        "phases.skills.unfreeze_rank_ratio=1.5",
+        ("phases.skills.unfreeze_rank_ratio=1.5: must be from 0 to 1", "null to follow schedule"),
+    ),
+    "ratio below 0": Bad(
+        "phases.skills.unfreeze_rank_ratio=-0.1", ("phases.skills.unfreeze_rank_ratio=-0.1: must be from 0 to 1",)
+    ),
+    "no phases": Bad("~phases.knowledge ~phases.skills", ("phases={}: nothing to train", "choose +experiment=NAME")),
+    "nothing at all": Bad("", ("2 problems", "set model.path=", "choose +experiment=NAME"), experiment=""),
+    "a phase without data": Bad(
+        "+phase@phases.code=osft", ("phases.code.data.path=???: no training data", "set phases.code.data.path=FILE")
+    ),
+    "missing data file": Bad(
+        "phases.skills.data.path=TMP/none.jsonl", ("TMP/none.jsonl: cannot be read", "give a JSONL"), dry_run=False
+    ),
+    "data that is a folder": Bad(
+        "phases.skills.data.path=TMP", ("TMP: cannot be read (Is a directory)", "give a JSONL")
+    ),
+    "empty data": Bad("phases.skills.data.path=TMP/empty.jsonl", ("TMP/empty.jsonl: is empty", "`messages`")),
+    "bad lines": Bad(
+        "phases.skills.data.path=TMP/bad.jsonl",
+        (
+            "6 problems",
+            "TMP/bad.jsonl:2: is not JSON",
+            "TMP/bad.jsonl:4: is a JSON list; each line must be an object",
+            "TMP/bad.jsonl:5: has the keys ['text']; it must have `messages`",
+            "TMP/bad.jsonl:6: message 1 has the role 'robot'; it must be one of system, user, assistant",
+            "TMP/bad.jsonl:7: has no assistant turn",
+            "TMP/bad.jsonl:8: message 2 (assistant) has a content that is number; it must be text",
+        ),
+    ),
+    "more bad lines than anyone reads": Bad(
+        "phases.skills.data.path=TMP/all_bad.jsonl",
+        ("20 problems", "TMP/all_bad.jsonl:1: ", "TMP/all_bad.jsonl:20: ", "reading stopped here"),
+    ),
+    "everything dropped": Bad(
+        "phases.skills.max_seq_len=5",
+        ("skills_train.jsonl: all 2400 conversations are longer than max_seq_len = 5", "raise max_seq_len"),
+        dry_run=False,
+    ),
+    "targets that match nothing": Bad(
+        "osft.target_patterns=[q_proj]",
+        ("osft.target_patterns: 'q_proj' matches no weight", "a whole module name such as 'model.layers.0."),
+    ),
+    "no such model": Bad("model.path=TMP/nowhere", ("model.path=TMP/nowhere: no such folder", "correct the path")),
+    "neither folder nor Hub name": Bad(
+        "model.path=runs/a--b", ("model.path=runs/a--b: no such folder", "not a Hub name", "correct the path")
+    ),
+    "no Hub": Bad("model.path=owner/name", ("model.path=owner/name: no such folder here", "give a local folder")),
+    "a model without tokenizer": Bad(
+        "model.path=TMP/no_tokenizer", ("TMP/no_tokenizer: holds no tokenizer.json", "save one there"), dry_run=False
+    ),
+    "a model without chat template": Bad(
+        "model.path=TMP/no_template", ("TMP/no_template: no chat template", "use an instruction-tuned model")
+    ),
+    "a model without weights": Bad(
+        "model.path=TMP/no_weights", ("model.path=TMP/no_weights: not a Hugging Face model folder", "model.safetensors")
+    ),
+    "a model without config": Bad(
+        "model.path=TMP/no_config", ("model.path=TMP/no_config: not a Hugging Face model folder", "config.json")
+    ),
+    "missing init_from": Bad(
+        "phases.skills.init_from=TMP/nowhere",
+        ("1 problem", "phases.skills.init_from=TMP/nowhere: no such folder", "correct the path"),
+    ),
+    "an output folder that cannot be": Bad(
+        "output_dir=TMP/empty.jsonl/below/run",
+        ("output_dir=TMP/empty.jsonl/below/run: cannot be written (Not a directory)", "choose a folder"),
+        dry_run=False,
+    ),
+    "an output folder that holds a run": Bad(
+        "output_dir=TMP/used", ("output_dir=TMP/used: holds a run already", "choose another folder"), dry_run=False
+    ),
+    "several problems of the configuration": Bad(
+        "training.num_epochs=0 phases.skills.unfreeze_rank_ratio=2 schedule.factor=2 objective=luck",
+        (
+            "4 problems",
+            "training.num_epochs=0",
+            "phases.skills.unfreeze_rank_ratio=2",
+            "schedule.factor=2",
+            "objective=luck",
+        ),
+    ),
+    "several problems of what it names": Bad(
+        "model.path=TMP/no_template osft.target_patterns=[none] phases.knowledge.data.path=TMP/none.jsonl "
+        "evaluation.sets.base.path=TMP/bad.jsonl",
+        ("9 problems", "no chat template", "'none' matches no weight", "TMP/none.jsonl: cannot", "TMP/bad.jsonl:8: "),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folders, data files and run folders with something wrong."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, missing in (
+        ("no_tokenizer", "tokenizer.json"),
+        ("no_template", "chat_template.jinja"),
+        ("no_weights", "model.safetensors"),
+        ("no_config", "config.json"),
+    ):
+        shutil.copytree(TINY / "base", folder / name)
+        (folder / name / missing).unlink()
+    good = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    lines = [
+        json.dumps(good),
+        '{"messages": [',
+        "",
+        "[1]",
+        '{"text": "a"}',
+        json.dumps({"messages": [{"role": "robot", "content": "a"}]}),
+        json.dumps({"messages": good["messages"][:1]}),
+        json.dumps({"messages": [good["messages"][0], {"role": "assistant", "content": 1}]}),
+    ]
+    (folder / "bad.jsonl").write_text("\n".join(lines))
+    (folder / "all_bad.jsonl").write_text("no\n" * 25)
+    (folder / "empty.jsonl").write_text("")
+    (folder / "used").mkdir()
+    (folder / "used" / "plan.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the bad commands would put their run folders."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def refused(files: Path, runs: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every bad command, two at a time."""
+
+    def run(case: Bad) -> subprocess.CompletedProcess[str]:
+        overrides = [word for word in (case.experiment, *case.overrides.replace("TMP", str(files)).split()) if word]
+        if "output_dir" not in case.overrides:
+            overrides.append(f"output_dir={runs / 'some' / 'run'}")
+        if case.dry_run:
+            overrides.append("dry_run=true")
+        return osftx(*overrides)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(BAD, pool.map(run, BAD.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_told_once_with_the_remedy(
+    refused: dict[str, subprocess.CompletedProcess[str]], files: Path, name: str
+) -> None:
+    done = refused[name]
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("osftx: "), done.stderr
+    for words in BAD[name].says:
+        assert words.replace("TMP", str(files)) in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    first, *problems = done.stderr.splitlines()
+    if first.endswith(PROBLEMS):  # each problem is a line, and nothing comes after the last
+        assert int(first.split()[1]) == len(problems)
+        assert all(line.startswith("  - ") for line in problems), done.stderr
+
+
+def test_nothing_is_left_behind(refused: dict[str, subprocess.CompletedProcess[str]], files: Path, runs: Path) -> None:
+    assert len(refused) == len(BAD)
+    assert list(runs.iterdir()) == []
+    assert [path.name for path in (files / "used").iterdir()] == ["plan.json"]
+    assert (files / "empty.jsonl").is_file()
+
+
+def absolute_paths() -> list[str]:
+    data = TINY / "data"
+    return [
+        f"model.path={TINY / 'base'}",
+        *(f"phases.{name}.data.path={data / name}_train.jsonl" for name in ("knowledge", "skills")),
+        *(f"evaluation.sets.{name}.path={data / name}_eval.jsonl" for name in ("base", "knowledge", "skills")),
+    ]
+
+
+def rows(screen: str) -> list[list[str]]:
+    """The cells of every phase on a screen with plans."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in screen.splitlines() if line.startswith("│")]
+
+
+def test_a_dry_run_prints_every_phase_and_leaves_no_file(tmp_path: Path) -> None:
+    done = osftx(EXPERIMENT, "dry_run=true", *absolute_paths(), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert "Plan of tiny_two_phase" in done.stdout
+    knowledge, skills = rows(done.stdout)
+    # phase, method, ratio, learning rate, samples, dropped, tokens, steps, trainable, frozen, starts from
+    assert knowledge[:6] == ["knowledge", "osft", "0.3", "0.001", "192", "0"]
+    assert knowledge[7] == "12"  # 192 samples, 2 epochs, 32 a step
+    assert knowledge[-1] == str(TINY / "base")
+    assert skills[:6] == ["skills", "osft", "0.2", "0.001", "2,400", "0"]
+    assert skills[7] == "150"
+    assert skills[-1] == "knowledge"
+
+
+def test_a_dry_run_makes_no_output_folder_that_it_is_given(tmp_path: Path) -> None:
+    done = osftx(EXPERIMENT, "dry_run=true", f"output_dir={tmp_path / 'run'}", "phases.skills.method=sft")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert [row[1:3] for row in rows(done.stdout)] == [["osft", "0.3"], ["sft", "-"]]
+
+
+def test_advice_is_shown_and_is_no_error() -> None:
+    done = osftx(EXPERIMENT, "dry_run=true", "schedule.initial=0.9")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "warning: phase knowledge: unfreeze ratio 0.9" in done.stdout
+
+
+def test_the_composed_configuration_can_be_shown(tmp_path: Path) -> None:
+    done = osftx(EXPERIMENT, "--cfg", "job", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "name: tiny_two_phase" in done.stdout
+    assert "learning_rate: ${training.learning_rate}" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_can_be_tried_dry(tmp_path: Path) -> None:
+    """Hydra keeps the list of jobs in `multirun`; no job leaves anything."""
+    done = osftx(
+        "-m", EXPERIMENT, "dry_run=true", *absolute_paths(), "phases.skills.learning_rate=1e-3,2e-3", cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Plan of tiny_two_phase") == 2
+    assert [row[3] for row in rows(done.stdout)] == ["0.001", "0.001", "0.001", "0.002"]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"multirun.yaml"}

@@ -1,0 +1,214 @@
+"""What surrounds the launch of the ranks: environment, addresses, errors. torch's launcher itself is replaced."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
+from torch.distributed.launcher import api
+
+from osftx.config import Accelerator, DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.errors import ConfigurationError, TrainingError
+from osftx.launch import check_devices, launch
+from osftx.phase import PhaseSpec
+
+KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR")
+
+
+class Launcher:
+    """Stands in for `elastic_launch`: keeps its arguments and the environment that the ranks would see."""
+
+    def __init__(self, raises: Exception | None = None):
+        self.raises = raises
+
+    def __call__(self, config: api.LaunchConfig, entrypoint: str) -> Callable[..., None]:
+        def start(*command: str) -> None:
+            self.config, self.command = config, [entrypoint, *command]
+            self.environment = {key: os.environ.get(key) for key in KEYS}
+            if self.raises is not None:
+                raise self.raises
+
+        return start
+
+
+def launched(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, raises: Exception | None = None, **distributed: Any
+) -> Launcher:
+    spec = PhaseSpec(
+        index=2,
+        name="skills",
+        method=Method.osft,
+        unfreeze_rank_ratio=0.2,
+        model=ModelConfig(path="base"),
+        training=TrainingConfig(),
+        osft=OsftConfig(),
+        distributed=DistributedConfig(**distributed),
+        data="data",
+        folder=str(folder),
+    )
+    launcher = Launcher(raises)
+    monkeypatch.setattr(api, "elastic_launch", launcher)
+    launch(spec)
+    return launcher
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable set by the user, the others not."""
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+
+
+def assert_restored() -> None:
+    assert {key: os.environ.get(key) for key in KEYS} == dict.fromkeys(KEYS) | {"OMP_NUM_THREADS": "64"}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "seen"), [(Accelerator.cpu, "cpu"), (Accelerator.cuda, "cuda"), (Accelerator.auto, None)]
+)
+def test_the_ranks_see_their_environment_and_this_process_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accelerator: Accelerator, seen: str | None
+) -> None:
+    launcher = launched(monkeypatch, tmp_path, accelerator=accelerator, omp_num_threads=3)
+    assert launcher.environment["OMP_NUM_THREADS"] == "3"
+    assert launcher.environment["TOKENIZERS_PARALLELISM"] == "false"
+    assert launcher.environment["DS_ACCELERATOR"] == seen
+    assert_restored()
+
+
+def test_one_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47, rdzv_endpoint="127.0.0.1:0")
+    config = launcher.config
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (1, 1, 4)
+    assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "127.0.0.1:0", "c10d")  # 47 + index 2
+    assert config.max_restarts == 0
+    assert launcher.command == [sys.executable, "-u", "-m", "osftx.worker", str(tmp_path / "phase.yaml")]
+    assert (tmp_path / "logs").is_dir()
+
+
+def test_several_nodes_meet_under_the_rank_that_each_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = launched(monkeypatch, tmp_path, nnodes=2, node_rank=1, timeout_s=60, rdzv_endpoint="node0:29500").config
+    assert (config.min_nodes, config.max_nodes) == (2, 2)
+    assert config.rdzv_backend == "static"
+    assert (config.rdzv_configs["rank"], config.rdzv_configs["timeout"]) == (1, 60)
+
+
+def rank_folder(folder: Path) -> Path:
+    """Where torch keeps what local rank 1 wrote."""
+    left = folder / "logs" / "49_abc" / "attempt_0" / "1"
+    left.mkdir(parents=True)
+    (left / "stderr.log").write_text("everything")
+    return left
+
+
+def failed(left: Path, exit_code: int) -> ChildFailedError:
+    """As torch builds it, on node 1: global rank 3 is local rank 1."""
+    failure = ProcessFailure(local_rank=1, pid=77, exitcode=exit_code, error_file=str(left / "error.json"))
+    return ChildFailedError("osftx.worker", {3: failure})
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("Traceback ...\n  File x\nFloatingPointError: the loss is nan\n", "FloatingPointError: the loss is nan"),
+        (
+            {"message": "ConfigurationError: 1 problem:\n  - model.path=x", "extraInfo": {"timestamp": "1"}},
+            "ConfigurationError: 1 problem: - model.path=x",
+        ),
+        (
+            {"message": "CudaError: an assert\nIt may be\nlate.\nUse a debugger.", "extraInfo": {"timestamp": "1"}},
+            "CudaError: an assert It may be late.",
+        ),
+        (" \n", "no message was left"),
+    ],
+)
+def test_a_failed_rank_is_named_with_its_cause_and_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, message: str | dict[str, Any], cause: str
+) -> None:
+    left = rank_folder(tmp_path)
+    (left / "error.json").write_text(json.dumps({"message": message}))
+    with pytest.raises(TrainingError) as raised:
+        launched(monkeypatch, tmp_path, failed(left, 13))
+    assert str(raised.value).splitlines() == [
+        f"phase 'skills' failed on rank 3 (exit code 13): {cause}",
+        f"  full log: {left / 'stderr.log'}",
+    ]
+    assert_restored()
+
+
+def test_a_killed_rank_has_left_no_error_but_its_log_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Such as by the kernel, for want of memory."""
+    left = rank_folder(tmp_path)
+    with pytest.raises(TrainingError) as raised:
+        launched(monkeypatch, tmp_path, failed(left, -9))
+    assert str(raised.value).splitlines() == [
+        "phase 'skills' failed on rank 3 (exit code -9): Signal 9 (SIGKILL) received by PID 77",
+        f"  full log: {left / 'stderr.log'}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RendezvousConnectionError("nobody there"), ["host:1", "nobody there", "rdzv_endpoint"]),
+        (OSError(98, "Address already in use"), ["host:1", "Address already in use", "is the port in use"]),
+        (SignalException("stopped", signal.SIGTERM), ["was stopped by SIGTERM"]),
+    ],
+)
+def test_other_failures_name_the_phase(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: list[str]
+) -> None:
+    with pytest.raises(TrainingError, match="phase 'skills'") as raised:
+        launched(monkeypatch, tmp_path, error, rdzv_endpoint="host:1")
+    assert all(word in str(raised.value) for word in words)
+    assert_restored()
+
+
+def test_a_bug_is_not_dressed_up_and_still_leaves_the_environment_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        launched(monkeypatch, tmp_path, ZeroDivisionError())
+    assert_restored()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "ranks", "use_liger", "gpus", "start"),
+    [
+        (Accelerator.cpu, 8, False, 0, None),
+        (Accelerator.cpu, 8, False, 2, None),
+        (Accelerator.auto, 8, False, 0, None),
+        (Accelerator.auto, 2, True, 2, None),
+        (Accelerator.cuda, 2, True, 4, None),
+        (Accelerator.auto, 8, True, 0, "training.use_liger=true: "),
+        (Accelerator.cuda, 8, False, 0, "distributed.accelerator=cuda: "),
+        (Accelerator.cuda, 8, True, 4, "distributed.nproc_per_node=8: this machine has 4 GPUs"),
+        (Accelerator.auto, 8, True, 4, "distributed.nproc_per_node=8: this machine has 4 GPUs"),
+    ],
+)
+def test_devices_are_checked_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+    accelerator: Accelerator,
+    ranks: int,
+    use_liger: bool,
+    gpus: int,
+    start: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    distributed = DistributedConfig(accelerator=accelerator, nproc_per_node=ranks)
+    if start is None:
+        check_devices(distributed, use_liger)
+        return
+    with pytest.raises(ConfigurationError) as raised:
+        check_devices(distributed, use_liger)
+    (line,) = raised.value.problems
+    assert line.startswith(start)

@@ -1,0 +1,133 @@
+"""Low modules never import high ones, and heavy packages are imported only where they are needed.
+
+Read from the source with `ast`, imports inside functions included; those for type checkers alone are left out.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "osftx"
+ROOT = PACKAGE.parent
+
+# From the lowest to the highest. A module may import from lower layers, and from its own package
+# (`osft`, `training`, ...); two others of one layer do not know each other.
+LAYERS: list[tuple[str, ...]] = [
+    ("errors", "files", "progress"),
+    ("config", "model_folder", "data"),
+    ("phase", "schedule", "validate", "osft"),
+    ("training", "plan", "launch"),
+    ("evaluation", "preflight"),
+    ("train_phase", "display", "report"),
+    ("worker", "orchestrator"),
+    ("__main__",),
+]
+LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+# The ranks' side and the parent's side: each knows the plain data of the other, never its code.
+RANKS = {"training", "train_phase", "worker"}
+PARENT = {"plan", "preflight", "display", "launch", "orchestrator", "report", "schedule", "validate", "__main__"}
+
+DEEPSPEED = {
+    "osft/subspace.py",
+    "osft/projection.py",
+    "training/engine.py",
+    "training/export.py",
+    "training/trainer.py",
+    "evaluation/heldout.py",
+    "train_phase.py",
+}
+TORCH = DEEPSPEED | {
+    "launch.py",
+    "osft/decomposition.py",
+    "osft/layer.py",
+    "osft/sharding.py",
+    "training/batches.py",
+    "worker.py",
+}
+ALLOWED_IN = {
+    "hydra": {"__main__.py"},
+    "deepspeed": DEEPSPEED,
+    "torch": TORCH,
+    "transformers": {"training/engine.py", "train_phase.py"},
+    "liger_kernel": {"training/engine.py"},
+    "matplotlib": {"report/figures.py"},
+}
+
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+SOURCES = pytest.mark.parametrize("module", MODULES)
+
+
+def imports(module: str) -> Iterator[str]:
+    """The full name of everything that a module imports, at its top or later."""
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    for block in ast.walk(tree):
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
+            block.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(module: str) -> str:
+    """The module, or the package that it is in: what the table names."""
+    return module.split("/", maxsplit=1)[0].removesuffix(".py")
+
+
+def parts_used(module: str) -> set[str]:
+    used = {name.split(".")[1] for name in imports(module) if name.startswith("osftx.")}
+    return used - {part(module)}
+
+
+def test_every_module_has_its_layer() -> None:
+    parts = {part(module) for module in MODULES} - {"__init__"}
+    assert parts == set(LAYER)
+    assert len(LAYER) == sum(len(names) for names in LAYERS)
+
+
+@SOURCES
+def test_low_modules_never_import_high_ones(module: str) -> None:
+    if module == "__init__.py":
+        assert list(imports(module)) == []
+        return
+    too_high = {used for used in parts_used(module) if LAYER[used] >= LAYER[part(module)]}
+    assert too_high == set()
+
+
+@SOURCES
+def test_the_ranks_and_the_parent_do_not_import_each_other(module: str) -> None:
+    used = parts_used(module)
+    if part(module) in RANKS:
+        assert used & PARENT == set()
+    if part(module) in PARENT:
+        assert used & RANKS == set()
+
+
+@pytest.mark.parametrize("package", ALLOWED_IN)
+def test_heavy_packages_stay_where_they_are_needed(package: str) -> None:
+    users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports(module))}
+    assert users == ALLOWED_IN[package]
+
+
+def test_a_dry_run_imports_neither_torch_nor_transformers() -> None:
+    program = (
+        "import sys\n"
+        "sys.argv = ['osftx', '+experiment=tiny_two_phase', 'dry_run=true']\n"
+        "from osftx.__main__ import main\n"
+        "main()\n"
+        "heavy = {'torch', 'transformers', 'deepspeed', 'datasets', 'matplotlib', 'pandas', 'scipy'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert "Plan of tiny_two_phase" in done.stdout

@@ -1,0 +1,214 @@
+"""What a model consists of, from its files; and one readable error for each way in which it is not there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.numpy import save_file
+
+from osftx import model_folder
+from osftx.errors import ConfigurationError
+from osftx.model_folder import ModelFiles, fetch, httpx, inspect, looks_local, read_folder, tensor_files
+
+CONFIG = {"model_type": "llama", "hidden_size": 4}
+
+
+def zeros(*shapes: tuple[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    return {name: np.zeros(shape, dtype=np.float32) for name, shape in shapes}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A model in one file."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    save_file(zeros(("a.weight", (3, 4)), ("b.bias", (5,))), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """The same tensors and one more in two files with an index, and a file that the index does not name."""
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    save_file(zeros(("b.bias", (5,))), folder / second)
+    save_file(zeros(("a.weight", (3, 4)), ("c.weight", (2, 2))), folder / first)
+    save_file(zeros(("stale.weight", (9, 9))), folder / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"b.bias": second, "a.weight": first, "c.weight": first}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def problem(call: Callable[[], Any]) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        call()
+    (line,) = raised.value.problems
+    return line
+
+
+def test_reads_config_and_shapes(whole: Path) -> None:
+    files = read_folder(whole)
+    assert files.config == CONFIG
+    assert files.shapes == {"a.weight": (3, 4), "b.bias": (5,)}
+    assert files.parameters == 3 * 4 + 5
+
+
+def test_reads_every_file_of_the_index_and_no_other(sharded: Path) -> None:
+    files = read_folder(sharded)
+    assert files.shapes == {"a.weight": (3, 4), "b.bias": (5,), "c.weight": (2, 2)}
+    assert files.parameters == 12 + 5 + 4
+
+
+def test_tensor_files_name_the_file_of_each_tensor_file_by_file(whole: Path, sharded: Path) -> None:
+    assert tensor_files(whole) == dict.fromkeys(["a.weight", "b.bias"], whole / "model.safetensors")
+    by_tensor = tensor_files(sharded)
+    assert {name: path.name for name, path in by_tensor.items()} == {
+        "a.weight": "model-00001-of-00002.safetensors",
+        "c.weight": "model-00001-of-00002.safetensors",
+        "b.bias": "model-00002-of-00002.safetensors",
+    }
+    assert list(by_tensor)[-1] == "b.bias"
+
+
+def test_a_scalar_counts_as_one_number() -> None:
+    assert ModelFiles({}, {"scale": (), "w": (2, 3)}).parameters == 7
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", None),
+        ("config.json", b"{"),
+        ("config.json", b"\xff\xfe"),
+        ("config.json", b"[]x"),
+        ("config.json", b"3"),
+        ("model.safetensors", None),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+        ("model.safetensors", b"\xff" * 64),
+        ("model.safetensors.index.json", b"{}"),
+        ("model.safetensors.index.json", b"no json"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a.weight": "model-00001-of-00002.safetensors"}}'),
+    ],
+)
+def test_a_folder_that_is_no_model_is_one_problem(whole: Path, file: str, content: bytes | None) -> None:
+    """None removes the file."""
+    if content is None:
+        (whole / file).unlink()
+    else:
+        (whole / file).write_bytes(content)
+    line = problem(lambda: read_folder(whole))
+    assert line.startswith(f"model.path={whole}: not a Hugging Face model folder with config.json and safetensors")
+    assert "give another folder" in line
+    assert "\n" not in line
+
+
+def test_a_half_written_safetensors_file_is_one_problem(whole: Path) -> None:
+    weights = whole / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert problem(lambda: read_folder(whole)).startswith(f"model.path={whole}: ")
+
+
+def test_the_problem_names_the_setting_that_asked(whole: Path, tmp_path: Path) -> None:
+    (whole / "config.json").unlink()
+    key = "phases.skills.init_from"
+    assert problem(lambda: inspect(str(whole), None, key)).startswith(f"{key}={whole}: ")
+    for call in (inspect, fetch):
+        line = problem(lambda call=call: call(str(tmp_path / "nowhere"), None, key))
+        assert line.startswith(f"{key}={tmp_path / 'nowhere'}: no such folder")
+
+
+def test_inspect_and_fetch_of_a_folder(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inspect(str(whole), None) == read_folder(whole)
+    assert fetch(str(whole), None) == whole
+    monkeypatch.setenv("HOME", str(whole.parent))
+    assert fetch("~/whole", None) == whole
+
+
+@pytest.mark.parametrize(
+    ("path", "local"),
+    [
+        ("meta-llama/Llama-3.1-8B", False),
+        ("/models/llama", True),
+        ("./llama", True),
+        ("../llama", True),
+        ("~/llama", True),
+        ("llama", True),
+        ("runs/one/checkpoint", True),
+        (".", True),
+    ],
+)
+def test_looks_local(path: str, local: bool) -> None:
+    assert looks_local(path) is local
+
+
+def test_a_folder_of_the_form_of_a_hub_name_is_local_where_it_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not looks_local("owner/name")
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert looks_local("owner/name")
+
+
+@pytest.fixture
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of any Hub model is here."""
+
+    def nothing(*_: object, **arguments: object) -> str:
+        assert arguments["local_files_only"] is True, "the network is asked only after model_info has answered"
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(model_folder, "snapshot_download", nothing)
+
+
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize("call", [inspect, fetch])
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("[Errno -2] Name or service not known\nand more"),
+        httpx.ConnectTimeout("timed out"),
+        OSError(""),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_one_problem(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[..., Any], error: Exception
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    line = problem(lambda: call("owner/name", None))
+    assert line.startswith("model.path=owner/name: no such folder here, and the Hub could not be reached")
+    assert type(error).__name__ in line
+    assert "give a local folder" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("call", [inspect, fetch])
+@pytest.mark.parametrize("path", ["runs/a--b", "runs/check point", "runs/"])
+def test_what_can_be_neither_folder_nor_hub_name_is_one_problem(call: Callable[..., Any], path: str) -> None:
+    """Refused by the name alone: the network is not asked."""
+    line = problem(lambda: call(path, None))
+    assert line.startswith(f"model.path={path}: no such folder")
+    assert "correct the path" in line
+
+
+def test_a_model_in_the_cache_needs_no_network(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cached(*_: object, **arguments: object) -> str:
+        assert arguments["local_files_only"] is True
+        return str(whole)
+
+    monkeypatch.setattr(model_folder, "snapshot_download", cached)
+    monkeypatch.delattr(HfApi, "model_info")
+    assert inspect("owner/name", None) == read_folder(whole)
+    assert fetch("owner/name", None) == whole
