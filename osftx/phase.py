@@ -33,11 +33,6 @@ class PhaseSpec:
     """Measure the sets before the first step too (the run's `base` row)."""
 
     @property
-    def trains_nothing(self) -> bool:
-        """Ratio 0 freezes every target, and OSFT freezes all the rest."""
-        return self.method is Method.osft and self.unfreeze_rank_ratio == 0.0
-
-    @property
     def checkpoint(self) -> Path:
         return Path(self.folder) / "checkpoint"
 

@@ -2,17 +2,18 @@
 
     python experiments/tiny/make_data.py
 
-Everything is drawn from fixed seeds, so the command always writes the same five files under `data/`. Each line is one chat,
-`{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}`.
+Everything is drawn from fixed seeds: the command always writes the same five files under `data/`, one chat per
+line, as `{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}`.
 
-base       What the shipped base model was trained on: list operations over letters and digits, and facts about people.
-           The training mix is endless and is drawn by `train_base.py`; only `base_eval.jsonl` is written.
-knowledge  Facts about the same people that the base mix left out.
-skills     `reverse the next letters`: two operations of the base mix applied at once, which the base was never asked for.
+base       What the shipped base model was trained on: operations on lists of letters or digits, and facts
+           about people. The training mix is endless (`train_base.py` draws it); here is its evaluation only.
+knowledge  Phase 1: facts about the same people which the base mix left out.
+skills     Phase 2: `reverse the next letters`, two operations of the base mix at once. The base never saw it.
 
-No evaluation question is ever trained on. List inputs are split by a hash of the question. Each fact is trained in three
-of its four phrasings and asked in the fourth, which other facts were trained in.
-Phases 1 and 2 use no word that the base mix does not use.
+No evaluation question is ever trained on. Questions about lists are split by a hash of the question. A fact is
+trained in three of its four phrasings and asked in the fourth, in which other facts were trained.
+Both phases use only words of the base mix: a word that the base has never seen has an embedding of its own,
+and any method can store what is new there at no cost to the rest.
 """
 
 import argparse
@@ -25,30 +26,54 @@ from typing import NamedTuple
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
+BASE_LIST_TASKS = (
+    "copy", "reverse", "sort", "next letters", "swap pairs", "double", "first", "last", "largest", "smallest",
+)  # fmt: skip
+SKILL = "reverse the next letters"
 
-NAMES = (
-    "ada ben cleo dan eva finn gus hana ivan jo kim leo mia nora omar pia ravi sam tara uma vera will xena yann "
-    "zoe abel bea carl dora eli fay glen hugo ines jack kate liam mona nils olga paul ruth sven tess ugo vic wes yuri"
-).split()
-
-PHRASINGS = {
-    "city": ("where does {} live?", "which city is home to {}?", "name the city of {}", "in which city lives {}?"),
-    "color": ("what color does {} like?", "which color is dear to {}?", "name the color of {}", "the best color for {}?"),
-    "pet": ("what pet does {} have?", "which pet is with {}?", "name the pet of {}", "the animal that {} keeps?"),
-    "job": ("what job does {} do?", "which job is done by {}?", "name the job of {}", "how does {} earn money?"),
-}
+NAMES = """
+ada ben cleo dan eva finn gus hana ivan jo kim leo mia nora omar pia ravi sam tara uma vera will xena yann zoe
+abel bea carl dora eli fay glen hugo ines jack kate liam mona nils olga paul ruth sven tess ugo vic wes yuri
+"""
 VALUES = {
-    "city": "rome paris oslo cairo lima tokyo delhi quito bern dakar hanoi turin".split(),
-    "color": "red blue green pink gold gray teal lime plum navy rust cyan".split(),
-    "pet": "cat dog fish bird frog goat duck crab newt mole hare lamb".split(),
-    "job": "baker nurse pilot judge miner tailor clerk actor guide smith monk scout".split(),
+    "city": "rome paris oslo cairo lima tokyo delhi quito bern dakar hanoi turin",
+    "color": "red blue green pink gold gray teal lime plum navy rust cyan",
+    "pet": "cat dog fish bird frog goat duck crab newt mole hare lamb",
+    "job": "baker nurse pilot judge miner tailor clerk actor guide smith monk scout",
+}
+# No phrasing starts with the name: the tokenizer has another token for a word without a space before it.
+PHRASINGS = {
+    "city": (
+        "where does {} live?",
+        "which city is home to {}?",
+        "name the city of {}",
+        "in which city lives {}?",
+    ),
+    "color": (
+        "what color does {} like?",
+        "which color is dear to {}?",
+        "name the color of {}",
+        "the best color for {}?",
+    ),
+    "pet": (
+        "what pet does {} have?",
+        "which pet is with {}?",
+        "name the pet of {}",
+        "the animal that {} keeps?",
+    ),
+    "job": (
+        "what job does {} do?",
+        "which job is done by {}?",
+        "name the job of {}",
+        "how does {} earn money?",
+    ),
 }
 NEW_FACTS_PER_RELATION = 16
 SYSTEM_PROMPTS = ("you are a careful assistant.", "answer with the result only.")
 
 
 class Sample(NamedTuple):
-    """One chat and the task it belongs to; the task is for reporting and is not written to the files."""
+    """One chat, and the task it belongs to: `train_base.py` reports by task, the files do not carry it."""
 
     task: str
     messages: list[dict[str, str]]
@@ -64,7 +89,7 @@ class Fact(NamedTuple):
 
 
 def chat(task: str, question: str, answer: str) -> Sample:
-    """A one-turn chat."""
+    """A chat of one turn."""
     return Sample(task, [{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
 
 
@@ -74,7 +99,7 @@ def next_letter(letter: str) -> str:
 
 
 def list_question(task: str, rng: random.Random) -> Sample:
-    """One list operation on a random input of 3 to 6 items."""
+    """One list operation on 3 to 6 different random items."""
     length = rng.choice((4, 6)) if task == "swap pairs" else rng.randint(3, 6)
     items = rng.sample(DIGITS if task in ("largest", "smallest") else LETTERS, length)
     match task:
@@ -105,12 +130,8 @@ def list_question(task: str, rng: random.Random) -> Sample:
     return chat(task, f"{task}: {' '.join(items)}", " ".join(answer))
 
 
-BASE_LIST_TASKS = ("copy", "reverse", "sort", "next letters", "swap pairs", "double", "first", "last", "largest", "smallest")
-SKILL = "reverse the next letters"
-
-
-def split_list_questions(task: str, rng: random.Random, *, held_out: bool) -> Iterator[Sample]:
-    """Endless questions of `task` from one side of the split: an eighth of all inputs is held out for evaluation."""
+def list_questions(task: str, rng: random.Random, *, held_out: bool) -> Iterator[Sample]:
+    """Endless questions from one side of the split: an eighth of all questions is held out for evaluation."""
     while True:
         sample = list_question(task, rng)
         if (zlib.crc32(sample.messages[0]["content"].encode()) % 8 == 0) == held_out:
@@ -118,39 +139,43 @@ def split_list_questions(task: str, rng: random.Random, *, held_out: bool) -> It
 
 
 def facts() -> tuple[list[Fact], list[Fact]]:
-    """`(known, new)`: the facts of the base mix and those of phase 1. Every name and every value occurs in the base mix."""
+    """`(known, new)`: the facts of the base mix and those of phase 1, about the same people and relations."""
     rng = random.Random("facts")
+    names = NAMES.split()
     known, new = [], []
     for relation_index, (relation, values) in enumerate(VALUES.items()):
-        names_not_told = set(rng.sample(NAMES, NEW_FACTS_PER_RELATION))
-        for name_index, name in enumerate(NAMES):
-            fact = Fact(name, relation, rng.choice(values), held_out=(name_index + relation_index) % 4)
-            (new if name in names_not_told else known).append(fact)
+        names_left_out = set(rng.sample(names, NEW_FACTS_PER_RELATION))
+        for name_index, name in enumerate(names):
+            value = rng.choice(values.split())
+            fact = Fact(name, relation, value, held_out=(name_index + relation_index) % 4)
+            (new if name in names_left_out else known).append(fact)
     return known, new
 
 
-def ask(fact: Fact, phrasing: int, task: str) -> Sample:
+def ask(fact: Fact, phrasing: int) -> Sample:
     """The question for `fact` in one of its four phrasings."""
-    return chat(task, PHRASINGS[fact.relation][phrasing].format(fact.name), fact.value)
+    return chat("facts", PHRASINGS[fact.relation][phrasing].format(fact.name), fact.value)
 
 
-def trained_questions(known_or_new: list[Fact], task: str) -> list[Sample]:
+def trained_questions(some_facts: list[Fact]) -> list[Sample]:
     """Every fact in its three trained phrasings."""
-    return [ask(fact, p, task) for fact in known_or_new for p in range(4) if p != fact.held_out]
+    return [ask(fact, phrasing) for fact in some_facts for phrasing in range(4) if phrasing != fact.held_out]
 
 
-def held_out_questions(known_or_new: list[Fact], task: str) -> list[Sample]:
+def held_out_questions(some_facts: list[Fact]) -> list[Sample]:
     """Every fact in its fourth phrasing."""
-    return [ask(fact, fact.held_out, task) for fact in known_or_new]
+    return [ask(fact, fact.held_out) for fact in some_facts]
 
 
 def base_mix(rng: random.Random) -> Iterator[Sample]:
-    """Endless training chats of the base: a quarter facts, one in eight with a system turn, one in eight with two questions."""
-    fact_questions = trained_questions(facts()[0], "facts")
-    list_questions = {task: split_list_questions(task, rng, held_out=False) for task in BASE_LIST_TASKS}
+    """Endless training chats: a quarter facts; an eighth has a system turn, an eighth a second question."""
+    fact_questions = trained_questions(facts()[0])
+    questions_of = {task: list_questions(task, rng, held_out=False) for task in BASE_LIST_TASKS}
 
     def question() -> Sample:
-        return rng.choice(fact_questions) if rng.random() < 0.25 else next(list_questions[rng.choice(BASE_LIST_TASKS)])
+        if rng.random() < 0.25:
+            return rng.choice(fact_questions)
+        return next(questions_of[rng.choice(BASE_LIST_TASKS)])
 
     while True:
         task, messages = question()
@@ -162,7 +187,7 @@ def base_mix(rng: random.Random) -> Iterator[Sample]:
         yield Sample(task, messages)
 
 
-def unique(samples: Iterator[Sample], count: int) -> list[Sample]:
+def take_unique(samples: Iterator[Sample], count: int) -> list[Sample]:
     """The first `count` samples with different questions."""
     found: dict[str, Sample] = {}
     while len(found) < count:
@@ -172,29 +197,31 @@ def unique(samples: Iterator[Sample], count: int) -> list[Sample]:
 
 
 def base_eval() -> list[Sample]:
-    """24 unseen inputs of each list task, and each known fact in its held-out phrasing."""
+    """Each known fact in its held-out phrasing, and 24 unseen inputs of each list task."""
     rng = random.Random("base eval")
-    lists = [s for task in BASE_LIST_TASKS for s in unique(split_list_questions(task, rng, held_out=True), 24)]
-    return lists + held_out_questions(facts()[0], "facts")
+    samples = held_out_questions(facts()[0])
+    for task in BASE_LIST_TASKS:
+        samples += take_unique(list_questions(task, rng, held_out=True), 24)
+    return samples
 
 
 def build(skill_samples: int) -> dict[str, list[Sample]]:
-    """All five files: name -> samples."""
+    """The five files: name -> samples."""
     new = facts()[1]
-    skill_train = split_list_questions(SKILL, random.Random("skill train"), held_out=False)
-    skill_eval = split_list_questions(SKILL, random.Random("skill eval"), held_out=True)
+    skill_train = list_questions(SKILL, random.Random("skill train"), held_out=False)
+    skill_eval = list_questions(SKILL, random.Random("skill eval"), held_out=True)
     return {
         "base_eval": base_eval(),
-        "knowledge_train": trained_questions(new, "knowledge"),
-        "knowledge_eval": held_out_questions(new, "knowledge"),
-        "skills_train": unique(skill_train, skill_samples),
-        "skills_eval": unique(skill_eval, 200),
+        "knowledge_train": trained_questions(new),
+        "knowledge_eval": held_out_questions(new),
+        "skills_train": take_unique(skill_train, skill_samples),
+        "skills_eval": take_unique(skill_eval, 200),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data", help="folder to write to")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data", help="folder to write")
     parser.add_argument("--skill-samples", type=int, default=2400, help="training samples of phase 2")
     args = parser.parse_args()
 

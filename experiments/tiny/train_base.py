@@ -1,11 +1,11 @@
-"""Train the tiny base model of the two-phase experiment and save it as a Hugging Face folder.
+"""Train the base model of the tiny two-phase experiment and save it as a Hugging Face folder.
 
-    python experiments/tiny/train_base.py            # about 20 minutes on one CPU core; the result is shipped in base/
+    python experiments/tiny/train_base.py    # about 15 minutes on one CPU core; base/ is shipped
 
-A Llama of 1 M parameters and its tokenizer are built from scratch and trained on the endless mix of `make_data.base_mix`,
-with the loss on what the assistant says, `<|im_end|>` included. A checkpoint is written every few hundred steps, and the same
-command continues from it. The training is long on purpose: a model trained for a short time has weights whose singular values
-decay slowly, and there OSFT finds no directions it could use without harm.
+A tokenizer and a Llama of about 1 M parameters are built from scratch. The model is trained on the endless mix
+of `make_data.base_mix`, with the loss on what the assistant says, `<|im_end|>` included. A checkpoint is written
+every 250 steps, and the same command continues from it. The training is long on purpose: the singular values of
+a model trained for a short time decay slowly, and OSFT then finds no directions it could use without harm.
 """
 
 import argparse
@@ -15,11 +15,19 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from make_data import SKILL, Sample, base_eval, base_mix, build, list_question
+from make_data import Sample, base_eval, base_mix
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_cosine_schedule_with_warmup,
+)
 
 HERE = Path(__file__).parent
+WARMUP_STEPS = 100
+REPORT_EVERY_STEPS = 250
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{ '<|im_start|>' + message['role'] + '\\n' }}
@@ -39,7 +47,8 @@ CHAT_TEMPLATE = """\
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE in which every word of the base mix is one token, and any other text can still be written."""
     chats = base_mix(random.Random("tokenizer"))
-    texts = [message["content"] for _ in range(20_000) for message in next(chats).messages]
+    messages = [message for _ in range(20_000) for message in next(chats).messages]
+    texts = [text for message in messages for text in (message["role"], message["content"])]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -50,7 +59,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*texts, "system user assistant\n" * 100], trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",
@@ -88,7 +97,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[str, torch.Tensor]:
-    """Right-padded `input_ids`, `attention_mask` and `labels`, each (samples, tokens); labels are -100 but for the assistant."""
+    """Right-padded `input_ids`, `attention_mask` and `labels` (-100 outside the assistant), each (samples, tokens)."""
     batch = tokenizer.apply_chat_template(
         [sample.messages for sample in samples],
         return_dict=True,
@@ -102,9 +111,18 @@ def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[st
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
 
 
+def split_by_length(batch: dict[str, torch.Tensor], parts: int) -> list[dict[str, torch.Tensor]]:
+    """The batch in `parts` of like length, each cut to its longest chat: half the padding of one batch."""
+    lengths = batch["attention_mask"].sum(dim=1)
+    return [
+        {name: tensor[rows, : lengths[rows].max()] for name, tensor in batch.items()}
+        for rows in lengths.argsort().chunk(parts)
+    ]
+
+
 @torch.no_grad()
 def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[str, float]:
-    """Share of samples, per task and over `all`, whose assistant tokens are all the model's arg-max given the ones before."""
+    """Share of samples, of each task and of `all`, whose assistant tokens are all the arg-max after those before."""
     right = defaultdict(list)
     for start in range(0, len(samples), 128):
         chunk = samples[start : start + 128]
@@ -127,7 +145,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
         lr=args.learning_rate,
         betas=(0.9, 0.95),
     )
-    scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=args.steps)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, args.steps)
     first_step = 0
     if args.checkpoint.exists():
         state = torch.load(args.checkpoint)
@@ -141,30 +159,35 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
     for step in range(first_step, args.steps):
         chats = base_mix(random.Random(f"base {args.seed} {step}"))  # a step's data depends on nothing but its number
         batch = encode(tokenizer, [next(chats) for _ in range(args.batch_size)])
-        loss = model(**batch).loss
-        loss.backward()
+        spoken_tokens = (batch["labels"] != -100).sum()
+        loss = torch.zeros(())
+        for part in split_by_length(batch, parts=4):
+            part_loss = model(**part, num_items_in_batch=spoken_tokens).loss
+            part_loss.backward()
+            loss += part_loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
 
         done = step + 1
-        if done % 250 == 0 or done == args.steps:
+        if done % REPORT_EVERY_STEPS == 0 or done == args.steps:
             left_s = (time.monotonic() - started) / (done - first_step) * (args.steps - done)
             model.eval()
             scores = exact_match(model, tokenizer, base_eval())
             model.train()
             tasks = "  ".join(f"{task} {score:.2f}" for task, score in scores.items())
-            print(f"step {done}/{args.steps}  loss {loss.item():.4f}  {left_s / 60:.1f} min left  {tasks}", flush=True)
+            progress = f"step {done}/{args.steps}  loss {loss.item():.4f}  {left_s / 60:.1f} min left"
+            print(f"{progress}  {tasks}", flush=True)
             args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
             torch.save({**state, "scheduler": scheduler.state_dict()}, args.checkpoint)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=HERE / "base", help="Hugging Face folder to write")
-    parser.add_argument("--checkpoint", type=Path, default=HERE / "outputs" / "base.pt", help="training state to continue")
+    parser.add_argument("--checkpoint", type=Path, default=HERE / "outputs" / "base.pt", help="training state")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=96, help="chats a step, about 30 tokens each")
     parser.add_argument("--learning-rate", type=float, default=3e-3)

@@ -1,8 +1,9 @@
 """Split a weight's singular directions into frozen and free. Pure linear algebra, one matrix at a time.
 
 Source: Nayak et al., "Sculpting Subspaces" (arXiv 2504.07097), section 3. The converged subspaces matter, the
-singular values at the cut do not; fp64 keeps the subspaces right at any conditioning, where an fp32 Gram matrix
-loses them from a condition number of about 1e3.
+singular values at the cut do not. The Gram matrix squares the condition number: in fp64 the subspaces at the usual
+cuts stay right to 1e-6 for condition numbers up to 1e8 (only a cut among the very smallest values suffers from about
+1e7 on), where an fp32 Gram matrix loses them from about 1e3.
 """
 
 from dataclasses import dataclass

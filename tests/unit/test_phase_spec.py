@@ -87,11 +87,3 @@ def test_a_hand_edited_file_is_checked(tmp_path: Path) -> None:
 
 def test_the_checkpoint_is_in_the_phases_folder(tmp_path: Path) -> None:
     assert spec_in(tmp_path).checkpoint == tmp_path / "checkpoint"
-
-
-@pytest.mark.parametrize(
-    ("method", "ratio", "nothing"),
-    [(Method.osft, 0.0, True), (Method.osft, 0.1, False), (Method.osft, 1.0, False), (Method.sft, None, False)],
-)
-def test_only_ratio_zero_trains_nothing(tmp_path: Path, method: Method, ratio: float | None, nothing: bool) -> None:
-    assert spec_in(tmp_path, method, ratio).trains_nothing is nothing
