@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.errors import ConfigurationError, TrainingError
@@ -112,7 +113,11 @@ def _explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(cause, (AttributeError, KeyError)) and cause.parent_node is not None:
         known = [str(key) for key in cause.parent_node]
         near = get_close_matches(str(cause.key), known, n=1)
-        others = f"known here: {', '.join(known)}" if known else f"add it with +{cause.full_key}=VALUE"
+        others = (
+            f"known here: {', '.join(known)}"
+            if known
+            else f"add it with ++{str(cause.full_key).rpartition('.')[0]}={{{cause.key}:VALUE}}"
+        )
         hint = f"did you mean {near[0]}?" if near else others
         return f"{cause.full_key}: no such key; {hint}"
     reason = str(cause.msg or cause).splitlines()[0]
@@ -126,6 +131,8 @@ def main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
+    except YAMLError as error:
+        _leave(f"a configuration file is not YAML: {' '.join(str(error).split())}", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGINT
 
 from osftx.config import Accelerator, DistributedConfig
 from osftx.errors import ConfigurationError, TrainingError
@@ -22,6 +23,7 @@ def launch(spec: PhaseSpec) -> None:
     phase, rank and cause.
     """
     # Imports torch, so only where ranks are really started.
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
@@ -60,11 +62,14 @@ def launch(spec: PhaseSpec) -> None:
             f"  full log: {log}"
         ) from error
     except SignalException as error:
+        if error.sigval is SIGINT:
+            raise KeyboardInterrupt from error
         raise TrainingError(f"phase {spec.name!r} was stopped by {error.sigval.name}") from error
-    except (RendezvousError, OSError) as error:
+    except (RendezvousError, DistError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise TrainingError(
             f"phase {spec.name!r}: the ranks could not meet at distributed.rdzv_endpoint={group.rdzv_endpoint} "
-            f"({type(error).__name__}: {error}); is the port in use, or a node missing?"
+            f"({type(error).__name__}: {reason}); is the port in use, or did another node not start? See its output"
         ) from error
 
 

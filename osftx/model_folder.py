@@ -32,7 +32,7 @@ from osftx.errors import ConfigurationError
 httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")
 
 HUB_TIMEOUT_S = 10.0
-MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
 
 @dataclass(frozen=True)

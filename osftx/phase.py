@@ -25,10 +25,10 @@ class PhaseSpec:
     """Folder of the tokenised training samples."""
     folder: str
     """Where this phase writes: metrics.jsonl, checkpoint/, bases/, result.json."""
+    evaluation_max_tokens: int
+    """Tokens in one micro-batch of the evaluation."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
     """Folder of the tokenised samples, by set."""
-    evaluation_max_tokens: int = 10000
-    """Tokens in one micro-batch of the evaluation."""
     evaluate_before: bool = False
     """Measure the sets before the first step too (the run's `base` row)."""
 

@@ -117,4 +117,12 @@ def make_plan(
             )
         )
         starts_from = name
-    return Plan(config.name, planned, advice(config.schedule, ordered_phases(config)))
+    warnings = advice(config.schedule, ordered_phases(config))
+    for entry in planned:
+        warmup = config.phases[entry.name].warmup_steps
+        if 0 < entry.steps <= warmup:
+            warnings.append(
+                f"phase {entry.name}: warmup_steps={warmup}, but the phase has {entry.steps} steps and never reaches "
+                f"its learning rate; lower phases.{entry.name}.warmup_steps"
+            )
+    return Plan(config.name, planned, warnings)

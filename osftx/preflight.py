@@ -84,6 +84,12 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
     plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()})
+    for name, (_, summary) in evaluation.items():
+        if summary.dropped:
+            plan.warnings.append(
+                f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer "
+                f"than training.max_seq_len={longest} and are not measured"
+            )
     return Checked(plan, model_folder, _folders(data), _folders(evaluation))
 
 

@@ -6,6 +6,7 @@ Imports DeepSpeed, so only ranks import this module, after the accelerator is ch
 import logging
 import time
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import deepspeed
@@ -17,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from osftx.config import Method
 from osftx.evaluation.heldout import evaluate
 from osftx.files import write_json
-from osftx.model_folder import read_folder
+from osftx.model_folder import read_folder, tensor_files
 from osftx.osft.projection import Projection
 from osftx.osft.subspace import Subspace, open_subspaces
 from osftx.osft.targets import find_targets
@@ -33,10 +34,13 @@ def train_phase(spec: PhaseSpec) -> None:
     begun = time.monotonic()
     _quiet_libraries()
     device = init_distributed(spec.distributed.timeout_s)
+    if dist.get_rank() == 0:
+        (Path(spec.folder) / "result.json").unlink(missing_ok=True)
     torch.manual_seed(spec.training.seed)
     folder, source = Path(spec.folder), Path(spec.model.path)
     model = load_model(source, spec.model, spec.training)
     subspaces = _choose_trainable(model, spec, source)
+    _check_exportable(model, source)
     samples = Samples(Path(spec.data))
     evaluation_sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
 
@@ -82,6 +86,24 @@ def _choose_trainable(model: nn.Module, spec: PhaseSpec, source: Path) -> list[S
     targets = find_targets(files.config, files.shapes, spec.osft.target_patterns)
     bases = Path(spec.folder) / "bases" if spec.osft.save_bases else None
     return open_subspaces(model, targets, spec.unfreeze_rank_ratio, zero_config(spec.training), bases)
+
+
+def _check_exportable(model: nn.Module, source: Path) -> None:
+    """Refuse before training what could not be saved: a trained parameter that no tensor of the files holds.
+
+    transformers renames tensors of some models while it reads them; the export goes by the names in the files.
+    """
+    stored = tensor_files(source).keys()
+    names: dict[int, list[str]] = defaultdict(list)  # tied parameters have several
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad and ".updates." not in name:
+            names[id(parameter)].append(name)
+    lost = [known[0] for known in names.values() if not stored & set(known)]
+    if lost:
+        raise ValueError(
+            f"{len(lost)} trained weights, such as {lost[0]}, have another name in the files of {source}; save the "
+            "model anew with transformers' save_pretrained and start from that folder"
+        )
 
 
 def _quiet_libraries() -> None:

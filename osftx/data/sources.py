@@ -68,6 +68,8 @@ def _parse(line: bytes) -> list[dict[str, Any]]:
         raise _InvalidLineError(
             f"is not UTF-8 text ({error.reason} at byte {error.start + 1}); save the file as UTF-8"
         ) from error
+    except RecursionError as error:
+        raise _InvalidLineError("is nested too deeply to be a conversation; each line must be one object") from error
     except json.JSONDecodeError as error:
         raise _InvalidLineError(
             f"is not JSON ({error.msg} at character {error.pos + 1}); each line must be one object"

@@ -56,14 +56,16 @@ def open_subspaces(
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
     Ratio 0 leaves everything frozen, ratio 1 trains the target weights themselves: both without a subspace.
-    Collective. Writes one safetensors file a matrix (`free_short`, `frozen_long`, fp32) to `bases_folder`.
+    Collective. Writes one safetensors file a matrix (`free_short`, `frozen_long`, fp32) to `bases_folder`. Raises
+    ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
+    linear_layers = [_linear_layer(model, target) for target in targets]
     if ratio == 0.0:
         return []
     if ratio == 1.0:
-        for target in targets:
-            model.get_submodule(target.name).weight.requires_grad_(True)
+        for layer in linear_layers:
+            layer.weight.requires_grad_(True)
         return []
     matrices = [matrix for target in targets for matrix in _replace(model, target, ratio, zero_config)]
     if bases_folder is not None and dist.get_rank() == 0:
@@ -96,6 +98,22 @@ class _Matrix(NamedTuple):
     @property
     def frozen_rank(self) -> int:
         return min(self.update.shape) - self.update.rank
+
+
+def _linear_layer(model: nn.Module, target: Target) -> nn.Linear:
+    """Raises ValueError when the model has no linear layer of that name."""
+    try:
+        layer = model.get_submodule(target.name)
+    except AttributeError as error:
+        raise ValueError(
+            f"target {target.name} is in the model's files but not in the model as transformers builds it; save it "
+            "anew with save_pretrained and start from that folder"
+        ) from error
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"target {target.name} is a {type(layer).__name__}, not a linear layer; narrow osft.target_patterns"
+        )
+    return layer
 
 
 def _replace(model: nn.Module, target: Target, ratio: float, zero_config: dict[str, Any]) -> Iterator[_Matrix]:

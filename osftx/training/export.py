@@ -1,7 +1,8 @@
 """Leave a plain Hugging Face folder: the source's files, tensor by tensor, with the trained ones replaced.
 
-Frozen tensors are copied from the source file, so they stay bit for bit what they were; a target's update is added to
-the source's own value in fp32 and rounded once, to `save_dtype`. No rank holds more than one full weight and one file.
+Frozen tensors are copied from the source file (cast only where `save_dtype` is another precision than theirs); a
+target's update is added to the source's own value in fp32 and rounded once, to `save_dtype`. No rank holds more than
+one full weight and one file.
 """
 
 import json
@@ -60,6 +61,7 @@ def export(
                         _set(parameters[name], saved)
                     elif name in parameters and parameters[name].requires_grad:
                         saved = safe_get_full_fp32_param(parameters[name]).to("cpu", save_dtype)
+                        _set(parameters[name], saved)
                     elif saved is not None and saved.is_floating_point():
                         saved = saved.to(save_dtype)
                     if saved is not None and writes:
@@ -70,6 +72,7 @@ def export(
     for space in subspaces:  # the update is in the weight now
         _set(space.update.delta, torch.zeros(1))
     if writes:
+        shutil.rmtree(folder, ignore_errors=True)  # of the same phase, run before
         partial.rename(folder)
     dist.barrier()
     return kept

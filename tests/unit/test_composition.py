@@ -105,9 +105,8 @@ def test_every_training_key_is_a_phase_key_that_follows_training() -> None:
     for key in TRAINING_KEYS:
         assert phase_fields[key].default == f"${{training.{key}}}"
         assert str(phase_fields[key].type) == str(TrainingConfig.__dataclass_fields__[key].type)
-    config = composed(TINY)
-    for phase in config.phases.values():
-        assert {key: getattr(phase, key) for key in TRAINING_KEYS} == vars(config.training)
+    config = composed(TINY, "+phase@phases.code=osft", "phases.code.data.path=code.jsonl")
+    assert {key: getattr(config.phases["code"], key) for key in TRAINING_KEYS} == vars(config.training)
 
 
 def test_an_override_of_training_reaches_every_phase_and_one_of_a_phase_stays_there() -> None:

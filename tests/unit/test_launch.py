@@ -53,6 +53,7 @@ def launched(
         distributed=DistributedConfig(**distributed),
         data="data",
         folder=str(folder),
+        evaluation_max_tokens=64,
     )
     launcher = Launcher(raises)
     monkeypatch.setattr(api, "elastic_launch", launcher)

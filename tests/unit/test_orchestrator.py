@@ -91,6 +91,7 @@ def finished(config: ExperimentConfig, run_folder: Path, *names: str) -> list[tu
             distributed=config.distributed,
             data="data",
             folder=str(run_folder / "phases" / f"{index + 1:02d}_{name}"),
+            evaluation_max_tokens=64,
             evaluate_before=name == names[0],
         )
         phases.append((spec, result_of(spec)))
