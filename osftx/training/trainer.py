@@ -55,9 +55,10 @@ class Trainer:
                 self.steps_done += 1
                 self.samples_seen += len(chosen)
                 self.tokens_seen += step.tokens
-                if not math.isfinite(loss):
+                if not math.isfinite(loss) or not engine.was_step_applied():  # DeepSpeed skips non-finite gradients
+                    what = f"is {loss}" if not math.isfinite(loss) else f"is {loss}, but its gradients are not finite"
                     raise FloatingPointError(
-                        f"the loss of step {self.steps_done} is {loss}; lower learning_rate (now {learning_rate:.3g}), "
+                        f"the loss of step {self.steps_done} {what}; lower learning_rate (now {learning_rate:.3g}), "
                         "raise warmup_steps or lower max_grad_norm"
                     )
                 if self.rank == 0:
