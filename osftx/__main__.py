@@ -7,6 +7,7 @@ import os
 import sys
 from datetime import datetime
 from difflib import get_close_matches
+from os.path import expanduser
 from pathlib import Path
 from typing import NoReturn
 
@@ -77,7 +78,7 @@ def run(composed: DictConfig) -> float | None:
 def _make_run_folder(config: ExperimentConfig) -> tuple[Path, list[Path]]:
     """The run folder, and which folders had to be made for it, the innermost first."""
     if config.output_dir is not None:
-        folder = Path(config.output_dir).expanduser()
+        folder = Path(expanduser(config.output_dir))
     elif HydraConfig.get().mode is RunMode.MULTIRUN:
         folder = Path(HydraConfig.get().runtime.output_dir)
     else:

@@ -12,6 +12,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from math import prod
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def looks_local(path: str) -> bool:
 
 
 def _existing(path: str, key: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = Path(expanduser(path))
     if not folder.is_dir():
         raise ConfigurationError(
             [

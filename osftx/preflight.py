@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from os.path import expanduser
 from pathlib import Path
 from types import TracebackType
 
@@ -99,6 +100,7 @@ def _reader(
     """Reads one file as far as can be: fully with a tokenizer, otherwise for its lines alone."""
 
     def read(path: str, max_seq_len: int) -> tuple[Path | None, DataSummary]:
+        path = expanduser(path)
         if tokenizer is None:
             return None, _lines(path)
         if data_folder is None:

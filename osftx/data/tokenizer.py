@@ -8,6 +8,7 @@ For every folder that holds a `tokenizer.json`, texts and token ids equal those 
 import hashlib
 import json
 from collections.abc import Sequence
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ class ChatTokenizer:
             ConfigurationError: nothing is found under `path`, there is no `tokenizer.json` or no chat
                 template, or one of the files cannot be read.
         """
-        folder = Path(path) if Path(path).is_dir() else _download(path, revision)
+        folder = Path(expanduser(path))
+        if not folder.is_dir():
+            folder = _download(path, revision)
         if not (folder / TOKENIZER_FILE).is_file():
             raise ConfigurationError(
                 [
