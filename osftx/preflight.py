@@ -4,12 +4,11 @@ All problems are collected into one error. Imports no torch, so a dry run answer
 """
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os.path import expanduser
 from pathlib import Path
-from types import TracebackType
 
 from osftx.config import ExperimentConfig, Method
 from osftx.data.prepare import DataSummary, prepare, summarize
@@ -33,19 +32,27 @@ class Checked:
     """The same, by evaluation set."""
 
 
-class _Collector(AbstractContextManager[None]):
-    """Gathers the problems of several checks, so that one run shows all of them."""
+class _Problems:
+    """Gathers what several checks find, so that one run shows all of it, each thing once."""
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self._lines: dict[str, str] = {}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if isinstance(error, ConfigurationError):
-            self.problems += [problem for problem in error.problems if problem not in self.problems]
-            return True
-        return False
+    @contextmanager
+    def of(self, setting: str | None = None) -> Iterator[None]:
+        """Keeps the problems of a check, behind the `setting` that led to it where the check cannot know that.
+
+        When two settings name the same file, the first one is told.
+        """
+        try:
+            yield
+        except ConfigurationError as error:
+            for problem in error.problems:
+                self._lines.setdefault(problem, f"{setting}: {problem}" if setting else problem)
+
+    @property
+    def lines(self) -> list[str]:
+        return list(self._lines.values())
 
 
 def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
@@ -56,32 +63,32 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     path, revision = start_model(config)
     _, first, first_phase = next(phases_to_run(config))
     key = "model.path" if first_phase.init_from is None else f"phases.{first}.init_from"
-    collect = _Collector()
+    found = _Problems()
     model = tokenizer = None
     model_folder: Path | None = None
     targets: list[Target] = []
-    with collect:
+    with found.of():  # names the key itself
         model = inspect(path, revision, key)
     if model is not None:
-        with collect:
+        with found.of():
             if any(phase.method is Method.osft for _, _, phase in phases_to_run(config)):
                 targets = find_targets(model.config, model.shapes, config.osft.target_patterns)
-        with collect:
+        with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
     read = _reader(tokenizer, data_folder)
     data: dict[str, tuple[Path | None, DataSummary]] = {}
     for _, name, phase in phases_to_run(config):
-        with collect:
+        with found.of(f"phases.{name}.data.path"):
             data[name] = read(phase.data.path, phase.max_seq_len)
     evaluation: dict[str, tuple[Path | None, DataSummary]] = {}
     longest, _ = evaluation_budget(config)
     for name, evaluation_set in config.evaluation.sets.items():
-        with collect:
+        with found.of(f"evaluation.sets.{name}.path"):
             evaluation[name] = read(evaluation_set.path, longest)
-    if collect.problems or model is None:
+    if found.lines or model is None:
         for folder in (*_folders(data).values(), *_folders(evaluation).values()):
             shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
-        raise ConfigurationError(collect.problems)
+        raise ConfigurationError(found.lines)
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
     plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()})

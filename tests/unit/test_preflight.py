@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from osftx.config import DataConfig, EvaluationSetConfig, ExperimentConfig, ModelConfig, PhaseConfig, TrainingConfig
+from osftx.errors import ConfigurationError
 from osftx.preflight import check
 
 BASE = Path(__file__).parents[2] / "experiments" / "tiny" / "base"
@@ -36,3 +37,21 @@ def test_a_tilde_is_the_home_folder_in_every_path(home: Path) -> None:
     assert checked.data["one"].parent == home / "prepared"
     config.model.path, config.phases["one"].init_from = "elsewhere", "~/base"
     assert check(config, None).plan.phases[0].samples == 1
+
+
+def problems(config: ExperimentConfig, data_folder: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigurationError) as raised:
+        check(config, data_folder)
+    return raised.value.problems
+
+
+def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path) -> None:
+    bad, none = home / "bad.jsonl", home / "none.jsonl"
+    bad.write_text(json.dumps(GOOD) + "\nno\n")
+    first, second = problems(experiment(str(bad), str(none)))
+    assert first.startswith(f"phases.one.data.path: {bad}:2: is not JSON")
+    assert second.startswith(f"evaluation.sets.held_out.path: {none}: cannot be read")
+    (once,) = problems(experiment(str(bad), str(bad)))
+    assert once == first
+    (home / "base" / "tokenizer.json").unlink()
+    assert problems(experiment(str(bad), "~/good.jsonl"))[0].startswith("model.path: ~/base: holds no tokenizer.json")
