@@ -14,7 +14,7 @@ from osftx.config import ExperimentConfig, Method
 from osftx.data.prepare import DataSummary, prepare, summarize
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
-from osftx.model_folder import fetch, inspect
+from osftx.model_folder import ModelFiles, fetch, inspect
 from osftx.osft.targets import Target, find_targets
 from osftx.plan import Plan, evaluation_budget, make_plan, phases_to_run, start_model
 
@@ -80,14 +80,17 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     for _, name, phase in phases_to_run(config):
         with found.of(f"phases.{name}.data.path"):
             data[name] = read(phase.data.path, phase.max_seq_len)
+            _check_fits(model, data[name][1], f"phases.{name}.max_seq_len")
     evaluation: dict[str, tuple[Path | None, DataSummary]] = {}
     longest, _ = evaluation_budget(config)
     for name, evaluation_set in config.evaluation.sets.items():
         with found.of(f"evaluation.sets.{name}.path"):
             evaluation[name] = read(evaluation_set.path, longest)
+            _check_fits(model, evaluation[name][1], "training.max_seq_len")
     if found.lines or model is None:
-        for folder in (*_folders(data).values(), *_folders(evaluation).values()):
-            shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
+        if config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
+            for folder in (*_folders(data).values(), *_folders(evaluation).values()):
+                shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
         raise ConfigurationError(found.lines)
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
@@ -121,6 +124,28 @@ def _lines(path: str) -> DataSummary:
     from osftx.data.sources import read_conversations
 
     return DataSummary(path, samples=sum(1 for _ in read_conversations(path)))
+
+
+def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) -> None:
+    """Raise for samples that the model cannot read; `length_key` is the setting that limits their length."""
+    if model is None:
+        return
+    config = {**model.config, **(model.config.get("text_config") or {})}
+    vocabulary, positions = config.get("vocab_size"), config.get("max_position_embeddings")
+    problems = []
+    if isinstance(vocabulary, int) and data.highest_id >= vocabulary:
+        problems.append(
+            f"{data.path}: has the token id {data.highest_id}, but the model has vocab_size={vocabulary} (ids below "
+            "that); put the model's own tokenizer into its folder, or resize its token embeddings and save it again"
+        )
+    if isinstance(positions, int) and 0 < positions < data.longest_sample:
+        problems.append(
+            f"{data.path}: has a sample of {data.longest_sample} tokens, but the model has "
+            f"max_position_embeddings={positions}; set {length_key}={positions} or less (longer samples are dropped), "
+            "or shorten them"
+        )
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _folders(read: dict[str, tuple[Path | None, DataSummary]]) -> dict[str, Path]:

@@ -22,7 +22,7 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the same file has to give other samples, or the same samples another layout."""
 
 SAMPLES_FILE = "samples.arrow"
@@ -45,6 +45,10 @@ class DataSummary:
     """Tokens of the samples on which loss is counted."""
     longest: int = 0
     """Tokens of the longest conversation, whether it was dropped or not."""
+    longest_sample: int = 0
+    """Tokens of the longest one that is trained on."""
+    highest_id: int = 0
+    """Highest token id of the samples."""
 
 
 def summarize(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int) -> DataSummary:
@@ -127,6 +131,8 @@ def _samples(
             summary.samples += 1
             summary.tokens += length
             summary.counted_tokens += sum(sample.counted)
+            summary.longest_sample = max(summary.longest_sample, length)
+            summary.highest_id = max(summary.highest_id, *sample.input_ids)
             yield sample
     if not summary.samples:
         raise ConfigurationError(

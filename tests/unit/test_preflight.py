@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from osftx.config import DataConfig, EvaluationSetConfig, ExperimentConfig, ModelConfig, PhaseConfig, TrainingConfig
+from osftx.data.prepare import summarize
+from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.preflight import check
 
@@ -55,3 +57,44 @@ def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path
     assert once == first
     (home / "base" / "tokenizer.json").unlink()
     assert problems(experiment(str(bad), "~/good.jsonl"))[0].startswith("model.path: ~/base: holds no tokenizer.json")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("vocab_size", "has the token id {found}, but the model has vocab_size=5 (ids below that); put"),
+        (
+            "max_position_embeddings",
+            "has a sample of {found} tokens, but the model has max_position_embeddings=5; "
+            "set phases.one.max_seq_len=5 or less",
+        ),
+    ],
+)
+def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, says: str, nested: bool) -> None:
+    good = home / "good.jsonl"
+    summary = summarize(good, ChatTokenizer.load(str(home / "base")), 100)
+    found = {"vocab_size": summary.highest_id, "max_position_embeddings": summary.longest}[key]
+    file = home / "base" / "config.json"
+    config = json.loads(file.read_text())
+
+    def limit(value: int) -> ExperimentConfig:
+        changed = {**config, key: None, "text_config": {key: value}} if nested else {**config, key: value}
+        file.write_text(json.dumps(changed))
+        return experiment(str(good), str(good))
+
+    assert problems(limit(5))[0].startswith(f"phases.one.data.path: {good}: {says.format(found=found)}")
+    enough = found + 1 if key == "vocab_size" else found
+    check(limit(enough), None)
+    # Of the file, so once; the length with each setting that limits it.
+    assert len(problems(limit(enough - 1))) == (1 if key == "vocab_size" else 2)
+
+
+def test_only_the_first_node_removes_what_was_prepared(home: Path) -> None:
+    config = experiment(str(home / "good.jsonl"), str(home / "none.jsonl"))
+    config.distributed.nnodes, config.distributed.node_rank = 2, 1
+    problems(config, home / "prepared")
+    assert len(list((home / "prepared").iterdir())) == 1
+    config.distributed.node_rank = 0
+    problems(config, home / "prepared")
+    assert list((home / "prepared").iterdir()) == []

@@ -40,6 +40,8 @@ def test_summary_and_samples(data: Path, chatml: ChatTokenizer, tmp_path: Path) 
     assert summary.tokens == sum(len(sample.input_ids) for sample in kept)
     assert summary.counted_tokens == sum(sum(sample.counted) for sample in kept)
     assert summary.longest == len(every[1].input_ids)
+    assert summary.longest_sample == max(len(sample.input_ids) for sample in kept)
+    assert summary.highest_id == max(token for sample in kept for token in sample.input_ids)
     samples = load_samples(folder)
     assert samples.to_list() == [{"input_ids": s.input_ids, "counted": s.counted} for s in kept]
     assert sample_lengths(samples).tolist() == [len(s.input_ids) for s in kept]
