@@ -70,6 +70,13 @@ SCHEDULE_RANGES = {
     "factor": RATIO,
     "minimum": RATIO,
 }
+# The keys that decide the ratios of each kind (schedule.py).
+SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
+    ScheduleKind.progressive: {"initial", "reduction", "minimum"},
+    ScheduleKind.geometric: {"initial", "factor", "minimum"},
+    ScheduleKind.constant: {"initial"},
+    ScheduleKind.explicit: {"ratios"},
+}
 DISTRIBUTED_RANGES = {
     "nproc_per_node": at_least(1),
     "nnodes": at_least(1),
@@ -224,10 +231,19 @@ def _lr_scheduler_problems(path: str, settings: TrainingConfig | PhaseConfig) ->
 
 
 def _schedule(config: ExperimentConfig) -> Iterator[str]:
-    schedule = config.schedule
-    yield from _out_of_range("schedule", schedule, SCHEDULE_RANGES, ScheduleConfig())
-    falls = schedule.kind in (ScheduleKind.progressive, ScheduleKind.geometric)
-    if falls and schedule.minimum > schedule.initial:
+    schedule, defaults = config.schedule, ScheduleConfig()
+    read = SCHEDULE_READS[schedule.kind]
+    ranges = {key: allowed for key, allowed in SCHEDULE_RANGES.items() if key in read}
+    yield from _out_of_range("schedule", schedule, ranges, defaults)
+    for key, default in vars(defaults).items():
+        value = getattr(schedule, key)
+        if key not in ("kind", *read) and value != default:
+            readers = " or ".join(kind.name for kind, keys in SCHEDULE_READS.items() if key in keys)
+            yield (
+                f"schedule.{key}={value}: not read by schedule.kind={schedule.kind.name}; "
+                f"remove it, or set schedule.kind={readers}"
+            )
+    if "minimum" in read and schedule.minimum > schedule.initial:
         yield (
             f"schedule.minimum={schedule.minimum}: above schedule.initial={schedule.initial}, "
             f"which would have no effect; set schedule.minimum={schedule.initial} or less"
@@ -238,8 +254,6 @@ def _explicit_ratios(config: ExperimentConfig) -> Iterator[str]:
     kind, ratios = config.schedule.kind, config.schedule.ratios
     path = f"schedule.ratios={ratios}"
     if kind is not ScheduleKind.explicit:
-        if ratios:
-            yield f"{path}: not read by schedule.kind={kind.name}; set schedule.kind=explicit, or remove them"
         return
     count = sum(phase.method is Method.osft for phase in config.phases.values())
     if len(ratios) != count:

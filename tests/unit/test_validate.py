@@ -76,6 +76,18 @@ def test_a_valid_configuration_has_no_problem() -> None:
         ({"schedule__minimum": math.nan}, "schedule.minimum=nan: must be from 0 to 1", "0.1"),
         ({"schedule__minimum": 0.4}, "schedule.minimum=0.4: above schedule.initial=0.3", "0.3 or less"),
         ({"schedule__ratios": [0.3]}, "schedule.ratios=[0.3]: not read", "schedule.kind=explicit"),
+        ({"schedule__factor": 0.5}, "schedule.factor=0.5: not read", "schedule.kind=geometric"),
+        (
+            {"schedule__kind": "geometric", "schedule__reduction": 0.05},
+            "schedule.reduction=0.05: not read by schedule.kind=geometric",
+            "schedule.kind=progressive",
+        ),
+        (
+            {"schedule__kind": "constant", "schedule__minimum": 0.2},
+            "schedule.minimum=0.2: not read by schedule.kind=constant",
+            "remove it, or set schedule.kind=progressive or geometric",
+        ),
+        ({"schedule__kind": "explicit", "schedule__initial": 0.2}, "schedule.initial=0.2: not read", "remove it"),
         ({"training__num_epochs": 0}, "training.num_epochs=0: must be 1 or more", "the default is 2"),
         ({"training__effective_batch_size": 0}, "training.effective_batch_size=0: ", "the default is 128"),
         (
