@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 
-from osftx.config import ExperimentConfig, Method, PhaseConfig, ScheduleKind, TrainingConfig
+from osftx.config import EvaluationSetConfig, ExperimentConfig, Method, PhaseConfig, ScheduleKind, TrainingConfig
 from osftx.schedule import advice, unfreeze_ratios
 from osftx.validate import problems, typed
 
@@ -138,6 +138,18 @@ def test_a_phase_can_be_added() -> None:
 def test_an_added_phase_without_data_is_a_problem() -> None:
     (line,) = problems(composed(TINY, "+phase@phases.code=osft"))
     assert line.startswith("phases.code.data.path=???: ")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_evaluation_set_can_be_added(experiment: str) -> None:
+    add = "+data@evaluation.sets.math=file"
+    config = composed(
+        f"+experiment={experiment}", add, "evaluation.sets.math.path=m", "evaluation.sets.math.learned_in=base"
+    )
+    assert config.evaluation.sets["math"] == EvaluationSetConfig("m", "base")
+    assert problems(config) == []
+    (line,) = problems(composed(f"+experiment={experiment}", add))
+    assert line.startswith("evaluation.sets.math.path=???: ")
 
 
 def test_a_phase_can_become_the_baseline() -> None:
