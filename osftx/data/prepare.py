@@ -21,6 +21,7 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import ListArray
 
 FORMAT_VERSION = 2
 """Raised when the same file has to give other samples, or the same samples another layout."""
@@ -115,6 +116,23 @@ def sample_lengths(samples: "Dataset") -> np.ndarray:
     from pyarrow import compute
 
     return compute.list_value_length(samples.data.column("input_ids")).to_numpy().astype(np.int64)
+
+
+def counted_tokens(samples: "Dataset") -> np.ndarray:
+    """Tokens of each sample on which loss is counted, (samples,) int64.
+
+    The first token never is: nothing before it could predict it. One written batch after the other, so that memory
+    stays bounded.
+    """
+    return np.concatenate([_marked_after_first(chunk) for chunk in samples.data.column("counted").chunks])
+
+
+def _marked_after_first(lists: "ListArray") -> np.ndarray:
+    """How many marks of each list are true, from the second one on."""
+    marked_before = np.concatenate([[0], np.cumsum(lists.values.to_numpy(zero_copy_only=False))])
+    bounds = lists.offsets.to_numpy()
+    starts, ends = bounds[:-1], bounds[1:]
+    return marked_before[ends] - marked_before[np.minimum(starts + 1, ends)]
 
 
 def _samples(

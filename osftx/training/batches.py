@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from osftx.data.packing import pack
-from osftx.data.prepare import load_samples, sample_lengths
+from osftx.data.prepare import counted_tokens, load_samples, sample_lengths
 
 IGNORED = -100
 """Label of a token that does not count (torch's cross-entropy default)."""
@@ -24,10 +24,7 @@ class Samples:
     def __init__(self, folder: Path):
         self.rows = load_samples(folder)
         self.lengths = sample_lengths(self.rows)
-        # The first token has nothing before it that could predict it.
-        self.counted = np.array(
-            [sum(marks[1:]) for batch in self.rows.iter(1000) for marks in batch["counted"]], dtype=np.int64
-        )
+        self.counted = counted_tokens(self.rows)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chat_family import TRIMMING, save_tokenizer
+from datasets import Features, List, Value
+from datasets.arrow_writer import ArrowWriter
 from tokenizers import Tokenizer
 
 from osftx.data import prepare as module
 from osftx.data.chat import encode_conversation
-from osftx.data.prepare import load_samples, prepare, sample_lengths, summarize
+from osftx.data.prepare import counted_tokens, load_samples, prepare, sample_lengths, summarize
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 
@@ -47,6 +50,20 @@ def test_summary_and_samples(data: Path, chatml: ChatTokenizer, tmp_path: Path) 
     assert sample_lengths(samples).tolist() == [len(s.input_ids) for s in kept]
     assert samples.cache_files == [{"filename": str(folder / "samples.arrow")}], "memory-mapped"
     assert samples.features["input_ids"].feature.dtype == "int32"
+
+
+def test_counted_tokens_equal_the_naive_count(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    marks = [(random.random(random.integers(0, 9)) < 0.5).tolist() for _ in range(2500)] + [[], [True], [False, True]]
+    with ArrowWriter(path=str(tmp_path / "samples.arrow"), features=Features({"counted": List(Value("bool"))})) as file:
+        for row in marks:
+            file.write({"counted": row})
+        file.finalize()
+    samples = load_samples(tmp_path)
+    assert samples.data.column("counted").num_chunks > 1
+    counted = counted_tokens(samples)
+    assert counted.tolist() == [sum(row[1:]) for row in marks]
+    assert counted.dtype == np.int64
 
 
 def test_a_sample_of_max_seq_len_tokens_is_kept(data: Path, chatml: ChatTokenizer) -> None:
