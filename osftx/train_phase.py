@@ -16,7 +16,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from osftx.config import Method
-from osftx.evaluation.heldout import evaluate
+from osftx.evaluation.heldout import check_finite, evaluate
 from osftx.files import write_json
 from osftx.model_folder import read_folder, tensor_files
 from osftx.osft.projection import Projection
@@ -45,9 +45,11 @@ def train_phase(spec: PhaseSpec) -> None:
     evaluation_sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
 
     def measure(engine: deepspeed.DeepSpeedEngine) -> dict[str, dict[str, float]]:
-        return {
+        measured = {
             name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in evaluation_sets.items()
         }
+        check_finite(measured, trainer.steps_done)
+        return measured
 
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))

@@ -4,6 +4,9 @@ One teacher-forced pass decides exact match: greedy decoding gives the reference
 token is the arg-max given the reference before it.
 """
 
+import math
+from collections.abc import Mapping
+
 import deepspeed
 import torch
 import torch.distributed as dist
@@ -35,6 +38,17 @@ def evaluate(
         "samples": len(samples),
         "counted_tokens": int(tokens),
     }
+
+
+def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> None:
+    """Raise FloatingPointError where a set's loss is not a number; `steps` were trained before."""
+    for name, figures in measured.items():
+        if not math.isfinite(figures["loss"]):
+            remedy = "lower learning_rate" if steps else "the model fails before any training: check its weights"
+            raise FloatingPointError(
+                f"the loss on evaluation set {name!r} is {figures['loss']} after {steps} steps; {remedy}, or set "
+                "train_dtype=float32"
+            )
 
 
 def _measure(engine: deepspeed.DeepSpeedEngine, batch: MicroBatch) -> Tensor:

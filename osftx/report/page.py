@@ -51,6 +51,7 @@ def _training(phase: PhaseRecord) -> dict[str, Any]:
 
 def _protection(phase: PhaseRecord) -> dict[str, Any]:
     """How far the phase's updates left their free subspaces: the worst of its targets."""
+    changes = [target["relative_change"] for target in phase.targets]
     worst = max(phase.targets, key=lambda target: target["leak_saved"])
     return {
         "label": phase.label,
@@ -60,7 +61,7 @@ def _protection(phase: PhaseRecord) -> dict[str, Any]:
         "leak_fp32": max(target["leak_fp32"] for target in phase.targets),
         "leak_saved": worst["leak_saved"],
         "worst_weight": worst["name"],
-        "relative_change": max(target["relative_change"] for target in phase.targets),
+        "relative_change": max((change for change in changes if change is not None), default=None),
     }
 
 
@@ -81,8 +82,8 @@ def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
 
 
-def _leak(value: float) -> str:
-    return f"{value:.1e}"
+def _leak(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1e}"
 
 
 def _clock(seconds: float) -> str:

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osftx.files import write_json
+from osftx.files import write_text
 from osftx.model_folder import MODEL_FILES, tensor_files
 from osftx.osft.decomposition import leak
 from osftx.osft.layer import dense_update
@@ -34,8 +34,8 @@ def export(
     """Write the trained model to `folder` and leave the partitioned `model` equal to what was written. Collective.
 
     Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
-    (||dW|| / ||W0||), `leak_fp32` (of the update as trained) and `leak_saved` (of the difference between the saved
-    weights). The folder appears whole or not at all.
+    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained) and `leak_saved` (of the
+    difference between the saved weights). The folder appears whole or not at all.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     by_weight: dict[str, list[Subspace]] = defaultdict(list)
@@ -87,23 +87,23 @@ def _merge(
         return None
     after = before.to(updates[0][2].device, torch.float32)
     for space, bases, delta in updates:
-        after[space.rows] += dense_update(space.update.tall, bases.free_short, delta)
-    saved = after.to(save_dtype)
-    for space, bases, delta in updates:
-        old = before[space.rows].to(delta.device, torch.float32)
+        old = after[space.rows].clone()
         trained = dense_update(space.update.tall, bases.free_short, delta)
+        after[space.rows] += trained
+        saved = after[space.rows].to(save_dtype).float()
+        norm = float(torch.linalg.norm(old))
         kept.append(
             {
                 "name": space.name,
                 "shape": list(space.update.shape),
                 "frozen_rank": bases.frozen_long.shape[1],
                 "free_rank": bases.free_short.shape[1],
-                "relative_change": float(torch.linalg.norm(trained) / torch.linalg.norm(old)),
+                "relative_change": float(torch.linalg.norm(trained)) / norm if norm else None,
                 "leak_fp32": leak(trained, bases),
-                "leak_saved": leak(saved[space.rows].float() - old, bases),
+                "leak_saved": leak(saved - old, bases),
             }
         )
-    return saved.cpu()
+    return after.to("cpu", save_dtype)
 
 
 def _set(parameter: nn.Parameter, value: Tensor | None) -> None:
@@ -123,4 +123,5 @@ def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> Non
                 shutil.copyfile(path, folder / path.name)
     config = json.loads((folder / "config.json").read_text())
     config.pop("torch_dtype", None)  # the older name of the same key
-    write_json(folder / "config.json", {**config, "dtype": str(save_dtype).removeprefix("torch.")})
+    config["dtype"] = str(save_dtype).removeprefix("torch.")
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")  # a model may have infinite settings

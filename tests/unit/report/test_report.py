@@ -178,6 +178,13 @@ def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> Non
     assert write_report(run_folder).read_text().count("<b>-</b>") == 2
 
 
+def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:
+    result = run_folder / "phases" / "01_knowledge" / "result.json"
+    targets = read(result)["targets"]
+    edit(result, targets=[{**target, "relative_change": None} for target in targets])
+    assert '<td>-</td><td class="text">model.layers.0.self_attn.q_proj</td>' in write_report(run_folder).read_text()
+
+
 def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
     edit(run_folder / "plan.json", phases=[planned(0, "knowledge", None), planned(1, "skills", 0.3)])
     edit(run_folder / "phases" / "01_knowledge" / "result.json", targets=[])
