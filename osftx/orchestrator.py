@@ -68,13 +68,13 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
         try:
             launch(spec)
         except TrainingError as error:
-            raise TrainingError(f"{error}\n{_how_to_go_on(phases[place - 1][1], source)}") from error
+            raise TrainingError(f"{error}\n{_how_to_go_on(config, name, source)}") from error
         source = spec.checkpoint
         if config.distributed.node_rank == 0:
             finished.append((spec, json.loads((folder / "result.json").read_text())))
             results = collect(config, finished, run_folder)
             write_json(run_folder / "results.json", results)
-            write_report(run_folder)
+            _report(run_folder)
             show_retention(results)
     return results
 
@@ -146,8 +146,18 @@ def _at_path(results: dict[str, Any], path: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _how_to_go_on(phase: str, source: Path) -> str:
+def _report(run_folder: Path) -> None:
+    try:
+        write_report(run_folder)
+    except Exception as error:  # whatever a drawing library raises must not cost the phases still to come
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"warning: the report could not be written ({reason}); results.json holds its numbers", flush=True)
+
+
+def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path) -> str:
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
     overrides = [word for word in sys.argv[1:] if not replaced.fullmatch(word)]
+    if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run
+        overrides.append("output_dir=NEW_FOLDER")
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
     return f"  once it is mended, go on from there with: python -m osftx {command}"

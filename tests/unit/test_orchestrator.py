@@ -276,6 +276,27 @@ def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(
     assert go_on.endswith(f"python -m osftx +experiment=study +training.seed=1 phases.three.init_from={checkpoint}")
 
 
+def test_on_several_nodes_the_command_that_goes_on_asks_for_a_new_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = experiment()
+    config.distributed.nnodes = 2
+    monkeypatch.setattr(sys, "argv", ["osftx", "+experiment=study", f"output_dir={tmp_path}"])
+    with pytest.raises(TrainingError, match=r"osftx \+experiment=study output_dir=NEW_FOLDER phases\.one\.init_from="):
+        walk(monkeypatch, config, tmp_path, Ranks(fails_at="one"))
+
+
+def test_a_report_that_cannot_be_written_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.html").mkdir()
+    results = walk(monkeypatch, experiment(), tmp_path, Ranks())
+    assert [phase["name"] for phase in results["phases"]] == list(NAMES)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == len(NAMES)
+    assert "the report could not be written (IsADirectoryError: " in warnings[0]
+
+
 def test_a_node_that_is_not_the_first_starts_ranks_and_writes_no_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
