@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong,
 """
 
 import os
+import re
 import sys
 from datetime import datetime
 from difflib import get_close_matches
@@ -125,6 +126,18 @@ def _explain(error: HydraException | OmegaConfBaseException) -> str:
     return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"
 
 
+def _no_option(words: list[str]) -> str:
+    """What Hydra does not tell: which word gives a group something that is not the name of an option."""
+    given = re.compile(r"\+?(?P<group>[\w/]+)(@[\w.]*)?=(null|true|false|[-+.\d].*)", re.IGNORECASE)
+    for match in filter(None, map(given.fullmatch, words)):
+        folder = conf_folder() / match["group"]
+        if folder.is_dir():
+            options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            nothing = "leave it out" if match[0].startswith("+") else f"write ~{match['group']}"
+            return f"{match[0]}: not an option of the group; use one of {options}, or {nothing}"
+    return "a group is set to something that is not the name of an option; write GROUP=OPTION or ~GROUP"
+
+
 def main() -> None:
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
@@ -132,6 +145,10 @@ def main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's own, without a class of its own
+            raise
+        _leave(_no_option(sys.argv[1:]), 2)
     except YAMLError as error:
         _leave(f"a configuration file is not YAML: {' '.join(str(error).split())}", 2)
     except KeyboardInterrupt:

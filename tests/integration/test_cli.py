@@ -62,6 +62,8 @@ BAD = {
     "no value": Bad("training.num_epochs", ("training.num_epochs", "missing EQUAL")),
     "unknown experiment": Bad("", ("experiment/tiny_two_fase", "tiny_two_phase"), "+experiment=tiny_two_fase"),
     "unknown model": Bad("model=tinny", ("model/tinny", "tiny")),
+    "no model": Bad("model=null", ("model=null: not an option of the group; use one of llama", "or write ~model")),
+    "no option of a group": Bad("+phase@phases.x=3", ("+phase@phases.x=3: not an option", "sft, or leave it out")),
     "ratio above 1": Bad(
         "phases.skills.unfreeze_rank_ratio=1.5",
         ("phases.skills.unfreeze_rank_ratio=1.5: must be from 0 to 1", "null to follow schedule"),
