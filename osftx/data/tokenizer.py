@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError
 from tokenizers import AddedToken, Tokenizer
+from tokenizers import __version__ as tokenizers_version
 
 from osftx.data.template import compile_template
 from osftx.errors import ConfigurationError
@@ -185,7 +186,16 @@ def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
 def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> Tokenizer:
     if "model" not in _read_json(folder, TOKENIZER_FILE, content):  # a Git LFS pointer, half a download
         raise ConfigurationError([f"{folder / TOKENIZER_FILE}: has no `model`; save the tokenizer again"])
-    tokenizer = Tokenizer.from_buffer(content)
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except Exception as error:  # the library has no class of its own
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            [
+                f"{folder / TOKENIZER_FILE}: cannot be read by tokenizers {tokenizers_version} ({reason}); save the "
+                "tokenizer again, or install a newer tokenizers"
+            ]
+        ) from error
     # Truncation and padding that happen to be saved: training samples are neither cut nor padded.
     tokenizer.no_truncation()
     tokenizer.no_padding()

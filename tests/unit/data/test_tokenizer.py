@@ -202,6 +202,7 @@ def test_folder_without_chat_template(tmp_path: Path, bpe: Tokenizer) -> None:
     [
         ("tokenizer.json", "version https://git-lfs.github.com/spec/v1", "is not JSON"),
         ("tokenizer.json", "{}", "has no `model`"),
+        ("tokenizer.json", '{"model": {"type": "Future"}}', "tokenizer.json: cannot be read by tokenizers"),
         ("tokenizer_config.json", "[]", "must be a JSON object"),
         ("chat_template.jinja", "{% for x in %}", "not valid Jinja2 (line 1"),
     ],
