@@ -113,8 +113,8 @@ PHASE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 OBJECTIVE = re.compile(
     r"summary\.(average_accuracy|forgetting|backward_transfer)"
-    r"|phases\.\d+\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved))"
-    r"|retention\.metrics\.(exact_match|loss|token_accuracy)\.\d+\.\d+"
+    r"|phases\.(?P<phase>\d+)\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved))"
+    r"|retention\.metrics\.(exact_match|loss|token_accuracy)\.(?P<state>\d+)\.(?P<set>\d+)"
 )
 BASE_STATE = "base"
 """The name of the model before the first phase, in results and in `learned_in`."""
@@ -354,12 +354,26 @@ def _evaluation(config: ExperimentConfig) -> Iterator[str]:
 
 
 def _objective(config: ExperimentConfig) -> Iterator[str]:
-    if not OBJECTIVE.fullmatch(config.objective):
+    path = f"objective={config.objective}"
+    match = OBJECTIVE.fullmatch(config.objective)
+    if match is None:
         yield (
-            f"objective={config.objective}: no number of results.json; use summary.average_accuracy, "
+            f"{path}: no number of results.json; use summary.average_accuracy, "
             "summary.forgetting, summary.backward_transfer, phases.I.duration_s, or "
             "retention.metrics.exact_match.STATE.SET with numbers for I, STATE, SET"
         )
+        return
+    order = config.phase_order or list(config.phases)
+    starts = [place for place, name in enumerate(order) if name in config.phases and config.phases[name].init_from]
+    running = len(order) - min(starts, default=0)  # phases before an init_from have no results
+    for group, what, count in (
+        ("phase", "phases of the run", running),
+        ("state", "states (the base, then after each phase)", running + 1),
+        ("set", "evaluation sets", len(config.evaluation.sets)),
+    ):
+        if match[group] is not None and int(match[group]) >= count:
+            remedy = f"use 0 to {count - 1}" if count else "choose another objective"
+            yield f"{path}: no {group} {match[group]} among the {count} {what}; {remedy}"
 
 
 RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (

@@ -280,6 +280,29 @@ def test_evaluation_sets_need_a_path_and_a_known_phase() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        ("phases.1.steps", None),
+        ("phases.2.steps", "no phase 2 among the 2 phases of the run; use 0 to 1"),
+        ("retention.metrics.loss.2.0", None),
+        ("retention.metrics.loss.3.0", "no state 3 among the 3 states (the base, then after each phase); use 0 to 2"),
+        ("retention.metrics.exact_match.0.9", "no set 9 among the 1 evaluation sets; use 0 to 0"),
+    ],
+)
+def test_the_objective_is_a_number_that_the_run_will_have(objective: str, says: str | None) -> None:
+    def change(config: ExperimentConfig) -> None:
+        config.evaluation.sets = {"facts": EvaluationSetConfig(path="f.jsonl")}
+        config.objective = objective
+
+    assert broken(change) == ([f"objective={objective}: {says}"] if says else [])
+
+
+def test_phases_before_a_starting_point_have_no_results() -> None:
+    (line,) = found(phases__second__init_from="b", objective="phases.1.steps")
+    assert line.startswith("objective=phases.1.steps: no phase 1 among the 1 phases of the run")
+
+
 def test_flash_attention_needs_a_gpu() -> None:
     (line,) = found(
         distributed__accelerator="cpu",
