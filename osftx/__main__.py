@@ -22,9 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
+from osftx.conversion import typed
 from osftx.errors import ConfigurationError, TrainingError
 from osftx.files import write_json, write_text
-from osftx.validate import problems, typed
+from osftx.validate import problems
 
 
 def conf_folder() -> Path:

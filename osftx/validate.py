@@ -8,13 +8,9 @@ Whether files exist, and what is in them, is checked where they are read.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from copy import deepcopy
-from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf import MISSING
 
 from osftx.config import (
     Accelerator,
@@ -26,7 +22,6 @@ from osftx.config import (
     ScheduleKind,
     TrainingConfig,
 )
-from osftx.errors import ConfigurationError
 
 
 class Range(NamedTuple):
@@ -118,40 +113,6 @@ OBJECTIVE = re.compile(
 )
 BASE_STATE = "base"
 """The name of the model before the first phase, in results and in `learned_in`."""
-
-
-def typed(composed: DictConfig) -> ExperimentConfig:
-    """The composed configuration as typed objects.
-
-    A text that nobody gave becomes empty, so that `problems` reports it together with the rest. A value that
-    OmegaConf cannot resolve or convert raises ConfigurationError here.
-    """
-    completed = deepcopy(composed)
-    try:
-        for key in OmegaConf.missing_keys(composed):
-            with suppress(ValidationError):  # a missing number cannot be filled in: to_object names it below
-                OmegaConf.update(completed, key, "")
-        config = OmegaConf.to_object(completed)
-    except OmegaConfBaseException as error:
-        raise ConfigurationError([f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}"]) from error
-    assert isinstance(config, ExperimentConfig)
-    if unknown := list(_unknown_keys(config)):
-        raise ConfigurationError(unknown)
-    return config
-
-
-def _unknown_keys(settings: Any, path: str = "") -> Iterator[str]:
-    """What `+KEY=VALUE` has added beside the schema: OmegaConf lets it in, and nothing would ever read it."""
-    if isinstance(settings, dict):
-        for name, value in settings.items():
-            yield from _unknown_keys(value, f"{path}{name}.")
-    elif is_dataclass(settings):
-        known = [field.name for field in fields(settings)]
-        for key, value in vars(settings).items():
-            if key in known:
-                yield from _unknown_keys(value, f"{path}{key}.")
-            else:
-                yield f"{path}{key}={value}: no such key; remove it, or use one of {', '.join(known)}"
 
 
 def problems(config: ExperimentConfig) -> list[str]:
@@ -401,5 +362,5 @@ def _out_of_range(path: str, settings: Any, ranges: Mapping[str, Range], default
 
 
 def _is_missing(text: str) -> bool:
-    """Empty after `typed`, MISSING in a config that was built in Python."""
+    """Empty after `conversion.typed`, MISSING in a config that was built in Python."""
     return text in ("", MISSING)

@@ -11,8 +11,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 
 from osftx.config import EvaluationSetConfig, ExperimentConfig, Method, PhaseConfig, ScheduleKind, TrainingConfig
+from osftx.conversion import typed
 from osftx.schedule import advice, unfreeze_ratios
-from osftx.validate import problems, typed
+from osftx.validate import problems
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

@@ -19,7 +19,7 @@ ROOT = PACKAGE.parent
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "files", "progress"),
     ("config", "model_folder", "data"),
-    ("phase", "schedule", "validate", "osft"),
+    ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch"),
     ("evaluation", "preflight"),
     ("train_phase", "display", "report"),
@@ -30,7 +30,18 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
 RANKS = {"training", "train_phase", "worker"}
-PARENT = {"plan", "preflight", "display", "launch", "orchestrator", "report", "schedule", "validate", "__main__"}
+PARENT = {
+    "plan",
+    "preflight",
+    "display",
+    "launch",
+    "orchestrator",
+    "report",
+    "schedule",
+    "conversion",
+    "validate",
+    "__main__",
+}
 
 DEEPSPEED = {
     "osft/subspace.py",

@@ -16,8 +16,8 @@ from osftx.config import (
     ScheduleConfig,
     ScheduleKind,
 )
-from osftx.errors import ConfigurationError
-from osftx.validate import LR_SCHEDULERS, RULES, TRAINING_RANGES, problems, typed
+from osftx.conversion import typed
+from osftx.validate import LR_SCHEDULERS, RULES, TRAINING_RANGES, problems
 
 
 def experiment() -> ExperimentConfig:
@@ -310,22 +310,6 @@ def test_flash_attention_needs_a_gpu() -> None:
         model__attn_implementation="flash_attention_2",
     )
     assert line.startswith("model.attn_implementation=flash_attention_2: does not train on a CPU")
-
-
-def test_a_missing_number_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"Missing mandatory value: training\.learning_rate"):
-        found(training__learning_rate="???")
-
-
-def test_an_unresolvable_interpolation_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"phases\.first\.learning_rate: Interpolation key"):
-        found(phases__first__learning_rate="${training.learning_rates}")
-
-
-def test_typed_leaves_the_composed_configuration_alone() -> None:
-    composed = OmegaConf.structured(ExperimentConfig())
-    typed(composed)
-    assert OmegaConf.is_missing(composed, "name")
 
 
 def test_the_schedules_and_their_arguments_are_those_of_transformers() -> None:
