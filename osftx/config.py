@@ -19,6 +19,13 @@ class Method(Enum):
     """Plain fine-tuning: every weight is trained. The baseline to compare with."""
 
 
+class SubspaceKind(Enum):
+    weights = "weights"
+    """The smallest singular directions of each weight, on both sides (the paper)."""
+    activations = "activations"
+    """The input directions that the layers use least on what must be kept (`preserve`)."""
+
+
 class ScheduleKind(Enum):
     progressive = "progressive"
     geometric = "geometric"
@@ -150,11 +157,25 @@ class ScheduleConfig:
 
 @dataclass
 class OsftConfig:
+    subspace: SubspaceKind = SubspaceKind.weights
+    """What decides which directions are free: `weights` or `activations`."""
     target_patterns: list[str] | None = None
     """Regular expressions, matched against whole module names (`re.fullmatch`); null takes the targets of the
     model's family (`osft/targets.py`)."""
     save_bases: bool = True
     """Keep the fp32 bases of each phase in its `bases/` folder (for an 8B Llama about 23 GB a phase)."""
+
+
+@dataclass
+class PreserveConfig:
+    """What the model must keep, for `osft.subspace=activations`. Read once, before the first phase; each phase then
+    adds its own inputs and leaves the sum beside its checkpoint, so that no sample is kept."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Conversations like those that the start model must still answer; a few hundred are enough. Not read where the
+    start model has a record of kept inputs beside it, since an earlier phase has left one."""
+    max_tokens: int = 65536
+    """Tokens that are read of `data`, and of each phase's own samples."""
 
 
 @dataclass
@@ -201,6 +222,7 @@ class ExperimentConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     osft: OsftConfig = field(default_factory=OsftConfig)
+    preserve: PreserveConfig = field(default_factory=PreserveConfig)
     phases: dict[str, PhaseConfig] = field(default_factory=dict)
     """The phases, by name, in the order in which they are first mentioned."""
     phase_order: list[str] | None = None

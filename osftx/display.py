@@ -21,6 +21,9 @@ def show_plan(plan: Plan) -> None:
     for heading in ("ratio", "learning rate", "samples", "dropped", "tokens", "steps", "trainable", "frozen"):
         shown.add_column(heading, justify="right")
     shown.add_column("starts from", overflow="fold")
+    by_inputs = any(phase.keeps for phase in plan.phases)
+    if by_inputs:
+        shown.add_column("keeps the inputs of", overflow="fold")
     for phase in plan.phases:
         shown.add_row(
             escape(phase.name),
@@ -30,6 +33,7 @@ def show_plan(plan: Plan) -> None:
             *(f"{count:,}" for count in (phase.samples, phase.dropped, phase.tokens, phase.steps)),
             *(f"{count:,}" for count in (phase.trainable_parameters, phase.frozen_parameters)),
             escape(phase.starts_from),
+            *([escape(phase.keeps or "-")] if by_inputs else []),
         )
     console = _console()
     console.print(shown)

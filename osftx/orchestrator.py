@@ -16,8 +16,10 @@ from osftx.errors import TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
-from osftx.phase import PhaseSpec
-from osftx.plan import evaluation_budget, phases_to_run, taught_in, training_of
+from osftx.osft.record import FOLDER as KEPT_INPUTS
+from osftx.osft.record import PRESERVED
+from osftx.phase import PhaseSpec, PreserveSpec
+from osftx.plan import evaluation_budget, kept_sources, phases_to_run, taught_in, training_of
 from osftx.preflight import Checked
 from osftx.report import write_report
 from osftx.validate import BASE_STATE
@@ -36,6 +38,7 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
     phases = list(phases_to_run(config))
+    kept = kept_sources(config, checked.recorded)
     for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
         folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
         _, budget = evaluation_budget(config)
@@ -54,6 +57,7 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             distributed=config.distributed,
             data=str(checked.data[name]),
             folder=str(folder),
+            preserve=_preserve(config, checked, kept.get(name), source),
             evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
             evaluation_max_tokens=budget,
             evaluate_before=place == 1,
@@ -77,6 +81,17 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             _report(run_folder)
             show_retention(results)
     return results
+
+
+def _preserve(
+    config: ExperimentConfig, checked: Checked, sources: list[str] | None, source: Path
+) -> PreserveSpec | None:
+    """Where a phase that starts from the checkpoint `source` finds the `sources` that it must keep."""
+    if sources is None:
+        return None
+    if sources == [PRESERVED]:
+        return PreserveSpec(record=None, samples=str(checked.preserved), max_tokens=config.preserve.max_tokens)
+    return PreserveSpec(record=str(source.parent / KEPT_INPUTS), samples=None, max_tokens=config.preserve.max_tokens)
 
 
 def collect(
@@ -110,6 +125,7 @@ def collect(
 def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[str, Any]:
     targets = result["targets"]
     worst = max(targets, key=lambda target: target["leak_saved"], default=None)
+    changes = [target["kept_output_change"] for target in targets]
     return {
         "name": spec.name,
         "method": spec.method.value,
@@ -122,6 +138,7 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
             "leak_fp32": max((target["leak_fp32"] for target in targets), default=None),
             "leak_saved": worst["leak_saved"] if worst else None,
             "worst_weight": worst["name"] if worst else None,
+            "kept_output_change": max((change for change in changes if change is not None), default=None),
         },
     }
 

@@ -9,6 +9,18 @@ from osftx.config import DistributedConfig, Method, ModelConfig, OsftConfig, Tra
 
 
 @dataclass
+class PreserveSpec:
+    """What an OSFT phase must keep, when activations decide which directions are free. One of the first two is set."""
+
+    record: str | None
+    """Folder of the kept inputs that the phase before has left."""
+    samples: str | None
+    """Folder of the tokenised samples to measure, for the first phase."""
+    max_tokens: int
+    """Tokens that are read of `samples`, and afterwards of the phase's own data."""
+
+
+@dataclass
 class PhaseSpec:
     index: int
     """Place in the plan, from 0; skipped phases count."""
@@ -24,9 +36,11 @@ class PhaseSpec:
     data: str
     """Folder of the tokenised training samples."""
     folder: str
-    """Where this phase writes: metrics.jsonl, checkpoint/, bases/, result.json."""
+    """Where this phase writes: metrics.jsonl, checkpoint/, kept_inputs/, bases/, result.json."""
     evaluation_max_tokens: int
     """Tokens in one micro-batch of the evaluation."""
+    preserve: PreserveSpec | None = None
+    """null: the weights decide."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
     """Folder of the tokenised samples, by set."""
     evaluate_before: bool = False

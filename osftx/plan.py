@@ -1,13 +1,14 @@
 """The plan of a run: what each phase does, from what, with how much. Pure data, made before anything is started."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from osftx.config import ExperimentConfig, Method, PhaseConfig, TrainingConfig
+from osftx.config import ExperimentConfig, Method, PhaseConfig, SubspaceKind, TrainingConfig
 from osftx.data.prepare import DataSummary
 from osftx.model_folder import ModelFiles
-from osftx.osft.targets import Target, trainable_numbers
+from osftx.osft.record import PRESERVED
+from osftx.osft.targets import Target, update_shapes
 from osftx.schedule import advice, unfreeze_ratios
 from osftx.validate import BASE_STATE
 
@@ -31,6 +32,8 @@ class PlannedPhase:
     starts_from: str
     trainable_parameters: int
     frozen_parameters: int
+    keeps: str | None
+    """What decides which directions are free, where that is not the weights: the sources of the kept inputs."""
 
 
 @dataclass
@@ -83,11 +86,38 @@ def taught_in(config: ExperimentConfig, set_name: str) -> str:
     return explicit or (set_name if set_name in config.phases else BASE_STATE)
 
 
+def kept_sources(config: ExperimentConfig, recorded: Sequence[str]) -> dict[str, list[str]]:
+    """By phase whose free directions activations choose: the sources of the inputs that it keeps.
+
+    `recorded` are those of the record beside the start model. A phase keeps the inputs of all before it, in so far as
+    they have left a record; an `sft` phase leaves none, and what `preserve.data` shows is measured anew after it.
+    """
+    if config.osft.subspace is not SubspaceKind.activations:
+        return {}
+    sources: dict[str, list[str]] = {}
+    known = list(recorded)
+    for _, name, phase in phases_to_run(config):
+        if phase.method is Method.osft:
+            sources[name] = known or [PRESERVED]
+            known = [*sources[name], name]
+        else:
+            known = []
+    return sources
+
+
 def make_plan(
-    config: ExperimentConfig, model: ModelFiles, targets: list[Target], data: Mapping[str, DataSummary]
+    config: ExperimentConfig,
+    model: ModelFiles,
+    targets: list[Target],
+    data: Mapping[str, DataSummary],
+    recorded: Sequence[str] = (),
 ) -> Plan:
-    """The plan from what was found: the model's tensors, the targets (none for sft alone), each phase's data."""
+    """The plan from what was found: the model's tensors, the targets (none for sft alone), each phase's data.
+
+    `recorded`: see `kept_sources`.
+    """
     ratios = unfreeze_ratios(config.schedule, ordered_phases(config))
+    kept = kept_sources(config, recorded)
     planned = []
     starts_from, _ = start_model(config)
     for index, name, phase in phases_to_run(config):
@@ -96,7 +126,8 @@ def make_plan(
             trainable, frozen = model.parameters, 0
         else:
             assert ratio is not None
-            trainable = sum(trainable_numbers(target, ratio) for target in targets)
+            updates = (shape for target in targets for shape in update_shapes(target, ratio, config.osft.subspace))
+            trainable = sum(shape.trainable_numbers for shape in updates)
             # At ratio 1 the targets themselves are trained, otherwise an update beside frozen weights.
             frozen = model.parameters - (trainable if ratio == 1.0 else 0)
         nothing = phase.method is Method.osft and ratio == 0.0
@@ -114,6 +145,7 @@ def make_plan(
                 starts_from=starts_from,
                 trainable_parameters=trainable,
                 frozen_parameters=frozen,
+                keeps=" + ".join(kept[name]) if name in kept else None,
             )
         )
         starts_from = name

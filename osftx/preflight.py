@@ -15,8 +15,10 @@ from osftx.data.prepare import DataSummary, prepare, summarize
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.model_folder import ModelFiles, fetch, inspect
+from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, find_targets
-from osftx.plan import Plan, evaluation_budget, make_plan, phases_to_run, start_model
+from osftx.plan import Plan, evaluation_budget, kept_sources, make_plan, phases_to_run, start_model
+from osftx.preserve import advice, check_amount, check_source, recorded_sources
 
 
 @dataclass
@@ -30,6 +32,10 @@ class Checked:
     """Folder of the tokenised samples, by phase; empty after a dry run."""
     evaluation_sets: dict[str, Path] = field(default_factory=dict)
     """The same, by evaluation set."""
+    preserved: Path | None = None
+    """The same, of `preserve.data`; None where no phase reads it."""
+    recorded: list[str] = field(default_factory=list)
+    """The sources of the kept inputs beside the start model."""
 
 
 class _Problems:
@@ -76,32 +82,44 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
     read = _reader(tokenizer, data_folder)
+    longest, _ = evaluation_budget(config)
     data: dict[str, tuple[Path | None, DataSummary]] = {}
     for _, name, phase in phases_to_run(config):
         with found.of(f"phases.{name}.data.path"):
             data[name] = read(phase.data.path, phase.max_seq_len)
             _check_fits(model, data[name][1], f"phases.{name}.max_seq_len")
+    recorded: list[str] = []
+    with found.of():
+        recorded = recorded_sources(config, path, targets)
+    preserved: dict[str, tuple[Path | None, DataSummary]] = {}
+    if [PRESERVED] in kept_sources(config, recorded).values():
+        with found.of("preserve.data.path"):
+            check_source(config)
+            preserved[PRESERVED] = read(config.preserve.data.path, longest)
+            _check_fits(model, preserved[PRESERVED][1], "training.max_seq_len")
+            check_amount(config, preserved[PRESERVED][1], targets)
     evaluation: dict[str, tuple[Path | None, DataSummary]] = {}
-    longest, _ = evaluation_budget(config)
     for name, evaluation_set in config.evaluation.sets.items():
         with found.of(f"evaluation.sets.{name}.path"):
             evaluation[name] = read(evaluation_set.path, longest)
             _check_fits(model, evaluation[name][1], "training.max_seq_len")
     if found.lines or model is None:
         if config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
-            for folder in (*_folders(data).values(), *_folders(evaluation).values()):
+            for folder in (*_folders(data).values(), *_folders(evaluation).values(), *_folders(preserved).values()):
                 shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
         raise ConfigurationError(found.lines)
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
-    plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()})
+    plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()}, recorded)
+    plan.warnings += [line for _, summary in preserved.values() for line in advice(config, summary, targets)]
     for name, (_, summary) in evaluation.items():
         if summary.dropped:
             plan.warnings.append(
                 f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer "
                 f"than training.max_seq_len={longest} and are not measured"
             )
-    return Checked(plan, model_folder, _folders(data), _folders(evaluation))
+    kept = _folders(preserved).get(PRESERVED)
+    return Checked(plan, model_folder, _folders(data), _folders(evaluation), kept, recorded)
 
 
 def _reader(

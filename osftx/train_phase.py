@@ -19,13 +19,17 @@ from osftx.config import Method
 from osftx.evaluation.heldout import check_finite, evaluate
 from osftx.files import write_json
 from osftx.model_folder import read_folder, tensor_files
+from osftx.osft.kept_inputs import KeptInputs
 from osftx.osft.projection import Projection
+from osftx.osft.record import FOLDER as KEPT_INPUTS
+from osftx.osft.record import PRESERVED
 from osftx.osft.subspace import Subspace, open_subspaces
-from osftx.osft.targets import find_targets
+from osftx.osft.targets import Target, find_targets
 from osftx.phase import PhaseSpec
 from osftx.training.batches import Samples
 from osftx.training.engine import DTYPES, close, init_distributed, initialize, load_model, zero_config
 from osftx.training.export import export
+from osftx.training.inputs import gathering, measure_inputs
 from osftx.training.trainer import Trainer
 
 
@@ -39,7 +43,9 @@ def train_phase(spec: PhaseSpec) -> None:
     torch.manual_seed(spec.training.seed)
     folder, source = Path(spec.folder), Path(spec.model.path)
     model = load_model(source, spec.model, spec.training)
-    subspaces = _choose_trainable(model, spec, source)
+    targets = _targets(spec, source)
+    kept = _kept_inputs(model, targets, spec, device)
+    subspaces = _choose_trainable(model, targets, spec, kept)
     _check_exportable(model, source)
     samples = Samples(Path(spec.data))
     evaluation_sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
@@ -57,7 +63,10 @@ def train_phase(spec: PhaseSpec) -> None:
     if optimizer is not None and scheduler is not None:
         optimizer.register_step_post_hook(Projection(subspaces))
         trainer.run(engine, scheduler, f"training {spec.name}", folder / "metrics.jsonl")
-    targets = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])
+    protection = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])
+    if kept is not None:
+        kept.add(_measure_inputs(engine, engine.module, targets, samples, spec.name, spec, device))
+        kept.save(folder / KEPT_INPUTS)
     evaluation = measure(engine)
     if dist.get_rank() == 0:
         write_json(
@@ -72,22 +81,64 @@ def train_phase(spec: PhaseSpec) -> None:
                 "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
                 "evaluation_before": evaluation_before,
                 "evaluation": evaluation,
-                "targets": targets,
+                "targets": protection,
             },
         )
     close(engine)
 
 
-def _choose_trainable(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Subspace]:
+def _targets(spec: PhaseSpec, source: Path) -> list[Target]:
+    """The layers that are protected; none for `sft`."""
+    if spec.method is Method.sft:
+        return []
+    files = read_folder(source)
+    return find_targets(files.config, files.shapes, spec.osft.target_patterns)
+
+
+def _choose_trainable(
+    model: nn.Module, targets: list[Target], spec: PhaseSpec, kept: KeptInputs | None
+) -> list[Subspace]:
     """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`)."""
     if spec.method is Method.sft:
         model.requires_grad_(True)
         return []
     assert spec.unfreeze_rank_ratio is not None
-    files = read_folder(source)
-    targets = find_targets(files.config, files.shapes, spec.osft.target_patterns)
     bases = Path(spec.folder) / "bases" if spec.osft.save_bases else None
-    return open_subspaces(model, targets, spec.unfreeze_rank_ratio, zero_config(spec.training), bases)
+    return open_subspaces(model, targets, spec.unfreeze_rank_ratio, zero_config(spec.training), bases, kept)
+
+
+def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:
+    """What the model must keep: the record of the phase before, or measured on samples. None: the weights decide."""
+    if spec.preserve is None:
+        return None
+    if spec.preserve.record is not None:
+        return KeptInputs.load(Path(spec.preserve.record))
+    assert spec.preserve.samples is not None
+    with gathering(model):
+        return _measure_inputs(model, model, targets, Samples(Path(spec.preserve.samples)), PRESERVED, spec, device)
+
+
+def _measure_inputs(
+    forward: nn.Module,
+    model: nn.Module,
+    targets: list[Target],
+    samples: Samples,
+    source: str,
+    spec: PhaseSpec,
+    device: torch.device,
+) -> KeptInputs:
+    """Measure the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine."""
+    assert spec.preserve is not None
+    return measure_inputs(
+        forward,
+        model,
+        [target.name for target in targets],
+        samples,
+        source,
+        max_tokens=spec.preserve.max_tokens,
+        max_tokens_per_gpu=spec.training.max_tokens_per_gpu,
+        device=device,
+    )
 
 
 def _check_exportable(model: nn.Module, source: Path) -> None:

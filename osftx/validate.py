@@ -18,6 +18,7 @@ from osftx.config import (
     ExperimentConfig,
     Method,
     PhaseConfig,
+    PreserveConfig,
     ScheduleConfig,
     ScheduleKind,
     TrainingConfig,
@@ -72,6 +73,7 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
     ScheduleKind.constant: {"initial"},
     ScheduleKind.explicit: {"ratios"},
 }
+PRESERVE_RANGES = {"max_tokens": at_least(1)}
 DISTRIBUTED_RANGES = {
     "nproc_per_node": at_least(1),
     "nnodes": at_least(1),
@@ -126,7 +128,7 @@ def _experiment_name(config: ExperimentConfig) -> Iterator[str]:
 
 
 def _model(config: ExperimentConfig) -> Iterator[str]:
-    if _is_missing(config.model.path):
+    if is_missing(config.model.path):
         yield "model.path=???: no model; set model.path=FOLDER_OR_HUB_NAME, or choose one such as model=tiny"
     attention = config.model.attn_implementation
     path = f"model.attn_implementation={attention}"
@@ -235,7 +237,7 @@ def _phases(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}: must be letters, digits, - or _ (it names the phase's folder); rename the phase"
         if name == BASE_STATE:
             yield f"{path}: is the name of the model before the first phase; rename the phase"
-        if _is_missing(phase.data.path):
+        if is_missing(phase.data.path):
             yield f"{path}.data.path=???: no training data; set {path}.data.path=FILE"
         ratio = phase.unfreeze_rank_ratio
         if ratio is not None and phase.method is Method.sft:
@@ -257,7 +259,7 @@ def _starting_point(config: ExperimentConfig) -> Iterator[str]:
         path = f"phases.{name}.init_from={checkpoint}"
         if len(starts) > 1:
             yield f"{path}: a run starts at one phase, not at each of {', '.join(starts)}; keep it on one"
-        if _is_missing(checkpoint):
+        if is_missing(checkpoint):
             yield f"{path}: names no checkpoint; give a folder, or null"
 
 
@@ -272,6 +274,10 @@ def _target_patterns(config: ExperimentConfig) -> Iterator[str]:
             re.compile(pattern)
         except re.error as error:
             yield f"osft.target_patterns={pattern}: not a regular expression ({error}); correct it"
+
+
+def _preserve(config: ExperimentConfig) -> Iterator[str]:
+    yield from _out_of_range("preserve", config.preserve, PRESERVE_RANGES, PreserveConfig())
 
 
 def _distributed(config: ExperimentConfig) -> Iterator[str]:
@@ -308,7 +314,7 @@ def _evaluation(config: ExperimentConfig) -> Iterator[str]:
     for name, evaluation_set in config.evaluation.sets.items():
         path = f"evaluation.sets.{name}"
         learned_in = evaluation_set.learned_in
-        if _is_missing(evaluation_set.path):
+        if is_missing(evaluation_set.path):
             yield f"{path}.path=???: no evaluation data; set {path}.path=FILE"
         if learned_in is not None and learned_in not in states:
             yield f"{path}.learned_in={learned_in}: no such phase; use one of {', '.join(states)}, or null"
@@ -347,6 +353,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
     _explicit_ratios,
     _training,
     _target_patterns,
+    _preserve,
     _distributed,
     _rendezvous,
     _evaluation,
@@ -361,6 +368,6 @@ def _out_of_range(path: str, settings: Any, ranges: Mapping[str, Range], default
             yield f"{path}.{key}={value}: must be {allowed.words}; the default is {getattr(defaults, key)}"
 
 
-def _is_missing(text: str) -> bool:
+def is_missing(text: str) -> bool:
     """Empty after `conversion.typed`, MISSING in a config that was built in Python."""
     return text in ("", MISSING)

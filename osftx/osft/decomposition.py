@@ -1,9 +1,10 @@
-"""Split a weight's singular directions into frozen and free. Pure linear algebra, one matrix at a time.
+"""Split the directions of a matrix into frozen and free. Pure linear algebra, one matrix at a time.
 
-Source: Nayak et al., "Sculpting Subspaces" (arXiv 2504.07097), section 3. The converged subspaces matter, the
-singular values at the cut do not. The Gram matrix squares the condition number: in fp64 the subspaces at the usual
-cuts stay right to 1e-6 for condition numbers up to 1e8 (only a cut among the very smallest values suffers from about
-1e7 on), where an fp32 Gram matrix loses them from about 1e3.
+By the weight: Nayak et al., "Sculpting Subspaces" (arXiv 2504.07097), section 3. By the inputs: the free directions are
+those that the inputs to be kept use least, as in Gradient Projection Memory (Saha et al., arXiv 2103.09762), on the
+input side alone. The converged subspaces matter, the values at the cut do not. A Gram matrix squares the condition
+number: in fp64 the subspaces at the usual cuts stay right to 1e-6 for condition numbers up to 1e8 (only a cut among the
+very smallest values suffers from about 1e7 on), where an fp32 Gram matrix loses them from about 1e3.
 """
 
 from dataclasses import dataclass
@@ -13,44 +14,65 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Decomposition:
-    """Orthonormal bases of one matrix of shape (m, n), with s = min(m, n), L = max(m, n), k frozen and r = s - k free.
+class Bases:
+    """Orthonormal bases for the update of one matrix of shape (m, n), in fp32.
 
-    `free_short` (s, r) spans the complement of the frozen directions on the short side, `frozen_long` (L, k) the
-    frozen directions on the long side. The update `dW = delta @ free_short.T` (m >= n; transposed otherwise) with
-    `frozen_long.T @ delta = 0` is orthogonal to what is frozen on both sides.
+    With (d, e) = (n, m) where the update is free on the input side, and (m, n) otherwise:
+    `dW = delta @ free.T` on the input side, `free @ delta.T` on the output side, and `frozen.T @ delta = 0`.
     """
 
-    free_short: Tensor
-    frozen_long: Tensor
+    on_input: bool
+    free: Tensor
+    """(d, r): the directions in which the update may act on its side."""
+    frozen: Tensor
+    """(e, k): the directions that it must avoid on the other side; k = 0 where there is no such constraint."""
+    energy: Tensor
+    """(r,): mean square of the kept inputs along each free direction; (0,) where the weight decided."""
+
+    @property
+    def frozen_rank(self) -> int:
+        """Directions that are kept on the update's own side."""
+        return self.free.shape[0] - self.free.shape[1]
 
 
-def decompose(weight: Tensor, frozen: int) -> Decomposition:
-    """Bases in fp32 for `frozen` = k kept directions of `weight` (m, n), computed in fp64 on the weight's device.
+def split_by_weight(weight: Tensor, free_rank: int) -> Bases:
+    """Free the smallest `free_rank` singular directions of `weight` (m, n), on both sides; fp64 on its device.
 
-    The short side comes from the eigenvectors of the Gram matrix (s, s), the long side from a QR of the weight times
-    the frozen ones: orthonormal also where singular values vanish, which dividing by them would not be.
+    The short side comes from the eigenvectors of the Gram matrix (s, s), s = min(m, n), the long side from a QR of the
+    weight times the frozen ones: orthonormal also where singular values vanish, which dividing by them would not be.
     """
+    on_input = weight.shape[0] >= weight.shape[1]
     matrix = weight.detach().to(torch.float64)
-    if matrix.shape[0] < matrix.shape[1]:
+    if not on_input:
         matrix = matrix.T
     _, vectors = torch.linalg.eigh(matrix.T @ matrix)
     vectors = vectors.flip(-1)  # eigh sorts ascending
-    frozen_short, free_short = vectors[:, :frozen], vectors[:, frozen:]
-    frozen_long, _ = torch.linalg.qr(matrix @ frozen_short)
-    return Decomposition(free_short.float().contiguous(), frozen_long.float().contiguous())
+    kept = matrix.shape[1] - free_rank
+    frozen, _ = torch.linalg.qr(matrix @ vectors[:, :kept])
+    return Bases(on_input, _fp32(vectors[:, kept:]), _fp32(frozen), _fp32(frozen.new_empty(0)))
 
 
-def leak(update: Tensor, bases: Decomposition) -> float:
+def split_by_inputs(moment: Tensor, free_rank: int) -> tuple[Tensor, Tensor]:
+    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and their energy (r,)."""
+    values, vectors = torch.linalg.eigh(moment.to(torch.float64))
+    energy = values[:free_rank].clamp(min=0)  # rounding leaves tiny negative values where there is none
+    return _fp32(vectors[:, :free_rank]), _fp32(energy)
+
+
+def leak(update: Tensor, bases: Bases) -> float:
     """How much of `update` (m, n) lies in frozen directions, as a share of its norm; 0 for a zero update.
 
-    The larger of the two sides: ||Q^T dW|| / ||dW|| with Q the frozen long-side basis, and the part of dW outside
-    the free short-side basis.
+    The larger of the two sides: the part of dW outside the free directions, and ||Q^T dW|| / ||dW|| with Q what is
+    frozen on the other side.
     """
-    tall = update if update.shape[0] >= update.shape[1] else update.T
-    norm = torch.linalg.norm(tall)
+    oriented = update if bases.on_input else update.T
+    norm = torch.linalg.norm(oriented)
     if norm == 0:
         return 0.0
-    long_side = torch.linalg.norm(bases.frozen_long.T @ tall)
-    short_side = torch.linalg.norm(tall - (tall @ bases.free_short) @ bases.free_short.T)
-    return float(torch.maximum(long_side, short_side) / norm)
+    own_side = torch.linalg.norm(oriented - (oriented @ bases.free) @ bases.free.T)
+    other_side = torch.linalg.norm(bases.frozen.T @ oriented)
+    return float(torch.maximum(own_side, other_side) / norm)
+
+
+def _fp32(matrix: Tensor) -> Tensor:
+    return matrix.float().contiguous()

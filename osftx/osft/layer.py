@@ -1,7 +1,7 @@
-"""A linear layer whose weight is frozen except in its free singular subspace (residual form).
+"""A linear layer whose weight is frozen except in its free subspace (residual form).
 
-`y = x W0^T + x dW^T`, with `dW = delta @ basis^T` or, for a wide weight, `basis @ delta^T`. `delta` starts at zero, so
-the model is bit for bit the base model before the first step.
+`y = x W0^T + x dW^T`, with `dW = delta @ basis^T` or, where the update is free on the output side, `basis @ delta^T`.
+`delta` starts at zero, so the model is bit for bit the base model before the first step.
 """
 
 import torch
@@ -10,21 +10,21 @@ from torch.nn import functional
 
 
 class FreeUpdate(nn.Module):
-    """The trainable update of one matrix of shape (m, n): `delta` (L, r) trained, `basis` (s, r) frozen.
+    """The trainable update of one matrix of shape (m, n): `delta` (e, r) trained, `basis` (d, r) frozen.
 
-    s = min(m, n), L = max(m, n), r the free rank.
+    r is the free rank; `own_side, other_side` are (d, e) = (n, m) with `on_input`, (m, n) otherwise.
     """
 
-    def __init__(self, shape: tuple[int, int], rank: int):
+    def __init__(self, shape: tuple[int, int], rank: int, on_input: bool):
         super().__init__()
-        self.shape, self.rank = shape, rank
-        self.tall = shape[0] >= shape[1]
-        self.basis = nn.Parameter(torch.zeros(min(shape), rank), requires_grad=False)
-        self.delta = nn.Parameter(torch.zeros(max(shape), rank))
+        self.shape, self.rank, self.on_input = shape, rank, on_input
+        self.own_side, self.other_side = reversed(shape) if on_input else shape
+        self.basis = nn.Parameter(torch.zeros(self.own_side, rank), requires_grad=False)
+        self.delta = nn.Parameter(torch.zeros(self.other_side, rank))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (..., n) -> (..., m). Never transposes a parameter: a saved view would pin a gathered ZeRO-3 weight."""
-        if self.tall:
+        if self.on_input:
             return functional.linear(x @ self.basis, self.delta)
         return functional.linear(x @ self.delta, self.basis)
 
@@ -43,6 +43,6 @@ class OsftLinear(nn.Module):
         return functional.linear(x, self.weight, self.bias) + update
 
 
-def dense_update(tall: bool, basis: Tensor, delta: Tensor) -> Tensor:
-    """dW (m, n) from `basis` (s, r) and `delta` (L, r)."""
-    return delta @ basis.T if tall else basis @ delta.T
+def dense_update(on_input: bool, basis: Tensor, delta: Tensor) -> Tensor:
+    """dW (m, n) from `basis` (d, r) and `delta` (e, r)."""
+    return delta @ basis.T if on_input else basis @ delta.T

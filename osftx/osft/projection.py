@@ -21,7 +21,7 @@ class Projection:
     """`delta -= Q (Q^T delta)` for each subspace, on the shards of `delta`; a `register_step_post_hook` callback."""
 
     def __init__(self, subspaces: Sequence[Subspace]):
-        self.buckets = list(_buckets([space for space in subspaces if space.frozen_long.local.shape[1] > 0]))
+        self.buckets = list(_buckets([space for space in subspaces if space.frozen.local.shape[1] > 0]))
 
     def __call__(self, *_: object) -> None:
         with torch.no_grad():
@@ -30,14 +30,14 @@ class Projection:
 
     def _project(self, bucket: Sequence[Subspace]) -> None:
         rows = [_whole_rows(space) for space in bucket]
-        coefficients = [space.frozen_long.local.T @ whole for space, (whole, _, _) in zip(bucket, rows, strict=True)]
+        coefficients = [space.frozen.local.T @ whole for space, (whole, _, _) in zip(bucket, rows, strict=True)]
         flat = torch.cat([block.flatten() for block in coefficients])
         dist.all_reduce(flat)
         offset = 0
         for space, block, (whole, shard, begin) in zip(bucket, coefficients, rows, strict=True):
             summed = flat[offset : offset + block.numel()].view_as(block)
             offset += block.numel()
-            kept = whole - space.frozen_long.local @ summed
+            kept = whole - space.frozen.local @ summed
             shard.copy_(kept.flatten()[begin : begin + shard.numel()])
 
 
@@ -47,11 +47,11 @@ def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
     A row that is split between two ranks is filled with zeros where it is another's, so that the sum of all ranks'
     coefficients counts each element once. Returns the rows, the shard (a view) and where it begins in the rows.
     """
-    row_count, columns = max(space.update.shape), space.update.rank
+    row_count, columns = space.update.other_side, space.update.rank
     shard = safe_get_local_fp32_param(space.update.delta).flatten()
     first = dist.get_rank() * -(-row_count * columns // dist.get_world_size())
     valid = max(0, min(shard.numel(), row_count * columns - first))
-    start, stop = space.frozen_long.ranges[dist.get_rank()]
+    start, stop = space.frozen.ranges[dist.get_rank()]
     begin = first - start * columns if valid else 0
     whole = shard.new_zeros((stop - start) * columns)
     whole[begin : begin + valid] = shard[:valid]
@@ -62,7 +62,7 @@ def _buckets(subspaces: Sequence[Subspace]) -> Iterator[list[Subspace]]:
     bucket: list[Subspace] = []
     size = 0
     for space in subspaces:
-        elements = space.frozen_long.local.shape[1] * space.update.rank
+        elements = space.frozen.local.shape[1] * space.update.rank
         if bucket and size + elements > BUCKET_ELEMENTS:
             yield bucket
             bucket, size = [], 0

@@ -1,7 +1,7 @@
-"""Open the free subspaces of a model that ZeRO-3 has partitioned: decompose, put the layers in, keep the bases.
+"""Open the free subspaces of a model that ZeRO-3 has partitioned: find them, put the layers in, keep the bases.
 
-The weights go round in groups of `world_size`: each is gathered alone, each rank decomposes one of the group. So the
-work is shared, and no rank ever holds more than two full weights.
+The decompositions go round in groups of `world_size`: each rank computes one of the group. So the work is shared, and
+no rank ever holds more than two full weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,12 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osftx.osft.decomposition import Decomposition, decompose
+from osftx.config import SubspaceKind
+from osftx.osft.decomposition import Bases, split_by_inputs, split_by_weight
+from osftx.osft.kept_inputs import KeptInputs
 from osftx.osft.layer import FreeUpdate, OsftLinear
 from osftx.osft.sharding import ShardedRows
-from osftx.osft.targets import Target, frozen_rank
+from osftx.osft.targets import Target, UpdateShape, update_shapes
 from osftx.progress import progress
 
 
@@ -26,8 +28,8 @@ from osftx.progress import progress
 class Subspace:
     """The free subspace of one matrix of shape (m, n): the trained update and, spread over the ranks, its fp32 bases.
 
-    ZeRO-3 holds a bf16 copy of the short-side basis for the forward pass; the projection and the export need the
-    exact one, since bf16 bases alone would leak about 1e-3.
+    ZeRO-3 holds a copy of the free basis in the precision of the forward pass; the projection and the export need the
+    exact one, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
     """
 
     name: str
@@ -36,14 +38,18 @@ class Subspace:
     rows: slice
     """The matrix's rows within that tensor."""
     update: FreeUpdate
-    free_short: ShardedRows
-    """(s, r)"""
-    frozen_long: ShardedRows
-    """(L, k), cut where ZeRO-3 cuts `delta` (L, r), so that the projection finds its rows at hand."""
+    free: ShardedRows
+    """(d, r)"""
+    frozen: ShardedRows
+    """(e, k), cut where ZeRO-3 cuts `delta` (e, r), so that the projection finds its rows at hand."""
+    energy: Tensor
+    """(r,) on every rank; (0,) where the weight decided."""
+    output_power: float | None
+    """E ||W0 x||^2 over the kept inputs; None where the weight decided."""
 
-    def bases(self) -> Decomposition:
+    def bases(self) -> Bases:
         """The whole bases, on every rank. Collective."""
-        return Decomposition(self.free_short.gather(), self.frozen_long.gather())
+        return Bases(self.update.on_input, self.free.gather(), self.frozen.gather(), self.energy)
 
 
 def open_subspaces(
@@ -52,11 +58,13 @@ def open_subspaces(
     ratio: float,
     zero_config: dict[str, Any],
     bases_folder: Path | None,
+    kept: KeptInputs | None,
 ) -> list[Subspace]:
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
-    Ratio 0 leaves everything frozen, ratio 1 trains the target weights themselves: both without a subspace.
-    Collective. Writes one safetensors file a matrix (`free_short`, `frozen_long`, fp32) to `bases_folder`. Raises
+    The directions are chosen by what must be `kept`, or by the weights where that is None. Ratio 0 leaves everything
+    frozen, ratio 1 trains the target weights themselves: both without a subspace.
+    Collective. Writes one safetensors file a matrix (`free`, `frozen`, `energy`, fp32) to `bases_folder`. Raises
     ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
@@ -67,37 +75,42 @@ def open_subspaces(
         for layer in linear_layers:
             layer.weight.requires_grad_(True)
         return []
-    matrices = [matrix for target in targets for matrix in _replace(model, target, ratio, zero_config)]
+    kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
+    matrices = [matrix for target in targets for matrix in _replace(model, target, ratio, kind, zero_config)]
     if bases_folder is not None and dist.get_rank() == 0:
         bases_folder.mkdir(parents=True, exist_ok=True)
     subspaces = []
-    for matrix, bases in zip(matrices, _decompose_all(matrices), strict=True):
+    for matrix, bases, output_power in _by_weights(matrices) if kept is None else _by_inputs(matrices, kept):
         with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
             if dist.get_rank() == 0:
-                matrix.update.basis.data.copy_(bases.free_short)
+                matrix.update.basis.data.copy_(bases.free)
         if bases_folder is not None and dist.get_rank() == 0:
-            save_file(
-                {"free_short": bases.free_short, "frozen_long": bases.frozen_long},
-                bases_folder / f"{matrix.name}.safetensors",
+            tensors = {"free": bases.free, "frozen": bases.frozen, "energy": bases.energy}
+            save_file(tensors, bases_folder / f"{matrix.shape.name}.safetensors")
+        subspaces.append(
+            Subspace(
+                matrix.shape.name,
+                matrix.weight_name,
+                matrix.rows,
+                matrix.update,
+                free=ShardedRows.keep(bases.free, cut_columns=1),
+                frozen=ShardedRows.keep(bases.frozen, cut_columns=matrix.shape.free_rank),
+                energy=bases.energy,
+                output_power=output_power,
             )
-        free_short = ShardedRows.keep(bases.free_short, cut_columns=1)
-        frozen_long = ShardedRows.keep(bases.frozen_long, cut_columns=matrix.update.rank)
-        subspaces.append(Subspace(matrix.name, matrix.weight_name, matrix.rows, matrix.update, free_short, frozen_long))
+        )
     return subspaces
 
 
 class _Matrix(NamedTuple):
-    """One matrix to decompose: `rows` of a partitioned weight, and the update that its free directions go to."""
+    """One matrix to find the subspace of: `rows` of a partitioned weight, and its update."""
 
-    name: str
+    shape: UpdateShape
+    module_name: str
     weight_name: str
     weight: nn.Parameter
     rows: slice
     update: FreeUpdate
-
-    @property
-    def frozen_rank(self) -> int:
-        return min(self.update.shape) - self.update.rank
 
 
 def _linear_layer(model: nn.Module, target: Target) -> nn.Linear:
@@ -116,50 +129,92 @@ def _linear_layer(model: nn.Module, target: Target) -> nn.Linear:
     return layer
 
 
-def _replace(model: nn.Module, target: Target, ratio: float, zero_config: dict[str, Any]) -> Iterator[_Matrix]:
+def _replace(
+    model: nn.Module, target: Target, ratio: float, kind: SubspaceKind, zero_config: dict[str, Any]
+) -> Iterator[_Matrix]:
     """Put an OsftLinear in the place of the target's linear layer."""
     parent_name, _, child = target.name.rpartition(".")
     parent = model.get_submodule(parent_name)
     linear = getattr(parent, child)
+    shapes = update_shapes(target, ratio, kind)
     with deepspeed.zero.Init(config_dict_or_path=zero_config):
-        updates = [FreeUpdate(shape, min(shape) - frozen_rank(min(shape), ratio)) for shape in target.blocks]
+        updates = [FreeUpdate(shape.shape, shape.free_rank, shape.on_input) for shape in shapes]
     for update in updates:
         update.basis.requires_grad_(False)
     setattr(parent, child, OsftLinear(linear, updates))
     start = 0
-    for index, update in enumerate(updates):
-        rows = slice(start, start + update.shape[0])
+    for shape, update in zip(shapes, updates, strict=True):
+        rows = slice(start, start + shape.shape[0])
         start = rows.stop
-        yield _Matrix(target.block_name(index), f"{target.name}.weight", linear.weight, rows, update)
+        yield _Matrix(shape, target.name, f"{target.name}.weight", linear.weight, rows, update)
 
 
-def _decompose_all(matrices: Sequence[_Matrix]) -> Iterator[Decomposition]:
-    """Yield the bases of each matrix, on every rank; the ranks decompose `world_size` of them at the same time."""
+_Found = tuple[_Matrix, Bases, float | None]
+"""A matrix, its bases and its output power, on every rank."""
+
+
+def _by_weights(matrices: Sequence[_Matrix]) -> Iterator[_Found]:
+    """Free the smallest singular directions of each weight."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with progress("decomposing", total=len(matrices), unit="weights") as bar:
         for first in range(0, len(matrices), world_size):
             group = matrices[first : first + world_size]
-            mine: Decomposition | None = None
-            own_weight: Tensor | None = None
+            gathered = [_gather(matrix, owner) for owner, matrix in enumerate(group)]
+            mine = gathered[rank] if rank < len(group) else None
+            own = split_by_weight(mine, group[rank].shape.free_rank) if mine is not None else None
             for owner, matrix in enumerate(group):
-                with deepspeed.zero.GatheredParameters([matrix.weight]):
-                    if owner == rank:
-                        own_weight = matrix.weight.data[matrix.rows].to(torch.float32, copy=True)
-            if own_weight is not None:
-                mine = decompose(own_weight, group[rank].frozen_rank)
-            for owner, matrix in enumerate(group):
-                yield _broadcast(mine if owner == rank else None, matrix, owner)
+                (m, n), free_rank = matrix.shape.shape, matrix.shape.free_rank
+                short, long = sorted((m, n))
+                free, frozen = _broadcast(
+                    [own.free, own.frozen] if own is not None and owner == rank else None,
+                    [(short, free_rank), (long, short - free_rank)],
+                    owner,
+                    matrix.weight.device,
+                )
+                yield matrix, Bases(matrix.shape.on_input, free, frozen, free.new_empty(0)), None
                 bar.update()
 
 
-def _broadcast(bases: Decomposition | None, matrix: _Matrix, owner: int) -> Decomposition:
-    """The owner's bases, on every rank."""
-    if bases is None:
-        short, long = sorted(matrix.update.shape)
-        device = matrix.weight.device
-        bases = Decomposition(
-            torch.empty(short, matrix.update.rank, device=device), torch.empty(long, matrix.frozen_rank, device=device)
-        )
-    dist.broadcast(bases.free_short, owner)
-    dist.broadcast(bases.frozen_long, owner)
-    return bases
+def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs) -> Iterator[_Found]:
+    """Free the input directions that carry least of what must be kept."""
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    of_module = {matrix.module_name: matrix for matrix in matrices}
+    inputs = [[of_module[name] for name in readers] for readers in kept.record.readers]
+    device = matrices[0].weight.device
+    with progress("decomposing", total=len(inputs), unit="inputs") as bar:
+        for first in range(0, len(inputs), world_size):
+            group = inputs[first : first + world_size]
+            own: list[Tensor] | None = None
+            if rank < len(group):
+                own = list(split_by_inputs(kept.moments[first + rank].to(device), group[rank][0].shape.free_rank))
+            for owner, readers in enumerate(group):
+                n, free_rank = readers[0].shape.shape[1], readers[0].shape.free_rank
+                free, energy = _broadcast(own if owner == rank else None, [(n, free_rank), (free_rank,)], owner, device)
+                for matrix in readers:
+                    weight = _gather(matrix, owner)
+                    power = torch.zeros(1, device=device)
+                    if weight is not None:
+                        power[0] = (weight @ kept.moments[first + rank].to(device) * weight).sum()
+                    dist.broadcast(power, owner)
+                    bases = Bases(True, free, free.new_empty(matrix.shape.shape[0], 0), energy)
+                    yield matrix, bases, power.item()
+                bar.update()
+
+
+def _gather(matrix: _Matrix, owner: int) -> Tensor | None:
+    """The whole matrix in fp32 on rank `owner`, None elsewhere. Collective."""
+    with deepspeed.zero.GatheredParameters([matrix.weight]):
+        if owner == dist.get_rank():
+            return matrix.weight.data[matrix.rows].to(torch.float32, copy=True)
+    return None
+
+
+def _broadcast(
+    tensors: list[Tensor] | None, shapes: Sequence[tuple[int, ...]], owner: int, device: torch.device
+) -> list[Tensor]:
+    """The owner's fp32 `tensors`, of these `shapes`, on every rank; None elsewhere. Collective."""
+    if tensors is None:
+        tensors = [torch.empty(shape, device=device) for shape in shapes]
+    for tensor in tensors:
+        dist.broadcast(tensor, owner)
+    return tensors

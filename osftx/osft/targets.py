@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
-from typing import Any
+from typing import Any, NamedTuple
 
+from osftx.config import SubspaceKind
 from osftx.errors import ConfigurationError
 
 _BLOCK = r"(?:.*\.)?(?:layers|h)\.\d+\."
@@ -35,21 +36,54 @@ class Target:
     blocks: tuple[tuple[int, int], ...]
     """Shape (out, in) of each matrix stacked in the weight; one, unless the weight is fused."""
 
-    def block_name(self, index: int) -> str:
-        return self.name if len(self.blocks) == 1 else f"{self.name}[{index}]"
+    @property
+    def in_features(self) -> int:
+        return self.blocks[0][1]
 
 
-def frozen_rank(short_side: int, ratio: float) -> int:
-    """Directions kept, `k = floor(s * (1 - ratio))` for `s = min(out, in)`; `s - k` are free.
+class UpdateShape(NamedTuple):
+    """The trainable update of (a block of) a target's weight."""
+
+    name: str
+    shape: tuple[int, int]
+    """(out, in) of the matrix."""
+    on_input: bool
+    """Whether its free directions are input directions; output directions otherwise."""
+    free_rank: int
+
+    @property
+    def trainable_numbers(self) -> int:
+        """What the optimizer sees: the other side times the free rank."""
+        return self.shape[0 if self.on_input else 1] * self.free_rank
+
+
+def update_shapes(target: Target, ratio: float, subspace: SubspaceKind) -> list[UpdateShape]:
+    """The updates of one target at an unfreeze ratio, in the order of the weight's rows.
+
+    By weights, each block frees directions of its short side; by activations, the input directions are what counts,
+    and all blocks of a fused weight read the same ones.
+    """
+    if subspace is SubspaceKind.activations:
+        shape = (sum(rows for rows, _ in target.blocks), target.in_features)
+        return [UpdateShape(target.name, shape, True, shape[1] - frozen_rank(shape[1], ratio))]
+    fused = len(target.blocks) > 1
+    return [
+        UpdateShape(
+            f"{target.name}[{index}]" if fused else target.name,
+            shape,
+            shape[0] >= shape[1],
+            min(shape) - frozen_rank(min(shape), ratio),
+        )
+        for index, shape in enumerate(target.blocks)
+    ]
+
+
+def frozen_rank(directions: int, ratio: float) -> int:
+    """Directions kept, `k = floor(d * (1 - ratio))` of d; `d - k` are free.
 
     The small term undoes binary rounding: 10 * (1 - 0.7) must be 3.
     """
-    return min(short_side, floor(short_side * (1.0 - ratio) + 1e-9))
-
-
-def trainable_numbers(target: Target, ratio: float) -> int:
-    """Numbers that the optimizer sees for one target: (long side) x (free rank) per block."""
-    return sum(max(shape) * (min(shape) - frozen_rank(min(shape), ratio)) for shape in target.blocks)
+    return min(directions, floor(directions * (1.0 - ratio) + 1e-9))
 
 
 def find_targets(

@@ -6,6 +6,7 @@ one full weight and one file.
 """
 
 import json
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -34,8 +35,9 @@ def export(
     """Write the trained model to `folder` and leave the partitioned `model` equal to what was written. Collective.
 
     Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
-    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained) and `leak_saved` (of the
-    difference between the saved weights). The folder appears whole or not at all.
+    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained), `leak_saved` (of the
+    difference between the saved weights) and `kept_output_change` (see `_kept_output_change`). The folder appears
+    whole or not at all.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     by_weight: dict[str, list[Subspace]] = defaultdict(list)
@@ -88,7 +90,7 @@ def _merge(
     after = before.to(updates[0][2].device, torch.float32)
     for space, bases, delta in updates:
         old = after[space.rows].clone()
-        trained = dense_update(space.update.tall, bases.free_short, delta)
+        trained = dense_update(space.update.on_input, bases.free, delta)
         after[space.rows] += trained
         saved = after[space.rows].to(save_dtype).float()
         norm = float(torch.linalg.norm(old))
@@ -96,14 +98,27 @@ def _merge(
             {
                 "name": space.name,
                 "shape": list(space.update.shape),
-                "frozen_rank": bases.frozen_long.shape[1],
-                "free_rank": bases.free_short.shape[1],
+                "frozen_rank": bases.frozen_rank,
+                "free_rank": bases.free.shape[1],
                 "relative_change": float(torch.linalg.norm(trained)) / norm if norm else None,
                 "leak_fp32": leak(trained, bases),
                 "leak_saved": leak(saved - old, bases),
+                "kept_output_change": _kept_output_change(space, delta),
             }
         )
     return after.to("cpu", save_dtype)
+
+
+def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
+    """sqrt(E ||dW x||^2 / E ||W0 x||^2) over the kept inputs x: how far the layer's output on them moved, relatively.
+
+    Along the free directions, which are eigenvectors of E[x x^T], the numerator is a sum: no other matrix is needed.
+    None where the weight decided what is free, or where the layer answered nothing to those inputs.
+    """
+    if not space.output_power:
+        return None
+    moved = (delta.square().sum(dim=0) * space.energy.to(delta.device)).sum()
+    return math.sqrt(float(moved) / space.output_power)
 
 
 def _set(parameter: nn.Parameter, value: Tensor | None) -> None:

@@ -22,7 +22,7 @@ from osftx.config import (
 )
 from osftx.data.prepare import SAMPLES_FILE
 from osftx.launch import launch
-from osftx.phase import PhaseSpec
+from osftx.phase import PhaseSpec, PreserveSpec
 
 VOCABULARY = 61
 
@@ -83,6 +83,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
         ranks: int = 2,
         evaluation_sets: dict[str, Path] | None = None,
         dtype: Precision = Precision.float32,
+        preserve: PreserveSpec | None = None,
         **training: Any,
     ) -> PhaseSpec:
         settings: dict[str, Any] = {
@@ -112,6 +113,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             evaluation_sets={name: str(path) for name, path in (evaluation_sets or {}).items()},
             evaluation_max_tokens=64,
             evaluate_before=True,
+            preserve=preserve,
         )
         spec.save()
         launch(spec)

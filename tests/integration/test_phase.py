@@ -17,7 +17,8 @@ from osftx.config import Method, Precision
 from osftx.data.packing import plan_steps, sample_order
 from osftx.data.prepare import load_samples
 from osftx.errors import TrainingError
-from osftx.phase import PhaseSpec
+from osftx.osft.record import Record
+from osftx.phase import PhaseSpec, PreserveSpec
 
 RunPhase = Callable[..., PhaseSpec]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -88,10 +89,10 @@ def test_saved_bases_split_the_weight_as_its_svd_does(osft: PhaseSpec, model: Pa
         weight = weights(model)[f"{name}.weight"].double()
         tall = weight if weight.shape[0] >= weight.shape[1] else weight.T
         u, _, vh = torch.linalg.svd(tall, full_matrices=False)
-        frozen = bases["frozen_long"].shape[1]
-        assert (vh[:frozen] @ bases["free_short"].double()).norm() < 1e-5
-        inside = u[:, :frozen] @ (u[:, :frozen].T @ bases["frozen_long"].double())
-        assert (inside - bases["frozen_long"].double()).norm() < 1e-5
+        frozen = bases["frozen"].shape[1]
+        assert (vh[:frozen] @ bases["free"].double()).norm() < 1e-5
+        inside = u[:, :frozen] @ (u[:, :frozen].T @ bases["frozen"].double())
+        assert (inside - bases["frozen"].double()).norm() < 1e-5
 
 
 def test_equals_plain_torch_in_one_process(osft: PhaseSpec, model: Path) -> None:
@@ -110,9 +111,9 @@ def train_reference(spec: PhaseSpec, model_folder: Path) -> tuple[list[float], d
         if isinstance(module, nn.Linear) and name.endswith(TARGETS):
             bases = load_file(Path(spec.folder) / "bases" / f"{name}.safetensors")
             tall = module.out_features >= module.in_features
-            long, rank = max(module.weight.shape), bases["free_short"].shape[1]
+            long, rank = max(module.weight.shape), bases["free"].shape[1]
             delta = nn.Parameter(torch.zeros(long, rank))
-            updates[name] = (delta, bases["free_short"], bases["frozen_long"], tall)
+            updates[name] = (delta, bases["free"], bases["frozen"], tall)
 
     def merged() -> dict[str, Tensor]:
         return {
@@ -263,3 +264,117 @@ def test_a_diverging_loss_names_phase_rank_and_cause(run_phase: RunPhase, model:
         run_phase(model, samples, method=Method.sft, ratio=None, learning_rate=1e30, max_grad_norm=0.0)
     log = Path(str(raised.value).rpartition("full log: ")[2])
     assert "FloatingPointError" in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def kept_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_samples(tmp_path_factory.mktemp("samples") / "kept", 40, seed=2)
+
+
+@pytest.fixture(scope="module")
+def by_inputs(run_phase: RunPhase, model: Path, samples: Path, kept_samples: Path) -> PhaseSpec:
+    preserve = PreserveSpec(record=None, samples=str(kept_samples), max_tokens=1000)
+    return run_phase(model, samples, preserve=preserve, evaluation_sets={"train": samples}, num_epochs=4)
+
+
+def second_moments(folder: Path, samples: Path) -> dict[str, Tensor]:
+    """E[x x^T] of each target's inputs by plain torch, one sample at a time."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    sums: dict[str, Tensor] = {}
+
+    def add(name: str, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0][0].double()
+        sums[name] = sums.get(name, torch.zeros(())) + x.T @ x
+
+    for name, module in model.named_modules():
+        if name.endswith(TARGETS):
+            module.register_forward_pre_hook(lambda _, inputs, name=name: add(name, inputs))
+    rows = load_samples(samples)
+    with torch.no_grad():
+        for row in rows:
+            model(torch.tensor([row["input_ids"]]))
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    return {name: total / tokens for name, total in sums.items()}
+
+
+def saved_moments(spec: PhaseSpec) -> dict[str, Tensor]:
+    """What the phase left, by reader."""
+    folder = Path(spec.folder) / "kept_inputs"
+    record = Record.load(folder)
+    return {
+        name: load_file(folder / f"{readers[0]}.safetensors")["moment"].double()
+        for readers in record.readers
+        for name in readers
+    }
+
+
+def test_kept_inputs_decide_what_is_trained(by_inputs: PhaseSpec, model: Path, kept_samples: Path) -> None:
+    """The update lives in the input directions that plain torch finds to be used least; the rest is untouched."""
+    before, after = weights(model), weights(by_inputs.checkpoint)
+    reported = {target["name"]: target for target in result(by_inputs)["targets"]}
+    moments = second_moments(model, kept_samples)
+    assert reported.keys() == moments.keys()
+    for name, old in before.items():
+        if not is_target(name):
+            assert torch.equal(old, after[name]), name
+            continue
+        target, moment = name.removesuffix(".weight"), moments[name.removesuffix(".weight")]
+        frozen = int(len(moment) * 0.7 + 1e-9)
+        used = torch.linalg.eigh(moment).eigenvectors[:, len(moment) - frozen :]
+        change = (after[name] - old).double()
+        assert change.norm() > 0
+        assert (change @ used).norm() < 1e-4 * change.norm(), name
+        assert reported[target]["frozen_rank"] == frozen
+        assert reported[target]["leak_fp32"] < 1e-5
+        moved = (change @ moment * change).sum() / (old.double() @ moment * old.double()).sum()
+        assert reported[target]["kept_output_change"] == pytest.approx(moved.sqrt().item(), rel=1e-2), name
+
+
+def test_kept_inputs_are_carried_on(by_inputs: PhaseSpec, model: Path, samples: Path, kept_samples: Path) -> None:
+    """What was kept and the phase's own inputs, the latter on the model that it left."""
+    old, own = second_moments(model, kept_samples), second_moments(by_inputs.checkpoint, samples)
+    left = saved_moments(by_inputs)
+    for name, moment in left.items():
+        expected = old[name] + own[name]
+        assert (moment - expected).norm() < 1e-5 * expected.norm(), name
+    record = Record.load(Path(by_inputs.folder) / "kept_inputs")
+    layer = "model.layers.0."
+    assert [[reader.removeprefix(layer) for reader in readers] for readers in record.readers[:4]] == [
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        ["self_attn.o_proj"],
+        ["mlp.gate_proj", "mlp.up_proj"],
+        ["mlp.down_proj"],
+    ]
+    assert record.sources == ["preserve.data", "study"]
+
+
+def test_kept_inputs_do_not_depend_on_the_number_of_ranks(
+    run_phase: RunPhase, by_inputs: PhaseSpec, model: Path, samples: Path, kept_samples: Path
+) -> None:
+    other = run_phase(
+        model,
+        samples,
+        ranks=1,
+        preserve=PreserveSpec(record=None, samples=str(kept_samples), max_tokens=1000),
+        evaluation_sets={"train": samples},
+        num_epochs=4,
+    )
+    assert losses(other) == pytest.approx(losses(by_inputs), rel=1e-3)
+    mine, theirs = saved_moments(other), saved_moments(by_inputs)
+    assert mine.keys() == theirs.keys()
+    for name, moment in mine.items():
+        assert (moment - theirs[name]).norm() < 1e-3 * moment.norm(), name
+
+
+def test_a_phase_keeps_what_the_one_before_has_left(run_phase: RunPhase, by_inputs: PhaseSpec, held_out: Path) -> None:
+    record = Path(by_inputs.folder) / "kept_inputs"
+    preserve = PreserveSpec(record=str(record), samples=None, max_tokens=1000)
+    spec = run_phase(by_inputs.checkpoint, held_out, preserve=preserve, ratio=0.2)
+    before, after = weights(by_inputs.checkpoint), weights(spec.checkpoint)
+    for target, moment in saved_moments(by_inputs).items():
+        frozen = int(len(moment) * 0.8 + 1e-9)
+        used = torch.linalg.eigh(moment).eigenvectors[:, len(moment) - frozen :]
+        change = (after[f"{target}.weight"] - before[f"{target}.weight"]).double()
+        assert change.norm() > 0
+        assert (change @ used).norm() < 1e-4 * change.norm(), target
+    assert Record.load(Path(spec.folder) / "kept_inputs").sources == ["preserve.data", "study", "study"]

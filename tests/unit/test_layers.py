@@ -21,7 +21,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch"),
-    ("evaluation", "preflight"),
+    ("evaluation", "preserve"),
+    ("preflight",),
     ("train_phase", "display", "report"),
     ("worker", "orchestrator"),
     ("__main__",),
@@ -33,6 +34,7 @@ RANKS = {"training", "train_phase", "worker"}
 PARENT = {
     "plan",
     "preflight",
+    "preserve",
     "display",
     "launch",
     "orchestrator",
@@ -48,6 +50,7 @@ DEEPSPEED = {
     "osft/projection.py",
     "training/engine.py",
     "training/export.py",
+    "training/inputs.py",
     "training/trainer.py",
     "evaluation/heldout.py",
     "train_phase.py",
@@ -55,6 +58,7 @@ DEEPSPEED = {
 TORCH = DEEPSPEED | {
     "launch.py",
     "osft/decomposition.py",
+    "osft/kept_inputs.py",
     "osft/layer.py",
     "osft/sharding.py",
     "training/batches.py",

@@ -14,9 +14,10 @@ from osftx.config import (
     ModelConfig,
     OsftConfig,
     Precision,
+    SubspaceKind,
     TrainingConfig,
 )
-from osftx.phase import PhaseSpec
+from osftx.phase import PhaseSpec, PreserveSpec
 
 
 def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.2) -> PhaseSpec:
@@ -47,10 +48,11 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
             train_dtype=Precision.float32,
             save_dtype=Precision.float32,
         ),
-        osft=OsftConfig([r".*\.(?:q|k)_proj", "null"], save_bases=False),
+        osft=OsftConfig(SubspaceKind.activations, [r".*\.(?:q|k)_proj", "null"], save_bases=False),
         distributed=DistributedConfig(3, 2, 1, 48, "node:1", Accelerator.cpu, 4, 60),
         data="/data/sämple",
         folder=str(folder),
+        preserve=PreserveSpec(record=None, samples="/data/sämple", max_tokens=19),
         evaluation_sets={"base": "/sets/base", "1e3": "/sets/1e3"},
         evaluation_max_tokens=17,
         evaluate_before=True,

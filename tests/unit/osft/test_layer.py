@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from osftx.osft.decomposition import decompose, leak
+from osftx.osft.decomposition import Bases, leak, split_by_weight
 from osftx.osft.layer import FreeUpdate, OsftLinear, dense_update
 
 # (shapes of the blocks of rows, free rank): tall, wide, square, and fused weights whose blocks are tall and wide.
@@ -25,7 +25,7 @@ def make_layer(shapes: list[tuple[int, int]], rank: int, bias: bool, trained: bo
     """A frozen linear layer and what takes its place, with random bases; `trained` gives it a random delta."""
     torch.manual_seed(0)
     linear = nn.Linear(shapes[0][1], sum(rows for rows, _ in shapes), bias=bias).requires_grad_(False)
-    updates = [FreeUpdate(shape, rank) for shape in shapes]
+    updates = [FreeUpdate(shape, rank, on_input=shape[0] >= shape[1]) for shape in shapes]
     for update in updates:
         update.basis.data = torch.linalg.qr(torch.randn(min(update.shape), rank))[0]
         if trained:
@@ -35,7 +35,7 @@ def make_layer(shapes: list[tuple[int, int]], rank: int, bias: bool, trained: bo
 
 def dense(layer: OsftLinear) -> Tensor:
     """dW of the whole weight, block below block."""
-    return torch.cat([dense_update(block.tall, block.basis, block.delta) for block in layer.updates])
+    return torch.cat([dense_update(block.on_input, block.basis, block.delta) for block in layer.updates])
 
 
 @CASE
@@ -68,8 +68,8 @@ def test_the_update_stays_in_the_span_of_the_basis(shapes: list[tuple[int, int]]
     """On the short side, whatever delta is: outside the basis there is nothing of it."""
     _, layer = make_layer(shapes, rank, bias=False, trained=True)
     for block in layer.updates:
-        update = dense_update(block.tall, block.basis, block.delta)
-        tall = update if block.tall else update.T
+        update = dense_update(block.on_input, block.basis, block.delta)
+        tall = update if block.on_input else update.T
         assert (tall - tall @ block.basis @ block.basis.T).norm() < 1e-5 * tall.norm()
 
 
@@ -94,7 +94,7 @@ def test_the_gradient_goes_to_delta_alone(shapes: list[tuple[int, int]], rank: i
     for block in layer.updates:
         of_block = weight.grad[start : start + block.shape[0]]
         start += block.shape[0]
-        expected = of_block @ block.basis if block.tall else of_block.T @ block.basis
+        expected = of_block @ block.basis if block.on_input else of_block.T @ block.basis
         torch.testing.assert_close(block.delta.grad, expected, rtol=1e-4, atol=1e-3)
 
 
@@ -109,9 +109,22 @@ def test_trains_long_side_times_free_rank_numbers(shapes: list[tuple[int, int]],
 def test_layer_and_decomposition_agree_on_the_sides(shape: tuple[int, int]) -> None:
     """With the decomposition's bases and a projected delta nothing leaks; a square weight has one answer too."""
     torch.manual_seed(0)
-    bases = decompose(torch.randn(shape), frozen=7)
-    update = FreeUpdate(shape, rank=5)
-    assert (update.basis.shape, update.delta.shape) == (bases.free_short.shape, (max(shape), 5))
+    bases = split_by_weight(torch.randn(shape), free_rank=5)
+    update = FreeUpdate(shape, 5, bases.on_input)
+    assert (update.basis.shape, update.delta.shape) == (bases.free.shape, (max(shape), 5))
     delta = torch.randn(max(shape), 5)
-    delta -= bases.frozen_long @ (bases.frozen_long.T @ delta)
-    assert leak(dense_update(update.tall, bases.free_short, delta), bases) < 1e-6
+    delta -= bases.frozen @ (bases.frozen.T @ delta)
+    assert leak(dense_update(update.on_input, bases.free, delta), bases) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(20, 12), (12, 20), (12, 12)])
+def test_input_directions_whatever_the_shape(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    update = FreeUpdate(shape, 5, on_input=True)
+    assert (update.basis.shape, update.delta.shape) == ((shape[1], 5), (shape[0], 5))
+    update.basis.data = torch.linalg.qr(torch.randn(shape[1], 5))[0]
+    update.delta.data.normal_()
+    x = torch.randn(3, shape[1])
+    dense = dense_update(True, update.basis, update.delta).detach()
+    torch.testing.assert_close(update(x), x @ dense.T, rtol=1e-5, atol=1e-5)
+    assert leak(dense, Bases(True, update.basis.detach(), torch.empty(shape[0], 0), torch.zeros(5))) < 1e-6

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from osftx.config import SubspaceKind
 from osftx.errors import ConfigurationError
-from osftx.osft.targets import FAMILIES, Target, find_targets, frozen_rank, trainable_numbers
+from osftx.osft.targets import FAMILIES, Target, find_targets, frozen_rank, update_shapes
 
 SIZES = {
     "vocab_size": 61,
@@ -58,7 +59,7 @@ def test_plain_weights_are_one_block(model_type: str) -> None:
     config, shapes, _ = real_model(model_type)
     for target in find_targets(config, shapes, None):
         assert target.blocks == (shapes[f"{target.name}.weight"],)
-        assert target.block_name(0) == target.name
+        assert [update.name for update in update_shapes(target, 0.5, SubspaceKind.weights)] == [target.name]
 
 
 def test_the_targets_of_a_llama_layer() -> None:
@@ -105,7 +106,7 @@ def test_phi3s_fused_weights_are_cut_into_their_matrices(sizes: dict[str, Any], 
 
 def test_the_blocks_of_a_fused_weight_have_names_of_their_own() -> None:
     target = Target("layers.0.self_attn.qkv_proj", ((4, 2), (2, 2), (2, 2)))
-    assert [target.block_name(index) for index in range(3)] == [
+    assert [update.name for update in update_shapes(target, 0.5, SubspaceKind.weights)] == [
         "layers.0.self_attn.qkv_proj[0]",
         "layers.0.self_attn.qkv_proj[1]",
         "layers.0.self_attn.qkv_proj[2]",
@@ -207,9 +208,17 @@ def test_frozen_rank_is_exact_for_every_percentage() -> None:
             assert frozen_rank(short_side, percent / 100) >= floor(short_side * (1 - percent / 100))
 
 
-def test_trainable_numbers() -> None:
-    target = Target("x", ((30, 10), (8, 20)))
-    # Ratio 0.7: k = 3 and 2, r = 7 and 6; 30 * 7 + 20 * 6 = 330.
-    assert trainable_numbers(target, 0.7) == 330
-    assert trainable_numbers(target, 0.0) == 0
-    assert trainable_numbers(target, 1.0) == 30 * 10 + 8 * 20
+@pytest.mark.parametrize(("ratio", "numbers"), [(0.7, 330), (0.0, 0), (1.0, 30 * 10 + 8 * 20)])
+def test_updates_by_weights(ratio: float, numbers: int) -> None:
+    """Ratio 0.7: k = 3 and 2, r = 7 and 6 of the short sides 10 and 8; 30 * 7 + 20 * 6 = 330."""
+    updates = update_shapes(Target("x", ((30, 10), (8, 20))), ratio, SubspaceKind.weights)
+    assert [update.on_input for update in updates] == [True, False]
+    assert sum(update.trainable_numbers for update in updates) == numbers
+
+
+@pytest.mark.parametrize(("ratio", "rank"), [(0.3, 6), (0.0, 0), (1.0, 20)])
+def test_updates_by_activations(ratio: float, rank: int) -> None:
+    """One for the whole weight, on the input side whatever its shape; 0.3 of 20 directions are free."""
+    (update,) = update_shapes(Target("x", ((6, 20), (2, 20))), ratio, SubspaceKind.activations)
+    assert update == ("x", (8, 20), True, rank)
+    assert update.trainable_numbers == 8 * rank

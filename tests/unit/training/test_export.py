@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from osftx.osft.decomposition import decompose
+from osftx.osft.decomposition import split_by_weight
 from osftx.osft.layer import FreeUpdate, dense_update
 from osftx.training import export
 
@@ -22,11 +22,11 @@ def whole_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def block(weight: Tensor, rows: slice) -> Any:
     """A subspace of some rows of `weight`, trained a little inside its free directions."""
-    bases = decompose(weight[rows], FROZEN)
-    update = FreeUpdate(tuple(weight[rows].shape), bases.free_short.shape[1])
+    bases = split_by_weight(weight[rows], min(weight[rows].shape) - FROZEN)
+    update = FreeUpdate(tuple(weight[rows].shape), bases.free.shape[1], bases.on_input)
     delta = torch.randn_like(update.delta) * 1e-2
-    update.delta.data = delta - bases.frozen_long @ (bases.frozen_long.T @ delta)
-    return SimpleNamespace(name="block", rows=rows, update=update, bases=lambda: bases)
+    update.delta.data = delta - bases.frozen @ (bases.frozen.T @ delta)
+    return SimpleNamespace(name="block", rows=rows, update=update, bases=lambda: bases, output_power=None)
 
 
 @pytest.mark.parametrize("before_dtype", [torch.float32, torch.bfloat16])
@@ -36,7 +36,7 @@ def test_the_saved_weight_and_what_it_kept(before_dtype: torch.dtype, save_dtype
     weight = torch.randn(30, 12).to(before_dtype)
     rows = [slice(0, 20), slice(20, 30)]
     blocks = [block(weight.float(), part) for part in rows]
-    updates = [dense_update(space.update.tall, space.bases().free_short, space.update.delta.data) for space in blocks]
+    updates = [dense_update(space.update.on_input, space.bases().free, space.update.delta.data) for space in blocks]
     kept: list[dict[str, Any]] = []
     saved = export._merge(weight.clone(), blocks, save_dtype, kept)
     assert saved is not None

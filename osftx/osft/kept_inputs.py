@@ -1,0 +1,65 @@
+"""What the target layers read on data that must be kept: E[x x^T], one matrix for each distinct input.
+
+The second moments say which input directions a layer uses, so that the next phase trains in those that it does not
+(Wang et al., "Training Networks in Null Space of Feature Covariance", arXiv 2103.07113). They are all that is carried
+from phase to phase: matrices, no samples. Layers that read one tensor (q, k and v; gate and up) share a matrix; the
+matrices are spread over the ranks whole, in turn.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from osftx.osft.record import Record
+
+
+@dataclass
+class KeptInputs:
+    """E[x x^T] of each distinct input of the targets, added up over everything that must be kept."""
+
+    record: Record
+    moments: dict[int, Tensor]
+    """(n, n), fp32, in host memory; by the place of the input in `record.readers`, those that this rank owns."""
+
+    @staticmethod
+    def owner(place: int) -> int:
+        """The rank that holds the moment of an input."""
+        return place % dist.get_world_size()
+
+    def add(self, other: "KeptInputs") -> None:
+        """Add `other`, measured on a model with the same targets. Each source weighs the same, whatever its size."""
+        assert self.record.readers == other.record.readers
+        for place, moment in other.moments.items():
+            self.moments[place] += moment
+        self.record.sources += other.record.sources
+
+    def save(self, folder: Path) -> None:
+        """One safetensors file an input, written by its owner; the folder appears whole or not at all. Collective."""
+        partial = folder.with_name(folder.name + ".partial")
+        if dist.get_rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        dist.barrier()
+        for place, moment in self.moments.items():
+            save_file({"moment": moment}, self._file(partial, place))
+        dist.barrier()
+        if dist.get_rank() == 0:
+            self.record.save(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        dist.barrier()
+
+    @classmethod
+    def load(cls, folder: Path) -> "KeptInputs":
+        """What `save` left, on any number of ranks. Raises ConfigurationError when it cannot be read."""
+        kept = cls(Record.load(folder), {})
+        for place in range(dist.get_rank(), len(kept.record.readers), dist.get_world_size()):
+            kept.moments[place] = load_file(kept._file(folder, place))["moment"]
+        return kept
+
+    def _file(self, folder: Path, place: int) -> Path:
+        return folder / f"{self.record.readers[place][0]}.safetensors"

@@ -1,0 +1,61 @@
+"""The index of a record of kept inputs (`kept_inputs.py`): which inputs of which layers it holds. Needs no torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from osftx.errors import ConfigurationError
+from osftx.files import write_json
+from osftx.osft.targets import Target
+
+FOLDER = "kept_inputs"
+"""Stands beside the checkpoint that it belongs to."""
+INDEX = "index.json"
+PRESERVED = "preserve.data"
+"""The source that stands for everything before the first phase; the others are phases."""
+
+
+@dataclass
+class Record:
+    readers: list[list[str]]
+    """For each input the modules that read it, in the order of the forward pass; the first one names its file."""
+    widths: list[int]
+    """Features of each input."""
+    sources: list[str]
+    """What must be kept, in words: `preserve.data`, then the phases."""
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / INDEX, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Record":
+        """Raises ConfigurationError when it cannot be read."""
+        try:
+            return cls(**json.loads((folder / INDEX).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigurationError(
+                [
+                    f"{folder}: not a record of kept inputs ({type(error).__name__}: {error}); move it away to measure "
+                    "preserve.data instead"
+                ]
+            ) from error
+
+    def check(self, folder: Path, targets: Sequence[Target]) -> None:
+        """Raise ConfigurationError unless the record is of `targets`; `folder` is where it lies."""
+        known = {name: width for readers, width in zip(self.readers, self.widths, strict=True) for name in readers}
+        wanted = {target.name: target.in_features for target in targets}
+        if known != wanted:
+            name = next(iter(sorted(set(known.items()) ^ set(wanted.items()))))[0]
+            raise ConfigurationError(
+                [
+                    f"{folder}: a record of other targets than this run's (they differ at {name}); give the same "
+                    "osft.target_patterns as the run that left it, or move it away to measure preserve.data instead"
+                ]
+            )
+
+
+def record_beside(model: str | Path) -> Path | None:
+    """The folder of the record that a phase left beside its checkpoint `model`, if there is one."""
+    folder = Path(model).expanduser().resolve().parent / FOLDER  # a checkpoint may be a link to another run's
+    return folder if folder.is_dir() else None

@@ -1,0 +1,120 @@
+"""Measure what the target layers read: one pass over some data, with the model as it is."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from osftx.osft.kept_inputs import KeptInputs
+from osftx.osft.record import Record
+from osftx.progress import progress
+from osftx.training.batches import Samples, plan_step
+
+
+def measure_inputs(
+    forward: nn.Module,
+    model: nn.Module,
+    targets: Sequence[str],
+    samples: Samples,
+    source: str,
+    *,
+    max_tokens: int,
+    max_tokens_per_gpu: int,
+    device: torch.device,
+) -> KeptInputs:
+    """E[x x^T] of the inputs of the modules `targets` over the tokens of `samples`, uncentred, fp64 sums. Collective.
+
+    `forward` runs the `model`: its engine, or the model itself inside `gathering`. At most `max_tokens`
+    tokens are read, of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
+    """
+    chosen = _share(samples.lengths, max_tokens)
+    step = plan_step(samples, chosen, max_tokens_per_gpu, dist.get_rank(), dist.get_world_size(), device)
+    moments = _Moments()
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(partial(_before_reading, moments, name)) for name in targets
+    ]
+    training = model.training
+    model.eval()
+    with progress("reading inputs", step.count, "batches") as bar, torch.no_grad():
+        for batch in step.micro_batches:
+            moments.counts = bool(batch.chosen)
+            forward(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=1)
+            bar.update()
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    record = Record(moments.readers, moments.widths, [source])
+    return KeptInputs(record, {place: (total / step.tokens).float().cpu() for place, total in moments.sums.items()})
+
+
+@contextmanager
+def gathering(model: nn.Module) -> Iterator[None]:
+    """Lets a partitioned model run without an engine: each module's own weights are gathered while it runs."""
+    gathers: list[deepspeed.zero.GatheredParameters] = []
+
+    def enter(module: nn.Module, _: object) -> None:
+        gathers.append(deepspeed.zero.GatheredParameters(list(module.parameters(recurse=False))))
+        gathers[-1].__enter__()
+
+    def leave(*_: object) -> None:
+        gathers.pop().__exit__()
+
+    hooks = []
+    for module in model.modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    yield
+    for hook in hooks:
+        hook.remove()
+
+
+class _Moments:
+    """Adds up x^T x of each distinct input, on the rank that owns it."""
+
+    def __init__(self) -> None:
+        self.readers: list[list[str]] = []
+        self.widths: list[int] = []
+        self.sums: dict[int, Tensor] = {}
+        self.counts = True
+        """False while a dummy batch keeps this rank in step with the others."""
+        self._place_of: dict[str, int] = {}
+        self._last: Tensor | None = None
+
+    def see(self, name: str, x: Tensor) -> None:
+        """`x` (..., n) is what the module `name` is about to read. Collective."""
+        if name not in self._place_of:
+            self._enter(name, x)
+        self._last = x  # held until the next call: no other tensor can take its place in memory
+        place = self._place_of[name]
+        if self.readers[place][0] != name:
+            return  # its first reader has counted it
+        rows = x.reshape(-1, x.shape[-1]).double()
+        gram = rows.T @ rows if self.counts else rows.new_zeros(rows.shape[1], rows.shape[1])
+        dist.reduce(gram, KeptInputs.owner(place))
+        if KeptInputs.owner(place) == dist.get_rank():
+            self.sums[place] = self.sums[place] + gram if place in self.sums else gram
+
+    def _enter(self, name: str, x: Tensor) -> None:
+        """Find out, in the first pass, whether the module before has read the same tensor."""
+        last = self._last
+        if last is None or last.data_ptr() != x.data_ptr() or last.shape != x.shape:
+            self.readers.append([])
+            self.widths.append(x.shape[-1])
+        self.readers[-1].append(name)
+        self._place_of[name] = len(self.readers) - 1
+
+
+def _before_reading(moments: _Moments, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    moments.see(name, inputs[0])
+
+
+def _share(lengths: np.ndarray, max_tokens: int) -> np.ndarray:
+    """Indices of randomly drawn samples, as many as fit in `max_tokens`; at least one."""
+    order = np.random.default_rng(0).permutation(len(lengths))
+    count = int(np.searchsorted(np.cumsum(lengths[order]), max_tokens, side="right"))
+    return order[: max(count, 1)]
