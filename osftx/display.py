@@ -21,9 +21,6 @@ def show_plan(plan: Plan) -> None:
     for heading in ("ratio", "learning rate", "samples", "dropped", "tokens", "steps", "trainable", "frozen"):
         shown.add_column(heading, justify="right")
     shown.add_column("starts from", overflow="fold")
-    by_inputs = any(phase.keeps for phase in plan.phases)
-    if by_inputs:
-        shown.add_column("keeps the inputs of", overflow="fold")
     for phase in plan.phases:
         shown.add_row(
             escape(phase.name),
@@ -33,11 +30,13 @@ def show_plan(plan: Plan) -> None:
             *(f"{count:,}" for count in (phase.samples, phase.dropped, phase.tokens, phase.steps)),
             *(f"{count:,}" for count in (phase.trainable_parameters, phase.frozen_parameters)),
             escape(phase.starts_from),
-            *([escape(phase.keeps or "-")] if by_inputs else []),
         )
     console = _console()
     console.print(shown)
     console.print("tokens: of one epoch; steps: of all epochs", style="dim")
+    for phase in plan.phases:
+        if phase.keeps is not None:
+            console.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")
     for warning in plan.warnings:
         console.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
 
@@ -66,6 +65,8 @@ def show_retention(results: dict[str, Any]) -> None:
             f"(worst: {escape(kept['worst_weight'])})",
             highlight=False,
         )
+    if kept["kept_output_change"] is not None:
+        console.print(f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e}")
 
 
 def _console() -> Console:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from osftx.config import ExperimentConfig, Method, PhaseConfig, SubspaceKind, TrainingConfig
@@ -150,6 +151,12 @@ def make_plan(
         )
         starts_from = name
     warnings = advice(config.schedule, ordered_phases(config))
+    for before, entry in pairwise(planned):
+        if entry.keeps is not None and before.method == Method.sft.value:
+            warnings.append(
+                f"phase {entry.name}: follows {before.name}, an sft phase, which leaves no record of its inputs; "
+                "preserve.data must show what it taught, too"
+            )
     for entry in planned:
         warmup = config.phases[entry.name].warmup_steps
         if 0 < entry.steps <= warmup:

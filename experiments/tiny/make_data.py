@@ -2,11 +2,12 @@
 
     python experiments/tiny/make_data.py
 
-Everything is drawn from fixed seeds: the command always writes the same five files under `data/`, one chat per
+Everything is drawn from fixed seeds: the command always writes the same six files under `data/`, one chat per
 line, as `{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}`.
 
 base       What the shipped base model was trained on: operations on lists of letters or digits, and facts
-           about people. The training mix is endless (`train_base.py` draws it); here is its evaluation only.
+           about people. The training mix is endless (`train_base.py` draws it); here are its evaluation, and a
+           sample of it (`base_keep`) that shows what must be kept where activations choose the free subspaces.
 knowledge  Phase 1: facts about the same people which the base mix left out.
 skills     Phase 2: `reverse the next letters`, two operations of the base mix at once. The base never saw it.
 
@@ -69,6 +70,7 @@ PHRASINGS = {
     ),
 }
 NEW_FACTS_PER_RELATION = 16
+KEEP_SAMPLES = 1000
 SYSTEM_PROMPTS = ("you are a careful assistant.", "answer with the result only.")
 
 
@@ -206,12 +208,14 @@ def base_eval() -> list[Sample]:
 
 
 def build(skill_samples: int) -> dict[str, list[Sample]]:
-    """The five files: name -> samples."""
+    """The six files: name -> samples."""
     new = facts()[1]
+    mix = base_mix(random.Random("keep"))
     skill_train = list_questions(SKILL, random.Random("skill train"), held_out=False)
     skill_eval = list_questions(SKILL, random.Random("skill eval"), held_out=True)
     return {
         "base_eval": base_eval(),
+        "base_keep": [next(mix) for _ in range(KEEP_SAMPLES)],
         "knowledge_train": trained_questions(new),
         "knowledge_eval": held_out_questions(new),
         "skills_train": take_unique(skill_train, skill_samples),

@@ -51,7 +51,10 @@ def _training(phase: PhaseRecord) -> dict[str, Any]:
 
 def _protection(phase: PhaseRecord) -> dict[str, Any]:
     """How far the phase's updates left their free subspaces: the worst of its targets."""
-    changes = [target["relative_change"] for target in phase.targets]
+    largest = {
+        key: max((target[key] for target in phase.targets if target[key] is not None), default=None)
+        for key in ("relative_change", "kept_output_change")
+    }
     worst = max(phase.targets, key=lambda target: target["leak_saved"])
     return {
         "label": phase.label,
@@ -61,7 +64,7 @@ def _protection(phase: PhaseRecord) -> dict[str, Any]:
         "leak_fp32": max(target["leak_fp32"] for target in phase.targets),
         "leak_saved": worst["leak_saved"],
         "worst_weight": worst["name"],
-        "relative_change": max((change for change in changes if change is not None), default=None),
+        **largest,
     }
 
 

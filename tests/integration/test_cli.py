@@ -108,6 +108,31 @@ BAD = {
         "osft.target_patterns=[q_proj]",
         ("osft.target_patterns: 'q_proj' matches no weight", "a whole module name such as 'model.layers.0."),
     ),
+    "nothing to keep": Bad(
+        "osft.subspace=activations ~preserve",
+        ("preserve.data.path: not set, but osft.subspace=activations", "use osft.subspace=weights"),
+        dry_run=False,
+    ),
+    "training data to keep": Bad(
+        "osft.subspace=activations preserve.data.path=experiments/tiny/data/skills_train.jsonl",
+        ("preserve.data.path: ", "is what phase skills trains on", "what the model can do already"),
+    ),
+    "too little to keep": Bad(
+        "osft.subspace=activations preserve.data.path=TMP/one.jsonl",
+        ("one.jsonl: ", "tokens cannot show which of 384 input directions are used", "give more conversations"),
+    ),
+    "too few tokens to keep": Bad(
+        "osft.subspace=activations preserve.max_tokens=100",
+        ("100 tokens cannot show", "raise preserve.max_tokens=100"),
+    ),
+    "kept inputs of other targets": Bad(
+        "osft.subspace=activations model.path=TMP/phase/checkpoint osft.target_patterns=[.*q_proj]",
+        ("kept_inputs: a record of other targets", "they differ at model.layers.0", "osft.target_patterns"),
+    ),
+    "kept inputs that cannot be read": Bad(
+        "osft.subspace=activations model.path=TMP/damaged/checkpoint",
+        ("kept_inputs: not a record of kept inputs", "move it away"),
+    ),
     "no such model": Bad("model.path=TMP/nowhere", ("model.path=TMP/nowhere: no such folder", "correct the path")),
     "neither folder nor Hub name": Bad(
         "model.path=runs/a--b", ("model.path=runs/a--b: no such folder", "not a Hub name", "correct the path")
@@ -181,6 +206,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "bad.jsonl").write_text("\n".join(lines))
     (folder / "all_bad.jsonl").write_text("no\n" * 25)
     (folder / "empty.jsonl").write_text("")
+    (folder / "one.jsonl").write_text(json.dumps(good) + "\n")
+    for name, index in (
+        ("phase", {"readers": [["model.layers.0.mlp.up_proj"]], "widths": [128], "sources": []}),
+        ("damaged", {"readers": []}),
+    ):
+        shutil.copytree(TINY / "base", folder / name / "checkpoint")
+        (folder / name / "kept_inputs").mkdir()
+        (folder / name / "kept_inputs" / "index.json").write_text(json.dumps(index))
     (folder / "used").mkdir()
     (folder / "used" / "plan.json").write_text("{}")
     return folder

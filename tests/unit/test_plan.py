@@ -12,6 +12,7 @@ from osftx.config import (
     ModelConfig,
     PhaseConfig,
     ScheduleConfig,
+    SubspaceKind,
     TrainingConfig,
 )
 from osftx.data.prepare import DataSummary
@@ -185,3 +186,36 @@ def test_what_a_set_asks_is_taught_in_the_phase_that_it_names_or_that_has_its_na
         "facts": "two",
         "two": "base",
     }
+
+
+def kept(config: ExperimentConfig, recorded: tuple[str, ...] = ()) -> dict[str, str | None]:
+    data = {name: DataSummary(f"{name}.jsonl", samples=8) for name in config.phases}
+    return {entry.name: entry.keeps for entry in make_plan(config, MODEL, TARGETS, data, recorded).phases}
+
+
+def test_by_activations_each_phase_keeps_the_inputs_of_all_before_it() -> None:
+    config = experiment(one=phase(), two=phase(), three=phase())
+    assert set(kept(config).values()) == {None}
+    config.osft.subspace = SubspaceKind.activations
+    assert kept(config) == {
+        "one": "preserve.data",
+        "two": "preserve.data + one",
+        "three": "preserve.data + one + two",
+    }
+    assert kept(config, ("preserve.data", "zero"))["two"] == "preserve.data + zero + one"
+
+
+def test_sft_leaves_no_record_of_inputs() -> None:
+    config = experiment(one=phase(), two=phase(method=Method.sft), three=phase())
+    config.osft.subspace = SubspaceKind.activations
+    assert kept(config) == {"one": "preserve.data", "two": None, "three": "preserve.data"}
+    data = {name: DataSummary(f"{name}.jsonl", samples=8) for name in config.phases}
+    (warning,) = make_plan(config, MODEL, TARGETS, data).warnings
+    assert warning.startswith("phase three: follows two, an sft phase")
+
+
+def test_by_activations_the_input_directions_are_counted() -> None:
+    """Ratio 0.3: 3 of 10 input directions for 20 outputs, 6 of 20 for 10 outputs."""
+    config = experiment(one=phase())
+    config.osft.subspace = SubspaceKind.activations
+    assert planned(config)["one"].trainable_parameters == 20 * 3 + 10 * 6
