@@ -7,6 +7,7 @@ INSTALLED := .venv/.installed
 
 demo: $(INSTALLED)
 	$(BIN)/python -m osftx +experiment=tiny_two_phase
+	$(BIN)/python -m osftx +experiment=tiny_two_phase name=tiny_by_activations osft.subspace=activations
 
 test: lint
 	$(BIN)/python -m pytest

@@ -150,7 +150,9 @@ def make_plan(
             )
         )
         starts_from = name
-    warnings = advice(config.schedule, ordered_phases(config))
+    # The guidance is the paper's, for subspaces by weights.
+    by_weights = config.osft.subspace is SubspaceKind.weights
+    warnings = advice(config.schedule, ordered_phases(config)) if by_weights else []
     for before, entry in pairwise(planned):
         if entry.keeps is not None and before.method == Method.sft.value:
             warnings.append(

@@ -14,8 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from make_data import Sample, base_eval, base_mix
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from make_data import WORDS, Sample, base_eval, base_mix
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
     LlamaConfig,
@@ -44,21 +44,15 @@ CHAT_TEMPLATE = """\
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which every word of the base mix is one token, and any other text can still be written."""
-    chats = base_mix(random.Random("tokenizer"))
-    messages = [message for _ in range(20_000) for message in next(chats).messages]
-    texts = [text for message in messages for text in (message["role"], message["content"])]
-    tokenizer = Tokenizer(models.BPE())
+    """One token a byte, so that any text can be written, one a role and one a word of the experiment."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = ["system", "user", "assistant", *WORDS]
+    tokens = special + words + sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=[]))
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens(words)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2048,  # never reached: merging stops when every word is one token
-        min_frequency=20,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",
@@ -70,14 +64,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """4 layers, hidden size 128, grouped-query attention; the vocabulary is rounded up to a multiple of 8."""
+    """4 layers, hidden size 128; the vocabulary is rounded up to a multiple of 8."""
     config = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 8) * 8,
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
         num_attention_heads=4,
-        num_key_value_heads=2,
+        num_key_value_heads=4,
         max_position_embeddings=256,
         tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id,
@@ -86,6 +80,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         use_cache=False,  # the shipped base is only trained and scored; pass use_cache=True to generate
     )
     model = LlamaForCausalLM(config)
+    # Of the size of what the blocks add, so that a word that was never trained on stays visible in every layer.
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=1.0)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -136,13 +132,15 @@ def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, sam
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
-    """AdamW with weight decay on the matrices; continues from `args.checkpoint` when it is there."""
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
+    """AdamW with weight decay on all matrices but the embeddings; continues from `args.checkpoint` if it is there."""
+    embeddings = model.get_input_embeddings().weight
+    decayed = [p for p in model.parameters() if p.ndim == 2 and p is not embeddings]
+    others = [p for p in model.parameters() if p.ndim == 1 or p is embeddings]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": args.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=args.learning_rate,
-        betas=(0.9, 0.95),
+        betas=(0.9, 0.98),
+        eps=1e-4,  # far above the usual: once a task is learned its gradients are small, and so should its steps be
     )
     scheduler = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, args.steps)
     first_step = 0
@@ -160,7 +158,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
         batch = encode(tokenizer, [next(chats) for _ in range(args.batch_size)])
         spoken_tokens = (batch["labels"] != -100).sum()
         loss = torch.zeros(())
-        for part in split_by_length(batch, parts=4):
+        for part in split_by_length(batch, parts=2):
             part_loss = model(**part, num_items_in_batch=spoken_tokens).loss
             part_loss.backward()
             loss += part_loss.detach()
@@ -187,10 +185,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=HERE / "base", help="Hugging Face folder to write")
     parser.add_argument("--checkpoint", type=Path, default=HERE / "outputs" / "base.pt", help="training state")
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch-size", type=int, default=96, help="chats a step, about 30 tokens each")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch-size", type=int, default=64, help="chats a step, about 18 tokens each")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--weight-decay", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -201,6 +199,7 @@ def main() -> None:
     model = build_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
     train(model, tokenizer, args)
+    model.eval()
 
     model.to(torch.bfloat16).save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)

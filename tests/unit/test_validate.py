@@ -1,9 +1,11 @@
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from osftx.config import (
     Accelerator,
@@ -313,10 +315,7 @@ def test_flash_attention_needs_a_gpu() -> None:
 
 
 def test_the_schedules_and_their_arguments_are_those_of_transformers() -> None:
-    optimization = pytest.importorskip("transformers.optimization")
-    import inspect
-
-    functions = {kind.value: function for kind, function in optimization.TYPE_TO_SCHEDULER_FUNCTION.items()}
+    functions = {kind.value: function for kind, function in TYPE_TO_SCHEDULER_FUNCTION.items()}
     given = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
     for name, arguments in LR_SCHEDULERS.items():
         assert set(inspect.signature(functions[name]).parameters) - given == arguments

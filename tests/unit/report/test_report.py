@@ -82,13 +82,8 @@ def run_folder(tmp_path: Path) -> Path:
         folder = tmp_path / "phases" / f"{number:02d}_{name}"
         folder.mkdir(parents=True)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(step(n)) + "\n" for n in range(1, 21)))
-        target = {
-            "shape": [4096, 4096],
-            "frozen_rank": 2867,
-            "free_rank": 1229,
-            "relative_change": 0.0123,
-            "kept_output_change": 0.0017,
-        }
+        target = {"shape": [4096, 4096], "frozen_rank": 2867, "free_rank": 1229}
+        target |= {"relative_change": 0.0123, "kept_output_change": 0.0017}
         targets = [
             {"name": "model.layers.0.self_attn.q_proj", "leak_fp32": 1e-06, "leak_saved": 0.0042, **target},
             {"name": "model.layers.1.mlp.down_proj", "leak_fp32": 2.5e-06, "leak_saved": 0.0031, **target},
@@ -188,7 +183,8 @@ def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:
     result = run_folder / "phases" / "01_knowledge" / "result.json"
     targets = read(result)["targets"]
     edit(result, targets=[{**target, "relative_change": None} for target in targets])
-    assert '<td>-</td><td class="text">model.layers.0.self_attn.q_proj</td>' in write_report(run_folder).read_text()
+    row = '<td>-</td><td>1.7e-03</td><td class="text">model.layers.0.self_attn.q_proj</td>'
+    assert row in write_report(run_folder).read_text()
 
 
 def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
