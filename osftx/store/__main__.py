@@ -1,0 +1,109 @@
+"""Look at the phase store and tidy it: `python -m osftx.store list | show | verify | prune`."""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from osftx.config import DEFAULT_STORE
+from osftx.store.entries import PhaseStore
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done; 1 `verify` found damage; 2 the store or the entry does not exist."""
+    parser = argparse.ArgumentParser(prog="python -m osftx.store", description=__doc__)
+    parser.add_argument("--store-dir", type=Path, default=Path(DEFAULT_STORE), help="the store (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every stored phase: fingerprint, name, size, age")
+    show = commands.add_parser("show", help="one stored phase: its manifest and what it scored")
+    show.add_argument("fingerprint", help="or the beginning of it")
+    commands.add_parser("verify", help="compare every file with its digest")
+    prune = commands.add_parser("prune", help="remove what was set aside or left unfinished, and with --all everything")
+    prune.add_argument("--all", action="store_true", help="remove the stored phases too; run folders link to them")
+    chosen = parser.parse_args(arguments)
+    store = PhaseStore(chosen.store_dir)
+    if not store.phases.is_dir():
+        print(f"osftx.store: {chosen.store_dir}: no phase store here; give --store-dir DIR", file=sys.stderr)
+        return 2
+    match chosen.command:
+        case "list":
+            return _list(store)
+        case "show":
+            return _show(store, chosen.fingerprint)
+        case "verify":
+            return _verify(store)
+        case _:
+            return _prune(store, everything=chosen.all)
+
+
+def _list(store: PhaseStore) -> int:
+    table = Table(title=f"Phases in {store.folder}", title_justify="left")
+    for heading in ("fingerprint", "phase", "trained", "parent"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("MB", justify="right")
+    for entry in store.entries():
+        held = entry.manifest
+        size_mb = f"{held.bytes / 1e6:,.1f}"
+        table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
+    Console().print(table)
+    return 0
+
+
+def _show(store: PhaseStore, beginning: str) -> int:
+    found = [entry for entry in store.entries() if entry.manifest.fingerprint.startswith(beginning)]
+    if len(found) != 1:
+        print(
+            f"osftx.store: {beginning}: {len(found)} stored phases begin with it; give one of those in `list`",
+            file=sys.stderr,
+        )
+        return 2
+    (entry,) = found
+    held = entry.manifest
+    result = json.loads((entry.folder / "result.json").read_text())
+    print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
+    print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
+    print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
+    for name, file in held.files.items():
+        print(f"  {file['sha256'][:12]} {file['size']:>14,}  {name}")
+    return 0
+
+
+def _verify(store: PhaseStore) -> int:
+    damaged = 0
+    for entry in store.entries():
+        problems = list(entry.problems())
+        damaged += bool(problems)
+        print(f"{entry.manifest.fingerprint[:12]} {entry.manifest.name}: {'; '.join(problems) or 'as it was written'}")
+    return 1 if damaged else 0
+
+
+def _prune(store: PhaseStore, everything: bool) -> int:
+    kept = set() if everything else {entry.folder for entry in store.entries()}
+    removed = 0
+    for folder in sorted(store.phases.iterdir()):
+        if folder not in kept and _free(store, folder):
+            shutil.rmtree(folder)
+            removed += 1
+    print(f"removed {removed}, kept {len(kept)}")
+    return 0
+
+
+def _free(store: PhaseStore, folder: Path) -> bool:
+    """Whether no run is working on the phase of this folder."""
+    path = store.folder / "locks" / f"{folder.name.partition('.')[0]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

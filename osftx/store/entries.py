@@ -1,0 +1,195 @@
+"""Trained phases on disk, one folder a fingerprint, each with a manifest of digests; nothing is used that differs.
+
+    STORE/phases/<fingerprint>/   checkpoint/ kept_inputs/ bases/ result.json metrics.jsonl manifest.json
+    STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
+    STORE/locks/                  one file a fingerprint; the system lets go of a lock when its owner ends
+
+An entry appears by one rename, whole. Files are hard links to those of the run folder where that is possible, so that
+an entry costs nothing while the run folder is there.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from osftx.files import write_json
+from osftx.store.fingerprint import digest
+
+FORMAT = 1
+"""Of the store's layout; entries of another one are left alone."""
+MANIFEST = "manifest.json"
+PARTS = ("checkpoint", "kept_inputs", "bases")
+"""Folders of a phase that a run folder links to."""
+RECORDS = ("result.json", "metrics.jsonl")
+"""Files of a phase that a run folder gets a copy of."""
+WAIT_TOLD_AFTER_S = 1.0
+
+
+@dataclass
+class Manifest:
+    """What an entry holds."""
+
+    fingerprint: str
+    name: str
+    """The phase's name in the run that trained it."""
+    parent: str
+    created: str
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By path inside the entry: `size` (bytes) and `sha256`."""
+    format: int = FORMAT
+
+    @property
+    def bytes(self) -> int:
+        return sum(file["size"] for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Entry:
+    folder: Path
+    manifest: Manifest
+
+    def problems(self, contents: bool = True) -> Iterator[str]:
+        """How the files differ from the manifest; without `contents` only what is missing or of another size."""
+        present = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        for name in sorted(present - self.manifest.files.keys() - {MANIFEST}):
+            yield f"{name} is not in the manifest"
+        for name, expected in self.manifest.files.items():
+            path = self.folder / name
+            if name not in present:
+                yield f"{name} is missing"
+            elif path.stat().st_size != expected["size"]:
+                yield f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
+            elif contents and digest(path) != expected["sha256"]:
+                yield f"{name} has another content"
+
+
+class PhaseStore:
+    """The store in `folder`, which need not exist yet."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.phases = folder / "phases"
+        self.known_digests = folder / "digests.json"
+
+    def entries(self) -> list[Entry]:
+        """All whole entries of this format, the newest last; not verified."""
+        found = [self._open(path) for path in self.phases.glob("*") if "." not in path.name]
+        return sorted((entry for entry in found if entry), key=lambda entry: entry.manifest.created)
+
+    def find(self, fingerprint: str) -> Entry | None:
+        """The entry, if it is there and every file is what the manifest says; a damaged one is set aside."""
+        folder = self.phases / fingerprint
+        entry = self._open(folder)
+        if entry is None and not folder.exists():
+            return None
+        problems = list(entry.problems()) if entry is not None else [f"{MANIFEST} cannot be read"]
+        if entry is not None and not problems:
+            return entry
+        print(f"warning: store entry {folder} is damaged ({problems[0]}); the phase is trained again", flush=True)
+        try:
+            folder.rename(folder.with_name(f"{fingerprint}.damaged-{uuid4().hex[:8]}"))
+        except OSError:
+            print("warning: it could not be set aside, the store cannot be written", flush=True)
+        return None
+
+    def commit(self, fingerprint: str, name: str, parent: str, phase: Path) -> Entry:
+        """Keep what a phase left in its folder. Raises OSError when the store cannot be written, or is full."""
+        partial = self.phases / f"{fingerprint}.partial-{uuid4().hex[:8]}"
+        try:
+            manifest = Manifest(fingerprint, name, parent, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+            for path in self._parts(phase):
+                inside = path.relative_to(phase).as_posix()
+                target = partial / inside
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(path, target)
+                manifest.files[inside] = {"size": target.stat().st_size, "sha256": digest(target)}
+            write_json(partial / MANIFEST, asdict(manifest))
+            target = self.phases / fingerprint
+            partial.rename(target)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return Entry(target, manifest)
+
+    @contextmanager
+    def lock(self, fingerprint: str) -> Iterator[None]:
+        """Held while a phase is looked up, trained and committed: another run waits, and then finds it.
+
+        A lock of the operating system, which ends with its owner. Without one where the store cannot be written.
+        """
+        path = self.folder / "locks" / f"{fingerprint}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=WAIT_TOLD_AFTER_S)
+            except Timeout:
+                print(f"another run is training this phase (lock {path}); waiting to reuse it", flush=True)
+                lock.acquire()
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def evaluation(self, model: str, data: str) -> dict[str, float] | None:
+        """What the model with this fingerprint was measured at on that data, if it was."""
+        try:
+            return dict(json.loads(self._evaluation_file(model, data).read_text()))
+        except (OSError, ValueError):
+            return None
+
+    def keep_evaluation(self, model: str, data: str, measured: dict[str, float]) -> None:
+        """Raises OSError when the store cannot be written."""
+        path = self._evaluation_file(model, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, measured)
+
+    def _evaluation_file(self, model: str, data: str) -> Path:
+        return self.folder / "evaluations" / f"{model}-{data}.json"
+
+    def _open(self, folder: Path) -> Entry | None:
+        try:
+            manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return Entry(folder, manifest) if manifest.format == FORMAT else None
+
+    @staticmethod
+    def _parts(phase: Path) -> Iterator[Path]:
+        for part in PARTS:
+            yield from (path for path in sorted((phase / part).rglob("*")) if path.is_file())
+        yield from (phase / record for record in RECORDS if (phase / record).is_file())
+
+
+def use(entry: Entry, phase: Path) -> None:
+    """Make the phase folder of a run show a stored phase: links to its folders, copies of its records."""
+    phase.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        stored, here = (entry.folder / part).resolve(), phase / part
+        if stored.is_dir():
+            if here.is_dir() and not here.is_symlink():
+                shutil.rmtree(here)  # what was trained here, and is in the store now
+            here.unlink(missing_ok=True)
+            here.symlink_to(stored, target_is_directory=True)
+    for record in RECORDS:
+        if (entry.folder / record).is_file():
+            shutil.copyfile(entry.folder / record, phase / record)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

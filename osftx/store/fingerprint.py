@@ -1,0 +1,108 @@
+"""What decides the result of a phase, as one hash: equal fingerprints, equal models up to rounding.
+
+In it: the model that the phase starts from, by content; the data, by content and as the tokenizer renders it; method,
+ratio, subspace and the training settings; the versions of the packages that train. Not in it: paths, names, ports, the
+number of ranks, and settings that change the rounding alone (`ROUNDING`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from osftx.config import Method, TrainingConfig
+from osftx.files import write_json
+from osftx.phase import PhaseSpec
+
+TRAINING_VERSION = 1
+"""Raised when osftx itself gives another result from the same settings."""
+PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
+ROUNDING = {"max_seq_len", "max_tokens_per_gpu", "activation_checkpointing"}
+"""max_seq_len decides which samples there are, so it is in the data's fingerprint."""
+LENGTH = 32
+"""Characters of a fingerprint."""
+
+
+def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
+    """The content of some files, by name: of the model that a run starts from, say.
+
+    Reading the weights of a large model takes a while, so digests of files that have not changed since (by size and
+    time of change) are taken from the JSON file `known`, and written there.
+    """
+    digests: dict[str, str] = {}
+    seen = _read(known)
+    for name, path in files.items():
+        real = path.resolve()
+        stat = real.stat()
+        key = f"{real} {stat.st_size} {stat.st_mtime_ns}"
+        seen[key] = digests[name] = seen.get(key) or digest(real)
+    if known is not None and digests:
+        _keep(known, seen)
+    return _hash(digests)
+
+
+def of_phase(spec: PhaseSpec, parent: str, data: str, preserved: str | None) -> str:
+    """The fingerprint of a phase.
+
+    `parent` is that of the model that it starts from (and of what must be kept, which a record beside it holds),
+    `data` that of its tokenised samples, `preserved` that of the samples which are measured to know what to keep.
+    """
+    training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in ROUNDING}
+    content: dict[str, Any] = {
+        "training_version": TRAINING_VERSION,
+        "packages": {package: _version(package, spec.training) for package in PACKAGES},
+        "parent": parent,
+        "data": data,
+        "method": spec.method.value,
+        "training": training,
+    }
+    if spec.method is Method.osft:
+        content["ratio"] = spec.unfreeze_rank_ratio
+        content["subspace"] = spec.osft.subspace.value
+        content["target_patterns"] = spec.osft.target_patterns
+        if spec.preserve is not None:
+            content["preserved"] = preserved
+            content["preserve_max_tokens"] = spec.preserve.max_tokens
+    return _hash(content)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
+
+
+def _version(package: str, training: TrainingConfig) -> str | None:
+    """Without the local part, which names the build (`+cpu`); None where the package takes no part."""
+    if package == "liger-kernel" and not training.use_liger:
+        return None
+    return version(package).partition("+")[0]
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:LENGTH]
+
+
+def _read(known: Path | None) -> dict[str, str]:
+    try:
+        return dict(json.loads(known.read_text())) if known is not None else {}
+    except (OSError, ValueError):  # not there yet, or damaged: it only saves time
+        return {}
+
+
+def _keep(known: Path, seen: dict[str, str]) -> None:
+    with suppress(OSError):  # a store that can only be read
+        known.parent.mkdir(parents=True, exist_ok=True)
+        write_json(known, seen)
