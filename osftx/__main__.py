@@ -60,7 +60,7 @@ def run(composed: DictConfig) -> float | None:
     from osftx.launch import check_devices
 
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
-    run_folder, made = _make_run_folder(config)
+    run_folder, made = _make_run_folder(config, OmegaConf.to_yaml(composed))
     try:
         checked = check(config, run_folder / "data")
     except ConfigurationError:
@@ -77,17 +77,24 @@ def run(composed: DictConfig) -> float | None:
     return results.get("objective")
 
 
-def _make_run_folder(config: ExperimentConfig) -> tuple[Path, list[Path]]:
-    """The run folder, and which folders had to be made for it, the innermost first."""
+def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, list[Path]]:
+    """The run folder, and which folders had to be made for it, the innermost first.
+
+    A folder that holds a run is taken only for the same configuration (`composed`, as YAML): a run that was broken off
+    goes on there, with what the store has of it.
+    """
     if config.output_dir is not None:
         folder = Path(expanduser(config.output_dir))
     elif HydraConfig.get().mode is RunMode.MULTIRUN:
         folder = Path(HydraConfig.get().runtime.output_dir)
     else:
         folder = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
+    if (folder / "plan.json").exists() and config.distributed.node_rank == 0 and not _same(folder, composed):
         raise ConfigurationError(
-            [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
+            [
+                f"output_dir={folder}: holds a run with another configuration already; choose another folder, or "
+                "remove this one"
+            ]
         )
     data = folder / "data"
     made = [path for path in (data, *data.parents) if not path.exists()]
@@ -98,6 +105,14 @@ def _make_run_folder(config: ExperimentConfig) -> tuple[Path, list[Path]]:
             [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]
         ) from error
     return folder.resolve(), made
+
+
+def _same(folder: Path, composed: str) -> bool:
+    """Whether the run in `folder` was made with this configuration."""
+    try:
+        return (folder / "config.yaml").read_text() == composed
+    except OSError:
+        return False
 
 
 def _remove_empty(folders: list[Path]) -> None:

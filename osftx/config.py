@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import II, MISSING
 
+DEFAULT_STORE = "outputs/store"
+
 
 class Method(Enum):
     osft = "osft"
@@ -231,6 +233,11 @@ class ExperimentConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     output_dir: str | None = None
     """The run folder; null: outputs/<name>/<time>, or the job's folder in a sweep."""
+    store_dir: str = DEFAULT_STORE
+    """Where trained phases are kept under their fingerprints, to be used again by any run (`python -m osftx.store`)."""
+    reuse: bool = True
+    """Use phases of the store, and keep new ones there. Off: every phase is trained, in the run folder alone. With
+    several nodes it is off."""
     objective: str = "summary.average_accuracy"
     """The number in results.json that a sweep maximises, by its path."""
     dry_run: bool = False

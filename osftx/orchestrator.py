@@ -1,6 +1,5 @@
 """Walk the plan: each phase in fresh processes, from the checkpoint of the one before, and sum up what was kept."""
 
-import json
 import re
 import shlex
 import sys
@@ -22,6 +21,9 @@ from osftx.phase import PhaseSpec, PreserveSpec
 from osftx.plan import evaluation_budget, kept_sources, phases_to_run, taught_in, training_of
 from osftx.preflight import Checked
 from osftx.report import write_report
+from osftx.reuse import obtain, start_fingerprint
+from osftx.store.entries import PhaseStore
+from osftx.store.fingerprint import of_phase
 from osftx.validate import BASE_STATE
 
 PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
@@ -39,6 +41,10 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
     results: dict[str, Any] = {}
     phases = list(phases_to_run(config))
     kept = kept_sources(config, checked.recorded)
+    # The nodes of a run cannot yet agree on what to reuse.
+    reuse = config.reuse and config.distributed.nnodes == 1
+    store = PhaseStore(Path(config.store_dir).expanduser()) if reuse else None
+    parent = start_fingerprint(source, store)
     for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
         folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
         _, budget = evaluation_budget(config)
@@ -62,6 +68,7 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             evaluation_max_tokens=budget,
             evaluate_before=place == 1,
         )
+        fingerprint = of_phase(spec, parent)
         if config.distributed.node_rank == 0:  # the others' ranks start once they have met the first node's
             spec.save()
         print(
@@ -70,12 +77,15 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             flush=True,
         )
         try:
-            launch(spec)
+            if config.distributed.node_rank == 0:
+                result = obtain(spec, fingerprint, parent, store)
+            else:
+                launch(spec)
         except TrainingError as error:
             raise TrainingError(f"{error}\n{_how_to_go_on(config, name, source)}") from error
-        source = spec.checkpoint
+        source, parent = spec.checkpoint, fingerprint
         if config.distributed.node_rank == 0:
-            finished.append((spec, json.loads((folder / "result.json").read_text())))
+            finished.append((spec, result))
             results = collect(config, finished, run_folder)
             write_json(run_folder / "results.json", results)
             _report(run_folder)
@@ -131,6 +141,8 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
         "method": spec.method.value,
         "unfreeze_rank_ratio": spec.unfreeze_rank_ratio,
         "checkpoint": str(spec.checkpoint.relative_to(run_folder)),
+        "fingerprint": result["fingerprint"],
+        "reused": result["reused"],
         "steps": result["steps"],
         "tokens": result["tokens"],
         "duration_s": result["duration_s"],

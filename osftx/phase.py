@@ -45,6 +45,8 @@ class PhaseSpec:
     """Folder of the tokenised samples, by set."""
     evaluate_before: bool = False
     """Measure the sets before the first step too (the run's `base` row)."""
+    evaluate_only: bool = False
+    """Measure the sets on the model of `model.path` and train nothing; result.json then holds `evaluation` alone."""
 
     @property
     def checkpoint(self) -> Path:

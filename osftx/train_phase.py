@@ -7,6 +7,7 @@ import logging
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import deepspeed
@@ -39,27 +40,27 @@ def train_phase(spec: PhaseSpec) -> None:
     _quiet_libraries()
     device = init_distributed(spec.distributed.timeout_s)
     if dist.get_rank() == 0:
-        (Path(spec.folder) / "result.json").unlink(missing_ok=True)
+        _clear(Path(spec.folder))
     torch.manual_seed(spec.training.seed)
     folder, source = Path(spec.folder), Path(spec.model.path)
     model = load_model(source, spec.model, spec.training)
+    measure = _evaluation(spec, device)
+    if spec.evaluate_only:
+        model.requires_grad_(False)
+        engine, *_ = initialize(model, spec.training, total_steps=0)
+        evaluation = measure(engine, 0)
+        if dist.get_rank() == 0:
+            write_json(folder / "result.json", {"evaluation": evaluation})
+        close(engine)
+        return
     targets = _targets(spec, source)
     kept = _kept_inputs(model, targets, spec, device)
     subspaces = _choose_trainable(model, targets, spec, kept)
     _check_exportable(model, source)
     samples = Samples(Path(spec.data))
-    evaluation_sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
-
-    def measure(engine: deepspeed.DeepSpeedEngine) -> dict[str, dict[str, float]]:
-        measured = {
-            name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in evaluation_sets.items()
-        }
-        check_finite(measured, trainer.steps_done)
-        return measured
-
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
-    evaluation_before = measure(engine) if spec.evaluate_before else None
+    evaluation_before = measure(engine, 0) if spec.evaluate_before else None
     if optimizer is not None and scheduler is not None:
         optimizer.register_step_post_hook(Projection(subspaces))
         trainer.run(engine, scheduler, f"training {spec.name}", folder / "metrics.jsonl")
@@ -67,7 +68,7 @@ def train_phase(spec: PhaseSpec) -> None:
     if kept is not None:
         kept.add(_measure_inputs(engine, engine.module, targets, samples, spec.name, spec, device))
         kept.save(folder / KEPT_INPUTS)
-    evaluation = measure(engine)
+    evaluation = measure(engine, trainer.steps_done)
     if dist.get_rank() == 0:
         write_json(
             folder / "result.json",
@@ -85,6 +86,28 @@ def train_phase(spec: PhaseSpec) -> None:
             },
         )
     close(engine)
+
+
+def _clear(folder: Path) -> None:
+    """Nothing of an earlier run may pass for this one's, nor be written through: folders may link to the store."""
+    (folder / "result.json").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_symlink():
+            path.unlink()
+
+
+def _evaluation(
+    spec: PhaseSpec, device: torch.device
+) -> Callable[[deepspeed.DeepSpeedEngine, int], dict[str, dict[str, float]]]:
+    """Measures every evaluation set; takes the engine and the steps that were trained before. Collective."""
+    sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
+
+    def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> dict[str, dict[str, float]]:
+        measured = {name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in sets.items()}
+        check_finite(measured, steps)
+        return measured
+
+    return measure
 
 
 def _targets(spec: PhaseSpec, source: Path) -> list[Target]:

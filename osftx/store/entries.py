@@ -4,16 +4,16 @@
     STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
     STORE/locks/                  one file a fingerprint; the system lets go of a lock when its owner ends
 
-An entry appears by one rename, whole. Files are hard links to those of the run folder where that is possible, so that
-an entry costs nothing while the run folder is there.
+An entry appears by one rename, whole. Files are taken over as hard links where that is possible, without a copy; the
+run folder then links to the entry.
 """
 
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,15 @@ class PhaseStore:
 
     def entries(self) -> list[Entry]:
         """All whole entries of this format, the newest last; not verified."""
-        found = [self._open(path) for path in self.phases.glob("*") if "." not in path.name]
+        found = [read_entry(path) for path in self.phases.glob("*") if "." not in path.name]
         return sorted((entry for entry in found if entry), key=lambda entry: entry.manifest.created)
 
     def find(self, fingerprint: str) -> Entry | None:
         """The entry, if it is there and every file is what the manifest says; a damaged one is set aside."""
         folder = self.phases / fingerprint
-        entry = self._open(folder)
-        if entry is None and not folder.exists():
+        if not folder.exists():
             return None
+        entry = read_entry(folder)
         problems = list(entry.problems()) if entry is not None else [f"{MANIFEST} cannot be read"]
         if entry is not None and not problems:
             return entry
@@ -110,7 +110,10 @@ class PhaseStore:
                 inside = path.relative_to(phase).as_posix()
                 target = partial / inside
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(path, target)
+                if inside in RECORDS:  # the run folder goes on writing to its own
+                    shutil.copyfile(path, target)
+                else:
+                    _link_or_copy(path, target)
                 manifest.files[inside] = {"size": target.stat().st_size, "sha256": digest(target)}
             write_json(partial / MANIFEST, asdict(manifest))
             target = self.phases / fingerprint
@@ -150,27 +153,37 @@ class PhaseStore:
         except (OSError, ValueError):
             return None
 
-    def keep_evaluation(self, model: str, data: str, measured: dict[str, float]) -> None:
-        """Raises OSError when the store cannot be written."""
-        path = self._evaluation_file(model, data)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, measured)
+    def keep_evaluations(self, model: str, data: Mapping[str, str], measured: Mapping[str, dict[str, float]]) -> None:
+        """Remember what the model was `measured` at, by set; `data` has the sets' fingerprints."""
+        with suppress(OSError):  # a store that can only be read: it is measured again next time
+            for name, figures in measured.items():
+                path = self._evaluation_file(model, data[name])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, figures)
 
     def _evaluation_file(self, model: str, data: str) -> Path:
         return self.folder / "evaluations" / f"{model}-{data}.json"
-
-    def _open(self, folder: Path) -> Entry | None:
-        try:
-            manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return Entry(folder, manifest) if manifest.format == FORMAT else None
 
     @staticmethod
     def _parts(phase: Path) -> Iterator[Path]:
         for part in PARTS:
             yield from (path for path in sorted((phase / part).rglob("*")) if path.is_file())
         yield from (phase / record for record in RECORDS if (phase / record).is_file())
+
+
+def read_entry(folder: Path) -> Entry | None:
+    """The entry in a folder, not verified; None if there is none of this format."""
+    try:
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return Entry(folder, manifest) if manifest.format == FORMAT else None
+
+
+def verified(folder: Path) -> Entry | None:
+    """The entry in a folder if every file is what the manifest says."""
+    entry = read_entry(folder)
+    return entry if entry is not None and not any(entry.problems()) else None
 
 
 def use(entry: Entry, phase: Path) -> None:

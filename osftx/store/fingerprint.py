@@ -46,18 +46,17 @@ def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
     return _hash(digests)
 
 
-def of_phase(spec: PhaseSpec, parent: str, data: str, preserved: str | None) -> str:
-    """The fingerprint of a phase.
+def of_phase(spec: PhaseSpec, parent: str) -> str:
+    """The fingerprint of a phase that starts from the model with the fingerprint `parent`.
 
-    `parent` is that of the model that it starts from (and of what must be kept, which a record beside it holds),
-    `data` that of its tokenised samples, `preserved` that of the samples which are measured to know what to keep.
+    The folders of tokenised samples are named by their content. A record of what must be kept belongs to the parent.
     """
     training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in ROUNDING}
     content: dict[str, Any] = {
         "training_version": TRAINING_VERSION,
         "packages": {package: _version(package, spec.training) for package in PACKAGES},
         "parent": parent,
-        "data": data,
+        "data": Path(spec.data).name,
         "method": spec.method.value,
         "training": training,
     }
@@ -66,7 +65,7 @@ def of_phase(spec: PhaseSpec, parent: str, data: str, preserved: str | None) -> 
         content["subspace"] = spec.osft.subspace.value
         content["target_patterns"] = spec.osft.target_patterns
         if spec.preserve is not None:
-            content["preserved"] = preserved
+            content["preserved"] = Path(spec.preserve.samples).name if spec.preserve.samples is not None else None
             content["preserve_max_tokens"] = spec.preserve.max_tokens
     return _hash(content)
 

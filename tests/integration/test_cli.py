@@ -160,7 +160,9 @@ BAD = {
         dry_run=False,
     ),
     "an output folder that holds a run": Bad(
-        "output_dir=TMP/used", ("output_dir=TMP/used: holds a run already", "choose another folder"), dry_run=False
+        "output_dir=TMP/used",
+        ("output_dir=TMP/used: holds a run with another configuration", "choose another folder"),
+        dry_run=False,
     ),
     "several problems of the configuration": Bad(
         "training.num_epochs=0 phases.skills.unfreeze_rank_ratio=2 schedule.factor=2 objective=luck",

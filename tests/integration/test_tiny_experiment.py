@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "experiments" / "tiny" / "base"
-COMMAND = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase"]
+COMMAND = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", "reuse=false"]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

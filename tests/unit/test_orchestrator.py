@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from osftx import orchestrator
+from osftx import orchestrator, reuse
 from osftx.config import (
     DataConfig,
     EvaluationSetConfig,
@@ -94,7 +94,7 @@ def finished(config: ExperimentConfig, run_folder: Path, *names: str) -> list[tu
             evaluation_max_tokens=64,
             evaluate_before=name == names[0],
         )
-        phases.append((spec, result_of(spec)))
+        phases.append((spec, result_of(spec) | {"fingerprint": f"f-{name}", "reused": False}))
     return phases
 
 
@@ -120,6 +120,8 @@ def test_results_of_a_whole_run() -> None:
         "method": "osft",
         "unfreeze_rank_ratio": 0.3,
         "checkpoint": "phases/02_two/checkpoint",
+        "fingerprint": "f-two",
+        "reused": False,
         "steps": 20,
         "tokens": 1000,
         "duration_s": 1.5,
@@ -238,7 +240,9 @@ def walk(monkeypatch: pytest.MonkeyPatch, config: ExperimentConfig, run_folder: 
         {name: Path("/sets") / name for name in SETS},
     )
     (run_folder / "plan.json").write_text(json.dumps(plan.to_dict()))
+    config.reuse = False
     monkeypatch.setattr(orchestrator, "launch", ranks)
+    monkeypatch.setattr(reuse, "launch", ranks)
     return orchestrator.run(config, checked, run_folder)
 
 

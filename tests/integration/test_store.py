@@ -1,0 +1,140 @@
+"""The phase store on real runs: what is trained once, what is trained again, and that both give the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = ("phases.knowledge.num_epochs=2", "phases.skills.num_epochs=1", "osft.subspace=activations")
+
+
+class Runs:
+    """Runs of a short tiny experiment that share a store."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.store = folder, folder / "store"
+
+    def command(self, name: str, *overrides: str) -> list[str]:
+        fixed = [*SHORT, f"store_dir={self.store}", f"output_dir={self.folder / name}"]
+        return [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", *fixed, *overrides]
+
+    def __call__(self, name: str, *overrides: str) -> tuple[dict[str, Any], str]:
+        done = subprocess.run(
+            self.command(name, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return self.results(name), done.stdout
+
+    def results(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / name / "results.json").read_text())
+
+    def weights(self, name: str, phase: str = "02_skills") -> bytes:
+        return (self.folder / name / "phases" / phase / "checkpoint" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    runs = Runs(tmp_path_factory.mktemp("runs"))
+    runs("first")
+    return runs
+
+
+def reused(results: dict[str, Any]) -> list[bool]:
+    return [phase["reused"] for phase in results["phases"]]
+
+
+def test_another_setting_of_phase_two_trains_phase_two_alone(runs: Runs) -> None:
+    assert reused(runs.results("first")) == [False, False]
+    results, shown = runs("other", "phases.skills.learning_rate=1e-3")
+    assert reused(results) == [True, False]
+    assert "reused: trained before as knowledge" in shown
+    assert "training knowledge" not in shown
+    first = runs.results("first")
+    assert results["phases"][0]["fingerprint"] == first["phases"][0]["fingerprint"]
+    assert results["phases"][1]["fingerprint"] != first["phases"][1]["fingerprint"]
+    for metric, rows in results["retention"]["metrics"].items():
+        assert rows[:2] == first["retention"]["metrics"][metric][:2]  # measured once, shown again
+
+
+def test_what_is_reused_is_what_would_have_been_trained(runs: Runs) -> None:
+    alone, _ = runs("alone", "reuse=false")
+    assert reused(alone) == [False, False]
+    assert not (runs.folder / "alone" / "phases" / "01_knowledge" / "checkpoint").is_symlink()
+    again, _ = runs("again")
+    assert reused(again) == [True, True]
+    assert runs.weights("alone") == runs.weights("first") == runs.weights("again")
+    assert again["retention"] == alone["retention"]
+    assert (runs.folder / "again" / "report.html").is_file()
+
+
+def test_an_evaluation_set_more_is_measured_without_training(runs: Runs) -> None:
+    more = ("+data@evaluation.sets.seen=tiny_knowledge", "+evaluation.sets.seen.learned_in=knowledge")
+    results, shown = runs("more", *more)
+    assert reused(results) == [True, True]
+    assert "training" not in shown.replace("another run is training", "")
+    assert results["retention"]["sets"][-1] == "seen"
+    first = runs.results("first")["retention"]["metrics"]["loss"]
+    for row, known in zip(results["retention"]["metrics"]["loss"], first, strict=True):
+        assert row[:-1] == known
+        assert row[-1] > 0
+
+
+def test_a_run_that_was_broken_off_goes_on_in_its_folder(runs: Runs) -> None:
+    """The same command again: what is done is reused. Another configuration is refused."""
+    (runs.folder / "first" / "results.json").unlink()
+    results, _ = runs("first")
+    assert reused(results) == [True, True]
+    other = runs.command("first", "phases.skills.seed=1")
+    refused = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "holds a run with another configuration" in refused.stderr
+
+
+def test_a_flipped_bit_is_found_and_the_phase_trained_again(runs: Runs) -> None:
+    before = runs.weights("first", "01_knowledge")
+    fingerprint = runs.results("first")["phases"][0]["fingerprint"]
+    stored = runs.store / "phases" / fingerprint / "checkpoint" / "model.safetensors"
+    damaged = bytearray(stored.read_bytes())
+    damaged[-1000] ^= 1
+    stored.write_bytes(damaged)
+    results, shown = runs("mended")
+    assert "has another content" in shown
+    assert reused(results) == [False, True]
+    assert runs.weights("mended", "01_knowledge") == before
+    assert len(list((runs.store / "phases").glob(f"{fingerprint}.damaged-*"))) == 1
+
+
+def test_two_runs_at_once_train_a_phase_once(runs: Runs) -> None:
+    """With a seed that the store has not seen."""
+    names = ("left", "right")
+    started = [
+        subprocess.Popen(
+            runs.command(
+                name, "phases.knowledge.seed=7", f"phases.skills.seed={place}", "distributed.nproc_per_node=1"
+            ),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in names
+    ]
+    shown = [process.communicate(timeout=500)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], shown
+    first_phase = [reused(runs.results(name))[0] for name in names]
+    assert sorted(first_phase) == [False, True]
+    assert sum("another run is training this phase" in output for output in shown) == 1
+    assert runs.weights("left", "01_knowledge") == runs.weights("right", "01_knowledge")
+
+
+def test_a_store_that_cannot_be_written_costs_no_run(runs: Runs) -> None:
+    (runs.folder / "file").write_text("")
+    results, shown = runs("no_store", f"store_dir={runs.folder / 'file' / 'store'}", "~phases.skills", "~evaluation")
+    assert reused(results) == [False]
+    assert "could not be kept in store_dir" in shown
+    assert "Not a directory" in shown
+    assert (runs.folder / "no_store" / "phases" / "01_knowledge" / "checkpoint" / "model.safetensors").is_file()

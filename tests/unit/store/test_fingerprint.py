@@ -1,0 +1,139 @@
+"""What changes a phase's fingerprint, and what does not."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osftx.config import (
+    Accelerator,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OsftConfig,
+    Precision,
+    SubspaceKind,
+    TrainingConfig,
+)
+from osftx.phase import PhaseSpec, PreserveSpec
+from osftx.store import fingerprint
+from osftx.store.fingerprint import of_files, of_phase
+
+SPEC = PhaseSpec(
+    index=0,
+    name="knowledge",
+    method=Method.osft,
+    unfreeze_rank_ratio=0.3,
+    model=ModelConfig(path="/models/base"),
+    training=TrainingConfig(use_liger=False),
+    osft=OsftConfig(),
+    distributed=DistributedConfig(),
+    data="/run/data/abc",
+    folder="/run/phases/01_knowledge",
+    evaluation_max_tokens=64,
+)
+
+
+def changed(**changes: Any) -> PhaseSpec:
+    """SPEC with other fields; `training__seed` is a field of a field."""
+    spec = SPEC
+    for path, value in changes.items():
+        owner, _, key = path.rpartition("__")
+        spec = replace(spec, **{owner: replace(getattr(spec, owner), **{key: value})} if owner else {key: value})
+    return spec
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unfreeze_rank_ratio": 0.2},
+        {"method": Method.sft},
+        {"data": "/run/data/abd"},
+        {"osft__subspace": SubspaceKind.activations},
+        {"osft__target_patterns": [".*q_proj"]},
+        {"training__seed": 1},
+        {"training__learning_rate": 1e-4},
+        {"training__num_epochs": 3},
+        {"training__lr_scheduler_kwargs": {"num_cycles": 2}},
+        {"training__train_dtype": Precision.float32},
+        {"training__save_dtype": Precision.float32},
+        {"training__use_liger": True},
+        {"preserve": PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10)},
+    ],
+    ids=str,
+)
+def test_what_decides_the_result_is_in_it(changes: dict[str, Any]) -> None:
+    assert of_phase(changed(**changes), "parent") != of_phase(SPEC, "parent")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "facts"},
+        {"index": 3},
+        {"folder": "/elsewhere"},
+        {"data": "/elsewhere/abc"},
+        {"model__path": "/elsewhere/base"},
+        {"distributed__nproc_per_node": 2},
+        {"distributed__accelerator": Accelerator.cpu},
+        {"distributed__rdzv_endpoint": "node:1"},
+        {"training__max_tokens_per_gpu": 20000},
+        {"training__activation_checkpointing": False},
+        {"evaluation_sets": {"base": "/run/data/def"}},
+        {"evaluate_before": True},
+        {"osft__save_bases": False},
+    ],
+    ids=str,
+)
+def test_what_does_not_decide_the_result_is_not_in_it(changes: dict[str, Any]) -> None:
+    assert of_phase(changed(**changes), "parent") == of_phase(SPEC, "parent")
+
+
+def test_the_parent_and_the_packages_are_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = of_phase(SPEC, "parent")
+    assert of_phase(SPEC, "another") != before
+    monkeypatch.setattr(fingerprint, "version", lambda package: "1.2.3+cpu")
+    built_for_a_cpu = of_phase(SPEC, "parent")
+    assert built_for_a_cpu != before
+    monkeypatch.setattr(fingerprint, "version", lambda package: "1.2.3+cu130")
+    assert of_phase(SPEC, "parent") == built_for_a_cpu
+    monkeypatch.setattr(fingerprint, "TRAINING_VERSION", 99)
+    assert of_phase(SPEC, "parent") != built_for_a_cpu
+
+
+def test_what_is_kept_is_told_by_its_samples_or_by_the_parent() -> None:
+    def kept(record: str | None, samples: str | None, max_tokens: int = 10) -> str:
+        return of_phase(changed(preserve=PreserveSpec(record, samples, max_tokens)), "parent")
+
+    assert kept(None, "/a/kept") == kept(None, "/b/kept") != kept(None, "/a/other")
+    assert kept("/a/kept_inputs", None) == kept("/b/kept_inputs", None) != kept("/a/kept_inputs", None, max_tokens=11)
+
+
+def test_sft_does_not_read_what_osft_is_told() -> None:
+    sft = changed(method=Method.sft, unfreeze_rank_ratio=None)
+    assert of_phase(replace(sft, osft=OsftConfig(target_patterns=["x"])), "parent") == of_phase(sft, "parent")
+
+
+def test_a_model_is_its_content(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("weights")
+    two.write_text("weights")
+    assert of_files({"model": one}) == of_files({"model": two}) != of_files({"other": one})
+    two.write_text("weightz")
+    assert of_files({"model": one}) != of_files({"model": two})
+
+
+def test_digests_of_unchanged_files_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, known = tmp_path / "model", tmp_path / "store" / "digests.json"
+    file.write_text("weights")
+    first = of_files({"model": file}, known)
+    monkeypatch.setattr(fingerprint, "digest", lambda path: pytest.fail("read again"))
+    assert of_files({"model": file}, known) == first
+    monkeypatch.undo()
+    file.write_text("weightz")  # of the same size
+    os.utime(file, ns=(1, 1))
+    assert of_files({"model": file}, known) != first
+    known.write_text("{ damaged")
+    assert of_files({"model": file}, known) == of_files({"model": file})
