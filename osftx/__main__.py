@@ -1,4 +1,4 @@
-"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. The only module that knows Hydra.
+"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. Hydra is known here and in `sweep.py`.
 
 Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong, nothing was started.
 """
@@ -10,7 +10,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from os.path import expanduser
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -25,6 +25,7 @@ from osftx.config import ExperimentConfig
 from osftx.conversion import typed
 from osftx.errors import ConfigurationError, TrainingError
 from osftx.files import write_json, write_text
+from osftx.sweep import Job, Summary
 from osftx.validate import problems
 
 
@@ -36,17 +37,31 @@ def conf_folder() -> Path:
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
 def job(composed: DictConfig) -> float | None:
-    """One run; returns the objective, which a sweeper maximises."""
+    """One run; returns the objective, which a sweeper maximises. A failed job of a sweep does not end the sweep."""
+    hydra_config = HydraConfig.get()
+    in_sweep = hydra_config.mode is RunMode.MULTIRUN
+    this = Job(hydra_config.job.num if in_sweep else 0, list(hydra_config.overrides.task))
     try:
-        return run(composed)
-    except ConfigurationError as error:
-        _leave(str(error), 2)
-    except TrainingError as error:
-        _leave(str(error), 1)
+        results = run(composed)
+    except (ConfigurationError, TrainingError) as error:
+        if not in_sweep:
+            _leave(str(error), 2 if isinstance(error, ConfigurationError) else 1)
+        print(f"osftx: job {this.number} failed: {error}", file=sys.stderr, flush=True)
+        this.failure = str(error)
+        Summary.failed += 1
+        results = None
+    if results is not None:
+        this.take(results)
+    if in_sweep and not composed.dry_run:
+        this.save(Path(hydra_config.runtime.output_dir))
+    return this.objective
 
 
-def run(composed: DictConfig) -> float | None:
-    """Check, plan and run one composed configuration. Raises ConfigurationError before anything is started."""
+def run(composed: DictConfig) -> dict[str, Any] | None:
+    """Check, plan and run one composed configuration; returns its results, None after a dry run.
+
+    Raises ConfigurationError before anything is started, TrainingError afterwards.
+    """
     config = typed(composed)
     if found := problems(config):
         raise ConfigurationError(found)
@@ -74,7 +89,7 @@ def run(composed: DictConfig) -> float | None:
 
     results = orchestrator.run(config, checked, run_folder)
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
-    return results.get("objective")
+    return results or None  # on other nodes than the first there are none
 
 
 def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, list[Path]]:
@@ -159,6 +174,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
+        if Summary.failed:
+            sys.exit(1)
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
     except ValueError as error:

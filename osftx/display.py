@@ -31,20 +31,20 @@ def show_plan(plan: Plan) -> None:
             *(f"{count:,}" for count in (phase.trainable_parameters, phase.frozen_parameters)),
             escape(phase.starts_from),
         )
-    console = _console()
-    console.print(shown)
-    console.print("tokens: of one epoch; steps: of all epochs", style="dim")
+    screen = console()
+    screen.print(shown)
+    screen.print("tokens: of one epoch; steps: of all epochs", style="dim")
     for phase in plan.phases:
         if phase.keeps is not None:
-            console.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")
+            screen.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")
     for warning in plan.warnings:
-        console.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
+        screen.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
 
 
 def show_retention(results: dict[str, Any]) -> None:
     """The table of every metric, states by sets, and the three figures."""
     retention = results["retention"]
-    console = _console()
+    screen = console()
     if retention["sets"]:
         shown = Table(title="Exact match (loss)", title_justify="left")
         shown.add_column("after")
@@ -53,22 +53,23 @@ def show_retention(results: dict[str, Any]) -> None:
         exact, loss = (retention["metrics"][metric] for metric in METRICS[:2])
         for state, row, losses in zip(retention["states"], exact, loss, strict=True):
             shown.add_row(escape(state), *(f"{a:.3f} ({b:.3f})" for a, b in zip(row, losses, strict=True)))
-        console.print(shown)
+        screen.print(shown)
         figures = [
             f"{key.replace('_', ' ')} {value:.3f}" for key, value in results["summary"].items() if value is not None
         ]
-        console.print(", ".join(figures), highlight=False)
+        screen.print(", ".join(figures), highlight=False)
     kept = results["phases"][-1]["preservation"]
     if kept["leak_saved"] is not None:
-        console.print(
+        screen.print(
             f"leak into frozen directions: {kept['leak_fp32']:.1e} as trained, {kept['leak_saved']:.1e} as saved "
             f"(worst: {escape(kept['worst_weight'])})",
             highlight=False,
         )
     if kept["kept_output_change"] is not None:
-        console.print(f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e}")
+        screen.print(f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e}")
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=LOG_WIDTH)
+def console() -> Console:
+    """The screen, or a log wide enough for a table."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=LOG_WIDTH)

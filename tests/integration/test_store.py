@@ -113,9 +113,7 @@ def test_two_runs_at_once_train_a_phase_once(runs: Runs) -> None:
     names = ("left", "right")
     started = [
         subprocess.Popen(
-            runs.command(
-                name, "phases.knowledge.seed=7", f"phases.skills.seed={place}", "distributed.nproc_per_node=1"
-            ),
+            runs.command(name, "phases.knowledge.seed=7", "~phases.skills", "distributed.nproc_per_node=1"),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -138,3 +136,21 @@ def test_a_store_that_cannot_be_written_costs_no_run(runs: Runs) -> None:
     assert "could not be kept in store_dir" in shown
     assert "Not a directory" in shown
     assert (runs.folder / "no_store" / "phases" / "01_knowledge" / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_a_sweep_trains_a_phase_once_and_survives_a_failed_job(runs: Runs) -> None:
+    """Two seeds of phase 2, one of them in the store already, each also with samples that are all too long."""
+    sweep = runs.folder / "sweep"
+    command = [word for word in runs.command("") if not word.startswith("output_dir=")]
+    swept = ["phases.skills.seed=42,1", "phases.skills.max_seq_len=32,5", f"hydra.sweep.dir={sweep}"]
+    done = subprocess.run([*command, *swept, "-m"], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    content = json.loads((sweep / "sweep.json").read_text())
+    assert (content["trained"], content["reused"]) == (1, 3)
+    assert [job["failure"] is not None for job in content["jobs"]] == [False, True, False, True]
+    assert "all 2400 conversations are longer than max_seq_len = 5" in content["jobs"][1]["failure"]
+    assert [job["trained"] for job in content["jobs"]] == [0, 0, 1, 0]
+    assert content["jobs"][2]["objective"] == pytest.approx(content["jobs"][2]["summary"]["average_accuracy"])
+    assert "1 phases trained, 3 reused, 2 of 4 jobs failed" in done.stdout
+    assert "phases.skills.seed=1" in done.stdout

@@ -24,7 +24,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("evaluation", "preserve", "reuse"),
     ("preflight",),
     ("train_phase", "display", "report"),
-    ("worker", "orchestrator"),
+    ("worker", "orchestrator", "sweep"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -37,6 +37,7 @@ PARENT = {
     "preserve",
     "reuse",
     "store",
+    "sweep",
     "display",
     "launch",
     "orchestrator",
@@ -67,7 +68,7 @@ TORCH = DEEPSPEED | {
     "worker.py",
 }
 ALLOWED_IN = {
-    "hydra": {"__main__.py"},
+    "hydra": {"__main__.py", "sweep.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},
