@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+UNUSED = 1e-6
+"""Energy, relative to the mean of all input directions, below which one direction is as unused as another."""
+
 
 @dataclass(frozen=True)
 class Bases:
@@ -53,10 +56,19 @@ def split_by_weight(weight: Tensor, free_rank: int) -> Bases:
 
 
 def split_by_inputs(moment: Tensor, free_rank: int) -> tuple[Tensor, Tensor]:
-    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and their energy (r,)."""
-    values, vectors = torch.linalg.eigh(moment.to(torch.float64))
-    energy = values[:free_rank].clamp(min=0)  # rounding leaves tiny negative values where there is none
-    return _fp32(vectors[:, :free_rank]), _fp32(energy)
+    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and their energy (r,).
+
+    Often far more directions than that are not used at all. Which of them are taken, and in which basis, would then be
+    up to rounding, and AdamW's path with it: a small diagonal decides, far above fp64 rounding and far below use.
+    """
+    matrix = moment.to(torch.float64)
+    ties = torch.linspace(0, 1, len(matrix), dtype=torch.float64, device=matrix.device)
+    _, vectors = torch.linalg.eigh(matrix + torch.diag(UNUSED * matrix.diagonal().mean() * ties))
+    free = vectors[:, :free_rank]
+    # eigh leaves the signs open: the largest coordinate of each direction is positive.
+    largest = free.gather(0, free.abs().argmax(dim=0, keepdim=True))
+    free = free * largest.sign()
+    return _fp32(free), _fp32(((matrix @ free) * free).sum(dim=0).clamp(min=0))
 
 
 def leak(update: Tensor, bases: Bases) -> float:

@@ -23,7 +23,7 @@ class KeptInputs:
 
     record: Record
     moments: dict[int, Tensor]
-    """(n, n), fp32, in host memory; by the place of the input in `record.readers`, those that this rank owns."""
+    """(n, n), fp64, in host memory; by the place of the input in `record.readers`, those that this rank owns."""
 
     @staticmethod
     def owner(place: int) -> int:

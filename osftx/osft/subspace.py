@@ -194,6 +194,7 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs) -> Iterator[_Found
                     weight = _gather(matrix, owner)
                     power = torch.zeros(1, device=device)
                     if weight is not None:
+                        weight = weight.double()
                         power[0] = (weight @ kept.moments[first + rank].to(device) * weight).sum()
                     dist.broadcast(power, owner)
                     bases = Bases(True, free, free.new_empty(matrix.shape.shape[0], 0), energy)

@@ -49,7 +49,7 @@ def measure_inputs(
     for hook in hooks:
         hook.remove()
     record = Record(moments.readers, moments.widths, [source])
-    return KeptInputs(record, {place: (total / step.tokens).float().cpu() for place, total in moments.sums.items()})
+    return KeptInputs(record, {place: (total / step.tokens).cpu() for place, total in moments.sums.items()})
 
 
 @contextmanager

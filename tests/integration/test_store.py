@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from osftx.launch import launch
+from osftx.phase import PhaseSpec
+from osftx.store.entries import verified
+
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("phases.knowledge.num_epochs=2", "phases.skills.num_epochs=1", "osft.subspace=activations")
 
@@ -154,3 +158,13 @@ def test_a_sweep_trains_a_phase_once_and_survives_a_failed_job(runs: Runs) -> No
     assert content["jobs"][2]["objective"] == pytest.approx(content["jobs"][2]["summary"]["average_accuracy"])
     assert "1 phases trained, 3 reused, 2 of 4 jobs failed" in done.stdout
     assert "phases.skills.seed=1" in done.stdout
+
+
+def test_running_a_phase_by_hand_does_not_write_into_the_store(runs: Runs) -> None:
+    folder = runs.folder / "other" / "phases" / "01_knowledge"
+    stored = (folder / "checkpoint").resolve()
+    before = runs.weights("other", "01_knowledge")
+    launch(PhaseSpec.load(folder / "phase.yaml"))
+    assert not (folder / "checkpoint").is_symlink()
+    assert runs.weights("other", "01_knowledge") == before
+    assert verified(stored.parent) is not None

@@ -1,0 +1,69 @@
+"""A sweep over phase-2 settings with the phase store and without it: phases trained, wall clock, their ratio.
+
+    python benchmarks/sweep_reuse.py [--points 6] [--json FILE] [OVERRIDE ...]
+
+Runs `+experiment=tiny_two_phase` from the checkout, twice the same sweep, each with a store and run folders of its own.
+The figures are of one machine and one run; the ratio is what carries over, and it depends on how the two phases
+compare in cost. By default both phases are shortened to about a quarter.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = ["phases.knowledge.num_epochs=25", "phases.skills.num_epochs=1"]
+
+
+def sweep(folder: Path, points: int, overrides: list[str]) -> dict[str, Any]:
+    """Run the sweep in `folder`; what its table says, and its wall clock in seconds."""
+    rates = ",".join(f"{1e-3 * (point + 1):g}" for point in range(points))
+    begun = time.perf_counter()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", *overrides),
+            *(f"phases.skills.learning_rate={rates}", f"store_dir={folder / 'store'}"),
+            *(f"hydra.sweep.dir={folder / 'sweep'}", "-m"),
+        ],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    wall_s = time.perf_counter() - begun
+    table = json.loads((folder / "sweep" / "sweep.json").read_text())
+    return {"trained": table["trained"], "reused": table["reused"], "wall_s": round(wall_s, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--points", type=int, default=6, help="jobs of the sweep")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("overrides", nargs="*", default=SHORT, help="of the experiment (default: %(default)s)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {
+            name: sweep(Path(folder) / name, args.points, [*args.overrides, f"reuse={reuse}"])
+            for name, reuse in (("store", "true"), ("no_store", "false"))
+        }
+    ratio = figures["store"]["wall_s"] / figures["no_store"]["wall_s"]
+    print(f"{'':<10} {'trained':>8} {'reused':>8} {'wall clock':>12}")
+    for name, row in figures.items():
+        print(f"{name:<10} {row['trained']:>8} {row['reused']:>8} {row['wall_s']:>10.1f} s")
+    print(f"store / no store: {ratio:.2f}")
+    if args.json is not None:
+        packages = {package: version(package) for package in ("torch", "deepspeed", "transformers")}
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), **packages}
+        content = {"points": args.points, "overrides": args.overrides, **figures, "ratio": round(ratio, 3), **machine}
+        args.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
