@@ -6,6 +6,8 @@ Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong,
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from difflib import get_close_matches
 from os.path import expanduser
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from filelock import FileLock, Timeout
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -23,8 +26,9 @@ from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.conversion import typed
-from osftx.errors import ConfigurationError, TrainingError
+from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.files import write_json, write_text
+from osftx.plan import reuses
 from osftx.sweep import Job, Summary
 from osftx.validate import problems
 
@@ -44,11 +48,12 @@ def job(composed: DictConfig) -> float | None:
     try:
         results = run(composed)
     except (ConfigurationError, TrainingError) as error:
-        if not in_sweep:
-            _leave(str(error), 2 if isinstance(error, ConfigurationError) else 1)
+        code = 2 if isinstance(error, ConfigurationError) else 1
+        if not in_sweep or isinstance(error, StoppedError):
+            _leave(str(error), code)
         print(f"osftx: job {this.number} failed: {error}", file=sys.stderr, flush=True)
         this.failure = str(error)
-        Summary.failed += 1
+        Summary.exit_codes.add(code)
         results = None
     if results is not None:
         this.take(results)
@@ -81,13 +86,14 @@ def run(composed: DictConfig) -> dict[str, Any] | None:
     except ConfigurationError:
         _remove_empty(made)
         raise
-    if config.distributed.node_rank == 0:
-        write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
-        write_json(run_folder / "plan.json", checked.plan.to_dict())
-    show_plan(checked.plan)
     from osftx import orchestrator
 
-    results = orchestrator.run(config, checked, run_folder)
+    with _alone(run_folder) if config.distributed.node_rank == 0 else nullcontext():
+        if config.distributed.node_rank == 0:
+            write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
+            write_json(run_folder / "plan.json", checked.plan.to_dict())
+        show_plan(checked.plan)
+        results = orchestrator.run(config, checked, run_folder)
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
 
@@ -104,13 +110,18 @@ def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, lis
         folder = Path(HydraConfig.get().runtime.output_dir)
     else:
         folder = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    if (folder / "plan.json").exists() and config.distributed.node_rank == 0 and not _same(folder, composed):
-        raise ConfigurationError(
-            [
-                f"output_dir={folder}: holds a run with another configuration already; choose another folder, or "
-                "remove this one"
-            ]
-        )
+    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
+        if not reuses(config):  # it would all be trained again, over what is there
+            raise ConfigurationError(
+                [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
+            )
+        if not _same(folder, composed):
+            raise ConfigurationError(
+                [
+                    f"output_dir={folder}: holds a run with another configuration already; choose another folder, or "
+                    "remove this one"
+                ]
+            )
     data = folder / "data"
     made = [path for path in (data, *data.parents) if not path.exists()]
     try:
@@ -120,6 +131,18 @@ def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, lis
             [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]
         ) from error
     return folder.resolve(), made
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the run folder; the lock ends with this process."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ConfigurationError(
+            [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
+        ) from error
 
 
 def _same(folder: Path, composed: str) -> bool:
@@ -174,8 +197,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
-        if Summary.failed:
-            sys.exit(1)
+        if Summary.exit_codes:
+            sys.exit(min(Summary.exit_codes))
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
     except ValueError as error:

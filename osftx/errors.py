@@ -23,3 +23,7 @@ class ConfigurationError(ValueError):
 
 class TrainingError(RuntimeError):
     """A phase failed after it was started (exit code 1): which phase, which rank, why, and how to go on."""
+
+
+class StoppedError(TrainingError):
+    """A signal ended the phase: whoever sent it wants the whole sweep to end, not one job."""

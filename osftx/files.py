@@ -4,10 +4,11 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # several runs may write one file
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

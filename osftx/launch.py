@@ -9,7 +9,7 @@ from pathlib import Path
 from signal import SIGINT
 
 from osftx.config import Accelerator, DistributedConfig
-from osftx.errors import ConfigurationError, TrainingError
+from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.phase import PhaseSpec
 
 CAUSE_LINES = 3
@@ -64,7 +64,7 @@ def launch(spec: PhaseSpec) -> None:
     except SignalException as error:
         if error.sigval is SIGINT:
             raise KeyboardInterrupt from error
-        raise TrainingError(f"phase {spec.name!r} was stopped by {error.sigval.name}") from error
+        raise StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}") from error
     except (RendezvousError, DistError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise TrainingError(

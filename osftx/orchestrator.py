@@ -18,7 +18,7 @@ from osftx.launch import launch
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.phase import PhaseSpec, PreserveSpec
-from osftx.plan import evaluation_budget, kept_sources, phases_to_run, taught_in, training_of
+from osftx.plan import evaluation_budget, kept_sources, phases_to_run, reuses, taught_in, training_of
 from osftx.preflight import Checked
 from osftx.report import write_report
 from osftx.reuse import obtain, start_fingerprint
@@ -41,9 +41,7 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
     results: dict[str, Any] = {}
     phases = list(phases_to_run(config))
     kept = kept_sources(config, checked.recorded)
-    # The nodes of a run cannot yet agree on what to reuse.
-    reuse = config.reuse and config.distributed.nnodes == 1
-    store = PhaseStore(Path(config.store_dir).expanduser()) if reuse else None
+    store = PhaseStore(Path(config.store_dir).expanduser()) if reuses(config) else None
     parent = start_fingerprint(source, store)
     for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
         folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
@@ -82,7 +80,7 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             else:
                 launch(spec)
         except TrainingError as error:
-            raise TrainingError(f"{error}\n{_how_to_go_on(config, name, source)}") from error
+            raise type(error)(f"{error}\n{_how_to_go_on(config, name, source)}") from error
         source, parent = spec.checkpoint, fingerprint
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
@@ -184,6 +182,8 @@ def _report(run_folder: Path) -> None:
 
 
 def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path) -> str:
+    if reuses(config):
+        return "  once it is mended, give the same command again: the phases that are done are reused"
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
     overrides = [word for word in sys.argv[1:] if not replaced.fullmatch(word)]
     if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run

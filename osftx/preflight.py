@@ -66,6 +66,8 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
 
     Raises ConfigurationError with every problem that was found.
     """
+    # An earlier run may have left its data there: it stays, whatever is found now.
+    fresh = data_folder is None or not (data_folder.parent / "plan.json").exists()
     path, revision = start_model(config)
     _, first, first_phase = next(phases_to_run(config))
     key = "model.path" if first_phase.init_from is None else f"phases.{first}.init_from"
@@ -104,7 +106,7 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
             evaluation[name] = read(evaluation_set.path, longest)
             _check_fits(model, evaluation[name][1], "training.max_seq_len")
     if found.lines or model is None:
-        if config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
+        if fresh and config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
             for folder in (*_folders(data).values(), *_folders(evaluation).values(), *_folders(preserved).values()):
                 shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
         raise ConfigurationError(found.lines)

@@ -11,7 +11,7 @@ from osftx.model_folder import MODEL_FILES
 from osftx.osft.record import record_beside
 from osftx.phase import PhaseSpec
 from osftx.store.entries import Entry, PhaseStore, use, verified
-from osftx.store.fingerprint import of_files
+from osftx.store.fingerprint import of_evaluation, of_files
 
 Evaluation = dict[str, dict[str, float]]
 """Figures by evaluation set."""
@@ -53,6 +53,7 @@ def obtain(spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | N
         result = _read(folder)
         if reused:
             print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
+            result["evaluation_before"] = None  # of the run that trained it
             result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / "evaluation", store)
         else:
             store.keep_evaluations(fingerprint, _data(spec), result["evaluation"])
@@ -105,9 +106,8 @@ def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store
 
 
 def _data(spec: PhaseSpec) -> dict[str, str]:
-    """By evaluation set, what its figures depend on beside the model: its samples' fingerprint, and the precision."""
-    precision = spec.training.train_dtype.value
-    return {name: f"{Path(path).name}-{precision}" for name, path in spec.evaluation_sets.items()}
+    """The fingerprint of each evaluation set."""
+    return {name: of_evaluation(spec, Path(path)) for name, path in spec.evaluation_sets.items()}
 
 
 def _read(folder: Path) -> dict[str, Any]:

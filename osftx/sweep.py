@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -49,22 +49,23 @@ class Job:
 class Summary(Callback):
     """Hydra calls it when the last job of a sweep is done (conf/config.yaml names it)."""
 
-    failed = 0
-    """Jobs of the sweep that failed; they decide the exit code."""
+    exit_codes: ClassVar[set[int]] = set()
+    """What the jobs that failed would have ended with alone."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        for path in Path(config.hydra.sweep.dir).glob(f"*/{JOB_FILE}"):  # of an earlier sweep in the same folder
+            path.unlink()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         jobs = read_jobs(folder)
-        if not jobs:  # a dry run leaves nothing
+        if not jobs:  # a dry run
             return
-        Summary.failed = sum(job.failure is not None for job in jobs)
+        failed = sum(job.failure is not None for job in jobs)
         trained, reused = sum(job.trained for job in jobs), sum(job.reused for job in jobs)
         write_json(folder / "sweep.json", {"trained": trained, "reused": reused, "jobs": [asdict(job) for job in jobs]})
         show(jobs)
-        print(
-            f"{trained} phases trained, {reused} reused, {Summary.failed} of {len(jobs)} jobs failed\n"
-            f"Sweep folder: {folder}"
-        )
+        print(f"{trained} phases trained, {reused} reused, {failed} of {len(jobs)} jobs failed\nSweep folder: {folder}")
 
 
 def read_jobs(folder: Path) -> list[Job]:

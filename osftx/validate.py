@@ -280,6 +280,11 @@ def _preserve(config: ExperimentConfig) -> Iterator[str]:
     yield from _out_of_range("preserve", config.preserve, PRESERVE_RANGES, PreserveConfig())
 
 
+def _store(config: ExperimentConfig) -> Iterator[str]:
+    if config.reuse and not config.store_dir.strip():
+        yield "store_dir=: names no folder; give one, or set reuse=false"
+
+
 def _distributed(config: ExperimentConfig) -> Iterator[str]:
     distributed = config.distributed
     nodes = distributed.nnodes
@@ -354,6 +359,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
     _training,
     _target_patterns,
     _preserve,
+    _store,
     _distributed,
     _rendezvous,
     _evaluation,

@@ -30,7 +30,7 @@ class Bases:
     frozen: Tensor
     """(e, k): the directions that it must avoid on the other side; k = 0 where there is no such constraint."""
     energy: Tensor
-    """(r,): mean square of the kept inputs along each free direction; (0,) where the weight decided."""
+    """(r, r): F^T E[x x^T] F of the kept inputs, F the free directions; (0, 0) where the weight decided."""
 
     @property
     def frozen_rank(self) -> int:
@@ -52,11 +52,11 @@ def split_by_weight(weight: Tensor, free_rank: int) -> Bases:
     vectors = vectors.flip(-1)  # eigh sorts ascending
     kept = matrix.shape[1] - free_rank
     frozen, _ = torch.linalg.qr(matrix @ vectors[:, :kept])
-    return Bases(on_input, _fp32(vectors[:, kept:]), _fp32(frozen), _fp32(frozen.new_empty(0)))
+    return Bases(on_input, _fp32(vectors[:, kept:]), _fp32(frozen), _fp32(frozen.new_empty(0, 0)))
 
 
 def split_by_inputs(moment: Tensor, free_rank: int) -> tuple[Tensor, Tensor]:
-    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and their energy (r,).
+    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and F^T moment F (r, r).
 
     Often far more directions than that are not used at all. Which of them are taken, and in which basis, would then be
     up to rounding, and AdamW's path with it: a small diagonal decides, far above fp64 rounding and far below use.
@@ -68,7 +68,7 @@ def split_by_inputs(moment: Tensor, free_rank: int) -> tuple[Tensor, Tensor]:
     # eigh leaves the signs open: the largest coordinate of each direction is positive.
     largest = free.gather(0, free.abs().argmax(dim=0, keepdim=True))
     free = free * largest.sign()
-    return _fp32(free), _fp32(((matrix @ free) * free).sum(dim=0).clamp(min=0))
+    return _fp32(free), _fp32(free.T @ matrix @ free)
 
 
 def leak(update: Tensor, bases: Bases) -> float:

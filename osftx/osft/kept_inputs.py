@@ -3,10 +3,11 @@
 The second moments say which input directions a layer uses, so that the next phase trains in those that it does not
 (Wang et al., "Training Networks in Null Space of Feature Covariance", arXiv 2103.07113). They are all that is carried
 from phase to phase: matrices, no samples. Layers that read one tensor (q, k and v; gate and up) share a matrix; the
-matrices are spread over the ranks whole, in turn.
+matrices are spread over the ranks, each one whole.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,20 @@ from torch import Tensor
 from osftx.osft.record import Record
 
 
+def owners(widths: Sequence[int], world_size: int) -> list[int]:
+    """The rank that holds the moment of each input: one after the other to whom has least, by n^2 numbers.
+
+    An input's owner depends on those before it alone, so it is known as soon as a first pass comes to it.
+    """
+    held = [0] * world_size
+    chosen = []
+    for width in widths:
+        rank = held.index(min(held))
+        held[rank] += width * width
+        chosen.append(rank)
+    return chosen
+
+
 @dataclass
 class KeptInputs:
     """E[x x^T] of each distinct input of the targets, added up over everything that must be kept."""
@@ -24,11 +39,6 @@ class KeptInputs:
     record: Record
     moments: dict[int, Tensor]
     """(n, n), fp64, in host memory; by the place of the input in `record.readers`, those that this rank owns."""
-
-    @staticmethod
-    def owner(place: int) -> int:
-        """The rank that holds the moment of an input."""
-        return place % dist.get_world_size()
 
     def add(self, other: "KeptInputs") -> None:
         """Add `other`, measured on a model with the same targets. Each source weighs the same, whatever its size."""
@@ -57,8 +67,9 @@ class KeptInputs:
     def load(cls, folder: Path) -> "KeptInputs":
         """What `save` left, on any number of ranks. Raises ConfigurationError when it cannot be read."""
         kept = cls(Record.load(folder), {})
-        for place in range(dist.get_rank(), len(kept.record.readers), dist.get_world_size()):
-            kept.moments[place] = load_file(kept._file(folder, place))["moment"]
+        for place, owner in enumerate(owners(kept.record.widths, dist.get_world_size())):
+            if owner == dist.get_rank():
+                kept.moments[place] = load_file(kept._file(folder, place))["moment"]
         return kept
 
     def _file(self, folder: Path, place: int) -> Path:

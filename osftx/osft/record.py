@@ -32,8 +32,12 @@ class Record:
     def load(cls, folder: Path) -> "Record":
         """Raises ConfigurationError when it cannot be read."""
         try:
-            return cls(**json.loads((folder / INDEX).read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            record = cls(**json.loads((folder / INDEX).read_text()))
+            for readers, _ in zip(record.readers, record.widths, strict=True):
+                (folder / f"{readers[0]}.safetensors").stat()
+            record.sources = [str(source) for source in record.sources]
+            return record
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise ConfigurationError(
                 [
                     f"{folder}: not a record of kept inputs ({type(error).__name__}: {error}); move it away to measure "

@@ -1,11 +1,12 @@
 """Open the free subspaces of a model that ZeRO-3 has partitioned: find them, put the layers in, keep the bases.
 
-The decompositions go round in groups of `world_size`: each rank computes one of the group. So the work is shared, and
-no rank ever holds more than two full weights.
+The decompositions go round in groups: each rank computes one of the group. So the work is shared, and no rank ever
+holds more than two full weights, or by inputs one weight beside the second moment of one input and its eigenvectors.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from osftx.config import SubspaceKind
 from osftx.osft.decomposition import Bases, split_by_inputs, split_by_weight
-from osftx.osft.kept_inputs import KeptInputs
+from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.layer import FreeUpdate, OsftLinear
 from osftx.osft.sharding import ShardedRows
 from osftx.osft.targets import Target, UpdateShape, update_shapes
@@ -43,7 +44,7 @@ class Subspace:
     frozen: ShardedRows
     """(e, k), cut where ZeRO-3 cuts `delta` (e, r), so that the projection finds its rows at hand."""
     energy: Tensor
-    """(r,) on every rank; (0,) where the weight decided."""
+    """(r, r) on every rank; (0, 0) where the weight decided."""
     output_power: float | None
     """E ||W0 x||^2 over the kept inputs; None where the weight decided."""
 
@@ -171,7 +172,7 @@ def _by_weights(matrices: Sequence[_Matrix]) -> Iterator[_Found]:
                     owner,
                     matrix.weight.device,
                 )
-                yield matrix, Bases(matrix.shape.on_input, free, frozen, free.new_empty(0)), None
+                yield matrix, Bases(matrix.shape.on_input, free, frozen, free.new_empty(0, 0)), None
                 bar.update()
 
 
@@ -179,23 +180,27 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs) -> Iterator[_Found
     """Free the input directions that carry least of what must be kept."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     of_module = {matrix.module_name: matrix for matrix in matrices}
-    inputs = [[of_module[name] for name in readers] for readers in kept.record.readers]
     device = matrices[0].weight.device
-    with progress("decomposing", total=len(inputs), unit="inputs") as bar:
-        for first in range(0, len(inputs), world_size):
-            group = inputs[first : first + world_size]
-            own: list[Tensor] | None = None
-            if rank < len(group):
-                own = list(split_by_inputs(kept.moments[first + rank].to(device), group[rank][0].shape.free_rank))
-            for owner, readers in enumerate(group):
-                n, free_rank = readers[0].shape.shape[1], readers[0].shape.free_rank
-                free, energy = _broadcast(own if owner == rank else None, [(n, free_rank), (free_rank,)], owner, device)
+    places: list[list[int]] = [[] for _ in range(world_size)]
+    for place, owner in enumerate(owners(kept.record.widths, world_size)):
+        places[owner].append(place)
+    with progress("decomposing", total=len(kept.record.readers), unit="inputs") as bar:
+        for group in zip_longest(*places):  # one of each rank, while it has some
+            moment, own = torch.empty(0), None
+            if (mine := group[rank]) is not None:
+                moment = kept.moments[mine].to(device)
+                own = list(split_by_inputs(moment, of_module[kept.record.readers[mine][0]].shape.free_rank))
+            for owner, place in enumerate(group):
+                if place is None:
+                    continue
+                readers = [of_module[name] for name in kept.record.readers[place]]
+                n, r = readers[0].shape.shape[1], readers[0].shape.free_rank
+                free, energy = _broadcast(own if owner == rank else None, [(n, r), (r, r)], owner, device)
                 for matrix in readers:
                     weight = _gather(matrix, owner)
                     power = torch.zeros(1, device=device)
                     if weight is not None:
-                        weight = weight.double()
-                        power[0] = (weight @ kept.moments[first + rank].to(device) * weight).sum()
+                        power[0] = (weight.double() @ moment * weight).sum()
                     dist.broadcast(power, owner)
                     bases = Bases(True, free, free.new_empty(matrix.shape.shape[0], 0), energy)
                     yield matrix, bases, power.item()

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,7 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from osftx.config import DEFAULT_STORE
-from osftx.store.entries import PhaseStore
+from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
+from osftx.store.fingerprint import LENGTH
+
+LOG_WIDTH = 160
+ENTRY = re.compile(rf"[0-9a-f]{{{LENGTH}}}")
+REST = re.compile(rf"{ENTRY.pattern}\.(partial|damaged)-[0-9a-f]{{8}}")
+ENTRY_OR_REST = re.compile(rf"{ENTRY.pattern}|{REST.pattern}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="one stored phase: its manifest and what it scored")
     show.add_argument("fingerprint", help="or the beginning of it")
     commands.add_parser("verify", help="compare every file with its digest")
-    prune = commands.add_parser("prune", help="remove what was set aside or left unfinished, and with --all everything")
-    prune.add_argument("--all", action="store_true", help="remove the stored phases too; run folders link to them")
+    prune = commands.add_parser("prune", help="remove what was set aside or left unfinished")
+    everything = "the stored phases too: run folders link to them, and no run may be using the store"
+    prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
-    store = PhaseStore(chosen.store_dir)
+    store = PhaseStore(chosen.store_dir.expanduser())
     if not store.phases.is_dir():
         print(f"osftx.store: {chosen.store_dir}: no phase store here; give --store-dir DIR", file=sys.stderr)
         return 2
@@ -51,7 +60,7 @@ def _list(store: PhaseStore) -> int:
         held = entry.manifest
         size_mb = f"{held.bytes / 1e6:,.1f}"
         table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
     return 0
 
 
@@ -65,10 +74,11 @@ def _show(store: PhaseStore, beginning: str) -> int:
         return 2
     (entry,) = found
     held = entry.manifest
-    result = json.loads((entry.folder / "result.json").read_text())
     print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
-    print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
+    with suppress(OSError, ValueError, KeyError):  # damaged: `verify` tells
+        result = json.loads((entry.folder / "result.json").read_text())
+        print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():
         print(f"  {file['sha256'][:12]} {file['size']:>14,}  {name}")
     return 0
@@ -76,30 +86,36 @@ def _show(store: PhaseStore, beginning: str) -> int:
 
 def _verify(store: PhaseStore) -> int:
     damaged = 0
-    for entry in store.entries():
-        problems = list(entry.problems())
+    for folder in sorted(path for path in store.phases.iterdir() if ENTRY.fullmatch(path.name)):
+        entry = read_entry(folder)
+        if of_another_format(folder):
+            print(f"{folder.name[:12]}: of another version of the store, not looked at")
+            continue
+        problems = list(entry.problems()) if entry is not None else [f"{MANIFEST} cannot be read"]
         damaged += bool(problems)
-        print(f"{entry.manifest.fingerprint[:12]} {entry.manifest.name}: {'; '.join(problems) or 'as it was written'}")
+        name = entry.manifest.name if entry is not None else ""
+        print(f"{folder.name[:12]} {name}: {'; '.join(problems) or 'as it was written'}")
     return 1 if damaged else 0
 
 
 def _prune(store: PhaseStore, everything: bool) -> int:
-    kept = set() if everything else {entry.folder for entry in store.entries()}
+    removable = ENTRY_OR_REST if everything else REST
     removed = 0
     for folder in sorted(store.phases.iterdir()):
-        if folder not in kept and _free(store, folder):
-            shutil.rmtree(folder)
-            removed += 1
-    print(f"removed {removed}, kept {len(kept)}")
+        if removable.fullmatch(folder.name):
+            removed += _remove(store, folder)
+    kept = sum(bool(ENTRY.fullmatch(path.name)) for path in store.phases.iterdir())
+    print(f"removed {removed}, kept {kept}")
     return 0
 
 
-def _free(store: PhaseStore, folder: Path) -> bool:
-    """Whether no run is working on the phase of this folder."""
+def _remove(store: PhaseStore, folder: Path) -> bool:
+    """Remove a folder unless a run is at work on its phase."""
     path = store.folder / "locks" / f"{folder.name.partition('.')[0]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):
+            shutil.rmtree(folder)
             return True
     except Timeout:
         return False

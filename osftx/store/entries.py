@@ -68,8 +68,8 @@ class Entry:
                 yield f"{name} is missing"
             elif path.stat().st_size != expected["size"]:
                 yield f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
-            elif contents and digest(path) != expected["sha256"]:
-                yield f"{name} has another content"
+            elif contents and (problem := _content_problem(path, expected["sha256"])):
+                yield f"{name} {problem}"
 
 
 class PhaseStore:
@@ -88,7 +88,7 @@ class PhaseStore:
     def find(self, fingerprint: str) -> Entry | None:
         """The entry, if it is there and every file is what the manifest says; a damaged one is set aside."""
         folder = self.phases / fingerprint
-        if not folder.exists():
+        if not folder.exists() or of_another_format(folder):
             return None
         entry = read_entry(folder)
         problems = list(entry.problems()) if entry is not None else [f"{MANIFEST} cannot be read"]
@@ -127,7 +127,8 @@ class PhaseStore:
     def lock(self, fingerprint: str) -> Iterator[None]:
         """Held while a phase is looked up, trained and committed: another run waits, and then finds it.
 
-        A lock of the operating system, which ends with its owner. Without one where the store cannot be written.
+        A lock of the operating system, which ends with its owner; on a file system without such locks filelock falls
+        back to the file itself. Without one where the store cannot be written.
         """
         path = self.folder / "locks" / f"{fingerprint}.lock"
         try:
@@ -136,7 +137,10 @@ class PhaseStore:
             try:
                 lock.acquire(timeout=WAIT_TOLD_AFTER_S)
             except Timeout:
-                print(f"another run is training this phase (lock {path}); waiting to reuse it", flush=True)
+                print(
+                    f"another run is training this phase; waiting to reuse it (if no run is alive, remove {path})",
+                    flush=True,
+                )
                 lock.acquire()
         except OSError:
             yield
@@ -155,9 +159,9 @@ class PhaseStore:
 
     def keep_evaluations(self, model: str, data: Mapping[str, str], measured: Mapping[str, dict[str, float]]) -> None:
         """Remember what the model was `measured` at, by set; `data` has the sets' fingerprints."""
-        with suppress(OSError):  # a store that can only be read: it is measured again next time
-            for name, figures in measured.items():
-                path = self._evaluation_file(model, data[name])
+        for name, figures in measured.items():
+            path = self._evaluation_file(model, data[name])
+            with suppress(OSError):  # a store that can only be read: it is measured again next time
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, figures)
 
@@ -180,6 +184,14 @@ def read_entry(folder: Path) -> Entry | None:
     return Entry(folder, manifest) if manifest.format == FORMAT else None
 
 
+def of_another_format(folder: Path) -> bool:
+    """Whether the folder holds an entry of another version of the store."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text())["format"] != FORMAT)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
 def verified(folder: Path) -> Entry | None:
     """The entry in a folder if every file is what the manifest says."""
     entry = read_entry(folder)
@@ -199,6 +211,13 @@ def use(entry: Entry, phase: Path) -> None:
     for record in RECORDS:
         if (entry.folder / record).is_file():
             shutil.copyfile(entry.folder / record, phase / record)
+
+
+def _content_problem(path: Path, sha256: str) -> str | None:
+    try:
+        return None if digest(path) == sha256 else "has another content"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

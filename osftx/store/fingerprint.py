@@ -1,6 +1,6 @@
 """What decides the result of a phase, as one hash: equal fingerprints, equal models up to rounding.
 
-In it: the model that the phase starts from, by content; the data, by content and as the tokenizer renders it; method,
+In it: the model that the phase starts from, by content; the data, tokenizer and chat template, by content; method,
 ratio, subspace and the training settings; the versions of the packages that train. Not in it: paths, names, ports, the
 number of ranks, and settings that change the rounding alone (`ROUNDING`).
 """
@@ -21,6 +21,8 @@ from osftx.phase import PhaseSpec
 
 TRAINING_VERSION = 1
 """Raised when osftx itself gives another result from the same settings."""
+EVALUATION_VERSION = 1
+"""Raised when the same model scores otherwise."""
 PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
 ROUNDING = {"max_seq_len", "max_tokens_per_gpu", "activation_checkpointing"}
 """max_seq_len decides which samples there are, so it is in the data's fingerprint."""
@@ -59,14 +61,28 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "data": Path(spec.data).name,
         "method": spec.method.value,
         "training": training,
+        "attn_implementation": spec.model.attn_implementation,
     }
     if spec.method is Method.osft:
         content["ratio"] = spec.unfreeze_rank_ratio
         content["subspace"] = spec.osft.subspace.value
         content["target_patterns"] = spec.osft.target_patterns
+        content["save_bases"] = spec.osft.save_bases
         if spec.preserve is not None:
             content["preserved"] = Path(spec.preserve.samples).name if spec.preserve.samples is not None else None
             content["preserve_max_tokens"] = spec.preserve.max_tokens
+    return _hash(content)
+
+
+def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
+    """Everything that decides what a model scores on some samples, beside the model."""
+    content = {
+        "evaluation_version": EVALUATION_VERSION,
+        "packages": {package: _version(package, spec.training) for package in PACKAGES},
+        "data": samples.name,
+        "train_dtype": spec.training.train_dtype.value,
+        "attn_implementation": spec.model.attn_implementation,
+    }
     return _hash(content)
 
 

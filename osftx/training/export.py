@@ -112,13 +112,13 @@ def _merge(
 def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
     """sqrt(E ||dW x||^2 / E ||W0 x||^2) over the kept inputs x: how far the layer's output on them moved, relatively.
 
-    Along the free directions, which are eigenvectors of E[x x^T], the numerator is a sum: no other matrix is needed.
+    dW = delta F^T with F the free directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T).
     None where the weight decided what is free, or where the layer answered nothing to those inputs.
     """
     if not space.output_power:
         return None
-    moved = (delta.square().sum(dim=0) * space.energy.to(delta.device)).sum()
-    return math.sqrt(float(moved) / space.output_power)
+    moved = (delta @ space.energy.to(delta.device) * delta).sum()
+    return math.sqrt(max(float(moved), 0.0) / space.output_power)
 
 
 def _set(parameter: nn.Parameter, value: Tensor | None) -> None:

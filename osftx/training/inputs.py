@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from osftx.osft.kept_inputs import KeptInputs
+from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.record import Record
 from osftx.progress import progress
 from osftx.training.batches import Samples, plan_step
@@ -29,8 +29,9 @@ def measure_inputs(
 ) -> KeptInputs:
     """E[x x^T] of the inputs of the modules `targets` over the tokens of `samples`, uncentred, fp64 sums. Collective.
 
-    `forward` runs the `model`: its engine, or the model itself inside `gathering`. At most `max_tokens`
-    tokens are read, of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
+    `forward` runs the `model`: its engine, or the model itself inside `gathering`. At most `max_tokens` tokens are read
+    (but one sample always), of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
+    Raises ValueError for a target that does not read every token.
     """
     chosen = _share(samples.lengths, max_tokens)
     step = plan_step(samples, chosen, max_tokens_per_gpu, dist.get_rank(), dist.get_world_size(), device)
@@ -48,6 +49,7 @@ def measure_inputs(
     model.train(training)
     for hook in hooks:
         hook.remove()
+    _check_seen(moments, targets)
     record = Record(moments.readers, moments.widths, [source])
     return KeptInputs(record, {place: (total / step.tokens).cpu() for place, total in moments.sums.items()})
 
@@ -68,9 +70,11 @@ def gathering(model: nn.Module) -> Iterator[None]:
     for module in model.modules():
         if next(module.parameters(recurse=False), None) is not None:
             hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    yield
-    for hook in hooks:
-        hook.remove()
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Moments:
@@ -79,6 +83,9 @@ class _Moments:
     def __init__(self) -> None:
         self.readers: list[list[str]] = []
         self.widths: list[int] = []
+        self.owners: list[int] = []
+        self.rows: list[int] = []
+        """Tokens that each input had on this rank."""
         self.sums: dict[int, Tensor] = {}
         self.counts = True
         """False while a dummy batch keeps this rank in step with the others."""
@@ -95,8 +102,10 @@ class _Moments:
             return  # its first reader has counted it
         rows = x.reshape(-1, x.shape[-1]).double()
         gram = rows.T @ rows if self.counts else rows.new_zeros(rows.shape[1], rows.shape[1])
-        dist.reduce(gram, KeptInputs.owner(place))
-        if KeptInputs.owner(place) == dist.get_rank():
+        if self.counts:
+            self.rows[place] += len(rows)
+        dist.reduce(gram, self.owners[place])
+        if self.owners[place] == dist.get_rank():
             self.sums[place] = self.sums[place] + gram if place in self.sums else gram
 
     def _enter(self, name: str, x: Tensor) -> None:
@@ -105,12 +114,25 @@ class _Moments:
         if last is None or last.data_ptr() != x.data_ptr() or last.shape != x.shape:
             self.readers.append([])
             self.widths.append(x.shape[-1])
+            self.owners = owners(self.widths, dist.get_world_size())
+            self.rows.append(0)
         self.readers[-1].append(name)
         self._place_of[name] = len(self.readers) - 1
 
 
 def _before_reading(moments: _Moments, name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     moments.see(name, inputs[0])
+
+
+def _check_seen(moments: "_Moments", targets: Sequence[str]) -> None:
+    """Raise ValueError for targets that did not read every token: their moments would say too little."""
+    seen = {name: moments.rows[place] for place, readers in enumerate(moments.readers) for name in readers}
+    all_tokens = max(seen.values(), default=0)
+    if partly := [name for name in targets if seen.get(name, 0) < all_tokens]:
+        raise ValueError(
+            f"{len(partly)} targets, such as {partly[0]}, do not read every token, so their inputs cannot tell "
+            "what to keep; narrow osft.target_patterns, or use osft.subspace=weights"
+        )
 
 
 def _share(lengths: np.ndarray, max_tokens: int) -> np.ndarray:

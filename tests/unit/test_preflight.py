@@ -98,3 +98,12 @@ def test_only_the_first_node_removes_what_was_prepared(home: Path) -> None:
     config.distributed.node_rank = 0
     problems(config, home / "prepared")
     assert list((home / "prepared").iterdir()) == []
+
+
+def test_the_data_of_an_earlier_run_stays(home: Path) -> None:
+    config = experiment(str(home / "good.jsonl"), str(home / "good.jsonl"))
+    check(config, home / "run" / "data")
+    (home / "run" / "plan.json").write_text("{}")
+    config.evaluation.sets["held_out"].path = str(home / "none.jsonl")
+    problems(config, home / "run" / "data")
+    assert len(list((home / "run" / "data").iterdir())) == 1

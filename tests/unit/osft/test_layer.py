@@ -127,4 +127,4 @@ def test_input_directions_whatever_the_shape(shape: tuple[int, int]) -> None:
     x = torch.randn(3, shape[1])
     dense = dense_update(True, update.basis, update.delta).detach()
     torch.testing.assert_close(update(x), x @ dense.T, rtol=1e-5, atol=1e-5)
-    assert leak(dense, Bases(True, update.basis.detach(), torch.empty(shape[0], 0), torch.zeros(5))) < 1e-6
+    assert leak(dense, Bases(True, update.basis.detach(), torch.empty(shape[0], 0), torch.zeros(5, 5))) < 1e-6

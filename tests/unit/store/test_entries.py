@@ -13,6 +13,7 @@ from osftx.store import entries
 from osftx.store.__main__ import main
 from osftx.store.entries import PhaseStore, use, verified
 
+FP, OTHER = "f1a2b3c4" * 4, "0123abcd" * 4
 RESULT = {"name": "knowledge", "steps": 3, "tokens": 40, "duration_s": 1.5}
 
 
@@ -91,6 +92,7 @@ def test_an_entry_of_another_format_is_not_used(
     monkeypatch.setattr(entries, "FORMAT", 2)
     assert store.entries() == []
     assert store.find("f1") is None
+    assert (store.phases / "f1").is_dir()  # another version of osftx may still use it
 
 
 def test_a_full_disk_leaves_no_half_entry(store: PhaseStore, phase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +156,9 @@ def test_managing_the_store(store: PhaseStore, phase: Path, capsys: pytest.Captu
     chosen = ["--store-dir", str(store.folder)]
     assert main([*chosen, "list"]) == 2
     assert "no phase store here" in capsys.readouterr().err
-    entry = store.commit("f1a2b3", "knowledge", "base", phase)
+    entry = store.commit(FP, "knowledge", "base", phase)
     assert main([*chosen, "list"]) == 0
-    assert "f1a2b3" in capsys.readouterr().out
+    assert FP[:12] in capsys.readouterr().out
     assert main([*chosen, "show", "f1"]) == 0
     shown = capsys.readouterr().out
     assert "3 steps, 40 tokens" in shown
@@ -166,10 +168,21 @@ def test_managing_the_store(store: PhaseStore, phase: Path, capsys: pytest.Captu
     (entry.folder / "checkpoint" / "config.json").write_text("x")
     assert main([*chosen, "verify"]) == 1
     assert "checkpoint/config.json has 1 bytes" in capsys.readouterr().out
-    assert store.find("f1a2b3") is None  # sets it aside
-    (store.phases / "f9.partial-1").mkdir()
-    with store.lock("f9"):
+    assert store.find(FP) is None  # sets it aside
+    (store.phases / f"{OTHER}.partial-0123abcd").mkdir()
+    (store.phases / "README").write_text("not ours")
+    with store.lock(OTHER):
         assert main([*chosen, "prune"]) == 0
-        assert [path.name for path in store.phases.iterdir()] == ["f9.partial-1"]  # someone is at work
+        assert sorted(path.name for path in store.phases.iterdir()) == [
+            f"{OTHER}.partial-0123abcd",
+            "README",
+        ]
     assert main([*chosen, "prune"]) == 0
-    assert list(store.phases.iterdir()) == []
+    assert [path.name for path in store.phases.iterdir()] == ["README"]
+    store.commit(FP, "knowledge", "base", phase)
+    assert main([*chosen, "prune"]) == 0
+    assert store.find(FP) is not None
+    (store.phases / FP / "manifest.json").write_text("{")
+    assert main([*chosen, "verify"]) == 1
+    assert main([*chosen, "prune", "--all"]) == 0
+    assert [path.name for path in store.phases.iterdir()] == ["README"]

@@ -53,6 +53,8 @@ def changed(**changes: Any) -> PhaseSpec:
         {"data": "/run/data/abd"},
         {"osft__subspace": SubspaceKind.activations},
         {"osft__target_patterns": [".*q_proj"]},
+        {"osft__save_bases": False},
+        {"model__attn_implementation": "eager"},
         {"training__seed": 1},
         {"training__learning_rate": 1e-4},
         {"training__num_epochs": 3},
@@ -83,7 +85,6 @@ def test_what_decides_the_result_is_in_it(changes: dict[str, Any]) -> None:
         {"training__activation_checkpointing": False},
         {"evaluation_sets": {"base": "/run/data/def"}},
         {"evaluate_before": True},
-        {"osft__save_bases": False},
     ],
     ids=str,
 )
