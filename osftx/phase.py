@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from osftx.config import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.files import write_text
 
 
 @dataclass
@@ -56,7 +57,7 @@ class PhaseSpec:
         """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""
         path = Path(self.folder) / "phase.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.structured(self), path)
+        write_text(path, OmegaConf.to_yaml(OmegaConf.structured(self)))
         return path
 
     @classmethod

@@ -216,6 +216,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(TINY / "base", folder / name / "checkpoint")
         (folder / name / "kept_inputs").mkdir()
         (folder / name / "kept_inputs" / "index.json").write_text(json.dumps(index))
+        (folder / name / "kept_inputs" / "model.layers.0.mlp.up_proj.safetensors").write_text("")
     (folder / "used").mkdir()
     (folder / "used" / "plan.json").write_text("{}")
     return folder
@@ -295,8 +296,8 @@ def test_a_dry_run_prints_every_phase_and_leaves_no_file(tmp_path: Path) -> None
     knowledge, skills = rows(done.stdout)
     # phase, method, ratio, learning rate, samples, dropped, tokens, steps, trainable, frozen, starts from
     assert knowledge[:3] == ["knowledge", "osft", "0.3"]
-    assert knowledge[4:6] == ["192", "0"]
-    assert knowledge[7] == "10"  # 192 samples, 5 epochs, 100 a step
+    assert knowledge[4:6] == ["120", "0"]
+    assert knowledge[7] == "6"  # 120 samples, 5 epochs, 100 a step
     assert knowledge[-1] == str(TINY / "base")
     assert skills[:6] == ["skills", "osft", "0.2", "0.007", "2,400", "0"]
     assert skills[7] == "48"  # 2,400 samples, 1 epoch, 50 a step
