@@ -45,6 +45,8 @@ def job(composed: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode is RunMode.MULTIRUN
     this = Job(hydra_config.job.num if in_sweep else 0, list(hydra_config.overrides.task))
+    if in_sweep:
+        print(f"\nJob {this.number}: {' '.join(this.overrides)}", flush=True)
     try:
         results = run(composed)
     except (ConfigurationError, TrainingError) as error:

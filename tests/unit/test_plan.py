@@ -205,6 +205,17 @@ def test_by_activations_each_phase_keeps_the_inputs_of_all_before_it() -> None:
     assert kept(config, ("preserve.data", "zero"))["two"] == "preserve.data + zero + one"
 
 
+def test_a_start_without_a_record_is_told() -> None:
+    config = experiment(one=phase(), two=phase(init_from="somewhere/checkpoint"))
+    config.osft.subspace = SubspaceKind.activations
+    data = {"two": DataSummary("two.jsonl", samples=8)}
+    (warning,) = make_plan(config, MODEL, TARGETS, data).warnings
+    assert warning.startswith(
+        "phase two: no record of kept inputs lies beside somewhere/checkpoint; preserve.data must"
+    )
+    assert make_plan(config, MODEL, TARGETS, data, ["preserve.data", "one"]).warnings == []
+
+
 def test_sft_leaves_no_record_of_inputs() -> None:
     config = experiment(one=phase(), two=phase(method=Method.sft), three=phase())
     config.osft.subspace = SubspaceKind.activations
