@@ -158,10 +158,11 @@ def make_plan(
     # The guidance is the paper's, for subspaces by weights.
     by_weights = config.osft.subspace is SubspaceKind.weights
     warnings = advice(config.schedule, ordered_phases(config)) if by_weights else []
-    if planned[0].index > 0 and planned[0].keeps == PRESERVED:
+    first = planned[0]
+    if first.index > 0 and first.keeps == PRESERVED:
         warnings.append(
-            f"phase {planned[0].name}: no record of kept inputs lies beside {planned[0].starts_from}; preserve.data must "
-            "show what the skipped phases taught, too"
+            f"phase {first.name}: no record of kept inputs lies beside {first.starts_from}; preserve.data must show what "
+            "the skipped phases taught, too"
         )
     for before, entry in pairwise(planned):
         if entry.keeps is not None and before.method == Method.sft.value:
