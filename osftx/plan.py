@@ -161,8 +161,8 @@ def make_plan(
     first = planned[0]
     if first.index > 0 and first.keeps == PRESERVED:
         warnings.append(
-            f"phase {first.name}: no record of kept inputs lies beside {first.starts_from}; preserve.data must show what "
-            "the skipped phases taught, too"
+            f"phase {first.name}: no record of kept inputs lies beside {first.starts_from}; preserve.data must show "
+            "what the skipped phases taught, too"
         )
     for before, entry in pairwise(planned):
         if entry.keeps is not None and before.method == Method.sft.value:
