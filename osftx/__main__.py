@@ -12,6 +12,8 @@ from datetime import datetime
 from difflib import get_close_matches
 from os.path import expanduser
 from pathlib import Path
+from signal import Signals, signal
+from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -194,13 +196,24 @@ def _no_option(words: list[str]) -> str:
     return "a group is set to something that is not the name of an option; write GROUP=OPTION or ~GROUP"
 
 
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """What SIGTERM and SIGUSR1 do while no ranks are running."""
+    raise StoppedError(
+        f"stopped by {Signals(number).name}; give the same command again to go on: what is done is reused"
+    )
+
+
 def main() -> None:
+    for number in (Signals.SIGTERM, Signals.SIGUSR1):
+        signal(number, _stop)
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
         if Summary.exit_codes:
             sys.exit(min(Summary.exit_codes))
+    except StoppedError as error:
+        _leave(str(error), 1)
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
     except ValueError as error:

@@ -181,6 +181,20 @@ class PreserveConfig:
 
 
 @dataclass
+class CheckpointingConfig:
+    """How a phase is saved while it trains, so that the same command goes on where it was broken off. What is saved
+    lies in the store until the phase is done; with `reuse=false` nothing is."""
+
+    every_minutes: float | None = 15.0
+    """Minutes between two saves; null: never by the clock."""
+    every_steps: int | None = None
+    """Optimizer steps between two saves; null: not by steps. SIGTERM and SIGUSR1 save as well, and so does the last
+    step."""
+    keep: int = 2
+    """Saves that are kept: where the newest is damaged, the one before is taken."""
+
+
+@dataclass
 class DistributedConfig:
     """How the ranks of a phase are started; the names of training_hub and torchrun."""
 
@@ -229,6 +243,7 @@ class ExperimentConfig:
     """The phases, by name, in the order in which they are first mentioned."""
     phase_order: list[str] | None = None
     """Another order; names every phase once."""
+    checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     output_dir: str | None = None

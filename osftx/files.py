@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,3 +20,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Raises ValueError for NaN and infinity, which JSON does not have and other programs cannot read."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file that nobody changes, or a copy where there can be none."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """`target` with all files of `source`, by `link_or_copy`; nothing if there is no `source`."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            here = target / path.relative_to(source)
+            here.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, here)

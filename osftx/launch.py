@@ -5,13 +5,21 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, getsignal, signal
+from threading import current_thread, main_thread
+from typing import Any
 
 from osftx.config import Accelerator, DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.phase import PhaseSpec
+from osftx.saves import saved_steps
 
+PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
+"""Signals that end the ranks with this process; Slurm's `--signal` and Kubernetes announce their end with them."""
+SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
+QUIET = ("torch.distributed", "torch.distributed.elastic.agent.server.api")
 CAUSE_LINES = 3
 """Of a failed rank's exception: CUDA's begin with what happened and end with advice for debugging."""
 
@@ -20,7 +28,7 @@ def launch(spec: PhaseSpec) -> None:
     """Run `python -m osftx.worker <folder>/phase.yaml` on this node's ranks.
 
     Rank 0 prints its progress; what every rank writes to stderr is in `<folder>/logs`. Raises TrainingError naming
-    phase, rank and cause.
+    phase, rank and cause; StoppedError when a signal ended it, after which a phase with `resume` may have been saved.
     """
     # Imports torch, so only where ranks are really started.
     from torch.distributed import DistError
@@ -29,7 +37,8 @@ def launch(spec: PhaseSpec) -> None:
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # its cause is told below, once
+    for logger in QUIET:  # their causes are told below, once
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     group = spec.distributed
     logs = Path(spec.folder) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -47,13 +56,16 @@ def launch(spec: PhaseSpec) -> None:
         max_restarts=0,
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=streams),
+        **_signals_to_handle(LaunchConfig),
     )
     command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml")]
     try:
-        with _environment(group):
+        with _environment(group), _own_signals():
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        if failure.exitcode == os.EX_TEMPFAIL:
+            raise StoppedError(f"phase {spec.name!r} was stopped by a signal to its ranks{_saved(spec)}") from error
         # By its place, since a rank that was killed has left no error file to look beside.
         found = logs.glob(f"*/attempt_0/{failure.local_rank}/stderr.log")
         log = max(found, key=lambda path: path.stat().st_mtime, default=logs)
@@ -64,7 +76,7 @@ def launch(spec: PhaseSpec) -> None:
     except SignalException as error:
         if error.sigval is SIGINT:
             raise KeyboardInterrupt from error
-        raise StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}") from error
+        raise StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}{_saved(spec)}") from error
     except (RendezvousError, DistError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise TrainingError(
@@ -94,6 +106,32 @@ def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
         raise ConfigurationError(problems)
 
 
+def _signals_to_handle(launch_config: type) -> dict[str, Any]:
+    """The keyword for torch's agent, where its version has one."""
+    known = {field.name for field in fields(launch_config)}
+    return {"signals_to_handle": SIGNALS_TO_HANDLE} if "signals_to_handle" in known else {}
+
+
+def _saved(spec: PhaseSpec) -> str:
+    """How far a phase that was stopped has been saved, in words to follow that it was."""
+    saved = saved_steps(Path(spec.resume.folder)) if spec.resume is not None else []
+    return f"; saved after step {saved[0]}" if saved else "; nothing of it was saved"
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """torch's agent takes over the signals of this process and does not give them back."""
+    if current_thread() is not main_thread():  # torch takes none there
+        yield
+        return
+    before = {number: signal(number, getsignal(number)) for number in PASSED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal(number, handler)
+
+
 def _cause(message: str | dict[str, object]) -> str:
     """The exception that `record` has kept (class and text, of which the first lines), else the last line of a text."""
     lines = str(message["message"] if isinstance(message, dict) else message).strip().splitlines()
@@ -107,6 +145,7 @@ def _environment(group: DistributedConfig) -> Iterator[None]:
     wanted = {
         "OMP_NUM_THREADS": str(group.omp_num_threads),
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read it here
     }
     if group.accelerator is not Accelerator.auto:
         wanted["DS_ACCELERATOR"] = group.accelerator.value

@@ -76,7 +76,7 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
         )
         try:
             if config.distributed.node_rank == 0:
-                result = obtain(spec, fingerprint, parent, store)
+                result = obtain(spec, fingerprint, parent, store, config.checkpointing)
             else:
                 launch(spec)
         except TrainingError as error:
@@ -183,7 +183,7 @@ def _report(run_folder: Path) -> None:
 
 def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path) -> str:
     if reuses(config):
-        return "  once it is mended, give the same command again: the phases that are done are reused"
+        return "  give the same command again to go on from there, once it is mended: what is done is reused"
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
     overrides = [word for word in sys.argv[1:] if not replaced.fullmatch(word)]
     if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run

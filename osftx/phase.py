@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from osftx.config import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.config import CheckpointingConfig, DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
 from osftx.files import write_text
 
 
@@ -19,6 +19,17 @@ class PreserveSpec:
     """Folder of the tokenised samples to measure, for the first phase."""
     max_tokens: int
     """Tokens that are read of `samples`, and afterwards of the phase's own data."""
+
+
+@dataclass
+class ResumeSpec:
+    """Where a phase keeps what it needs to go on after it was broken off."""
+
+    folder: str
+    """Of this phase alone: its saves, bases and kept inputs; the parent removes it when the phase is in the store."""
+    eigenvectors: str
+    """Cache of decompositions, shared by all phases."""
+    checkpointing: CheckpointingConfig
 
 
 @dataclass
@@ -42,6 +53,8 @@ class PhaseSpec:
     """Tokens in one micro-batch of the evaluation."""
     preserve: PreserveSpec | None = None
     """null: the weights decide."""
+    resume: ResumeSpec | None = None
+    """null: nothing is kept, and the phase always starts at its first step."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
     """Folder of the tokenised samples, by set."""
     evaluate_before: bool = False

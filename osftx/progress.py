@@ -9,13 +9,17 @@ LOG_INTERVAL_S = 5.0
 LOG_LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {elapsed} gone, {remaining} left{postfix}\n"
 
 
-def progress(title: str, total: int, unit: str) -> tqdm:
-    """A bar for `total` turns; use as a context manager, call `update()` after each, `set_postfix(...)` for figures."""
+def progress(title: str, total: int, unit: str, done: int = 0) -> tqdm:
+    """A bar for `total` turns, `done` of them before; use as a context manager.
+
+    Call `update()` after each turn, `set_postfix(...)` for figures.
+    """
     terminal = sys.stdout.isatty()
     return tqdm(
         desc=title,
         file=sys.stdout,  # stderr of the ranks goes to the phase's logs
         total=total,
+        initial=done,
         unit=f" {unit}",
         disable=os.environ.get("RANK", "0") != "0",  # the launcher sets RANK on every rank
         mininterval=0.1 if terminal else LOG_INTERVAL_S,

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from osftx.config import CheckpointingConfig
 from osftx.files import write_json
 from osftx.launch import launch
 from osftx.model_folder import MODEL_FILES
 from osftx.osft.record import record_beside
-from osftx.phase import PhaseSpec
+from osftx.phase import PhaseSpec, ResumeSpec
 from osftx.store.entries import Entry, PhaseStore, use, verified
 from osftx.store.fingerprint import of_evaluation, of_files
 
@@ -32,10 +33,13 @@ def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
     return of_files(files, store.known_digests if store is not None else None)
 
 
-def obtain(spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | None) -> dict[str, Any]:
+def obtain(
+    spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | None, checkpointing: CheckpointingConfig
+) -> dict[str, Any]:
     """The phase's result, with its `fingerprint` and whether it was `reused`; the phase's folder then holds the phase.
 
-    `parent` is the fingerprint of the model that the phase starts from. Raises TrainingError.
+    `parent` is the fingerprint of the model that the phase starts from. A phase that was broken off goes on from its
+    last save. Raises TrainingError.
     """
     folder = Path(spec.folder)
     reused = False
@@ -47,7 +51,7 @@ def obtain(spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | N
             entry = store.find(fingerprint)
             reused = entry is not None
             if entry is None:
-                entry = _train(spec, fingerprint, parent, store)
+                entry = _train(spec, fingerprint, parent, store, checkpointing)
             if entry is not None:
                 use(entry, folder)
         result = _read(folder)
@@ -66,14 +70,20 @@ def obtain(spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | N
     return result
 
 
-def _train(spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore) -> Entry | None:
+def _train(
+    spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore, checkpointing: CheckpointingConfig
+) -> Entry | None:
     """Train the phase and keep it; None when the store cannot be written, and the run folder alone has it."""
     known = all(store.evaluation(parent, data) for data in _data(spec).values())
     trained = replace(spec, evaluate_before=spec.evaluate_before and not known)
+    if (room := store.make_room(fingerprint)) is not None:
+        trained.resume = ResumeSpec(str(room), str(store.eigenvectors), checkpointing)
     trained.save()
     launch(trained)
     try:
-        return store.commit(fingerprint, spec.name, parent, Path(spec.folder))
+        entry = store.commit(fingerprint, spec.name, parent, Path(spec.folder))
+        store.clear_room(fingerprint)
+        return entry
     except OSError as error:
         print(
             f"warning: the phase could not be kept in store_dir={store.folder} ({error.strerror or error}); it is in "

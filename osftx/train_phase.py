@@ -3,44 +3,65 @@
 Imports DeepSpeed, so only ranks import this module, after the accelerator is chosen (`worker.py`).
 """
 
+import json
 import logging
+import shutil
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import deepspeed
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from osftx.config import Method
 from osftx.evaluation.heldout import check_finite, evaluate
-from osftx.files import write_json
+from osftx.files import link_folder, write_json
+from osftx.manifest import is_whole
 from osftx.model_folder import read_folder, tensor_files
+from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs
 from osftx.osft.projection import Projection
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
+from osftx.osft.sharding import agreed
 from osftx.osft.subspace import Subspace, open_subspaces
 from osftx.osft.targets import Target, find_targets
 from osftx.phase import PhaseSpec
 from osftx.training.batches import Samples
+from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.engine import DTYPES, close, init_distributed, initialize, load_model, zero_config
 from osftx.training.export import export
 from osftx.training.inputs import gathering, measure_inputs
 from osftx.training.trainer import Trainer
 
+BASES = "bases"
+Evaluation = dict[str, dict[str, float]]
+"""Figures by evaluation set."""
+
 
 def train_phase(spec: PhaseSpec) -> None:
-    """Run the phase; rank 0 writes `result.json` last, so that its presence means the phase is whole. Collective."""
+    """Run the phase; rank 0 writes `result.json` last, so that its presence means the phase is whole. Collective.
+
+    Raises Stopped after SIGTERM or SIGUSR1 during the training, when the phase was saved.
+    """
     begun = time.monotonic()
     _quiet_libraries()
     device = init_distributed(spec.distributed.timeout_s)
-    if dist.get_rank() == 0:
-        _clear(Path(spec.folder))
+    with _to_itself(spec):
+        if dist.get_rank() == 0:
+            _clear(Path(spec.folder))
+        _run(spec, device, begun)
+
+
+def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     torch.manual_seed(spec.training.seed)
     folder, source = Path(spec.folder), Path(spec.model.path)
     model = load_model(source, spec.model, spec.training)
@@ -60,24 +81,31 @@ def train_phase(spec: PhaseSpec) -> None:
     samples = Samples(Path(spec.data))
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
-    evaluation_before = measure(engine, 0) if spec.evaluate_before else None
+    evaluation_before = _measure_before(spec, partial(measure, engine, 0)) if spec.evaluate_before else None
     if optimizer is not None and scheduler is not None:
         optimizer.register_step_post_hook(Projection(subspaces))
-        trainer.run(engine, scheduler, f"training {spec.name}", folder / "metrics.jsonl")
+        saves = None
+        if spec.resume is not None:
+            where = Path(spec.resume.folder)
+            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun)
+        trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves)
+    done = trainer.progress
     protection = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])
     if kept is not None:
         kept.add(_measure_inputs(engine, engine.module, targets, samples, spec.name, spec, device))
         kept.save(folder / KEPT_INPUTS)
-    evaluation = measure(engine, trainer.steps_done)
+    evaluation = measure(engine, done.steps)
     if dist.get_rank() == 0:
+        if spec.resume is not None and spec.osft.save_bases:
+            link_folder(Path(spec.resume.folder) / BASES, folder / BASES)
         write_json(
             folder / "result.json",
             {
                 "name": spec.name,
-                "steps": trainer.steps_done,
-                "samples": trainer.samples_seen,
-                "tokens": trainer.tokens_seen,
-                "duration_s": round(time.monotonic() - begun, 3),
+                "steps": done.steps,
+                "samples": done.samples,
+                "tokens": done.tokens,
+                "duration_s": round(done.duration_s + time.monotonic() - begun, 3),
                 "world_size": dist.get_world_size(),
                 "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
                 "evaluation_before": evaluation_before,
@@ -88,21 +116,44 @@ def train_phase(spec: PhaseSpec) -> None:
     close(engine)
 
 
+@contextmanager
+def _to_itself(spec: PhaseSpec) -> Iterator[None]:
+    """Wait for ranks of an earlier run, whose parent was killed, to end, and keep later ones out. On rank 0."""
+    if spec.resume is None or dist.get_rank() != 0:
+        yield
+        return
+    folder = Path(spec.resume.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "ranks.lock", timeout=spec.distributed.timeout_s):
+        yield
+
+
 def _clear(folder: Path) -> None:
     """Nothing of an earlier run may pass for this one's, nor be written through: folders may link to the store."""
     (folder / "result.json").unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_symlink():
             path.unlink()
+        elif path.name == BASES:
+            shutil.rmtree(path)
 
 
-def _evaluation(
-    spec: PhaseSpec, device: torch.device
-) -> Callable[[deepspeed.DeepSpeedEngine, int], dict[str, dict[str, float]]]:
+def _measure_before(spec: PhaseSpec, measure: Callable[[], Evaluation]) -> Evaluation:
+    """What the start model scores; measured once, also when the phase is broken off and goes on. Collective."""
+    known = Path(spec.resume.folder) / "evaluation_before.json" if spec.resume is not None else None
+    if known is not None and agreed(known.is_file):
+        return dict(json.loads(known.read_text()))
+    evaluation = measure()
+    if known is not None and dist.get_rank() == 0:
+        write_json(known, evaluation)
+    return evaluation
+
+
+def _evaluation(spec: PhaseSpec, device: torch.device) -> Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]:
     """Measures every evaluation set; takes the engine and the steps that were trained before. Collective."""
     sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
 
-    def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> dict[str, dict[str, float]]:
+    def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> Evaluation:
         measured = {name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in sets.items()}
         check_finite(measured, steps)
         return measured
@@ -126,8 +177,11 @@ def _choose_trainable(
         model.requires_grad_(True)
         return []
     assert spec.unfreeze_rank_ratio is not None
-    bases = Path(spec.folder) / "bases" if spec.osft.save_bases else None
-    return open_subspaces(model, targets, spec.unfreeze_rank_ratio, zero_config(spec.training), bases, kept)
+    bases, known = Path(spec.folder) / BASES if spec.osft.save_bases else None, None
+    if spec.resume is not None:  # needed to go on, whatever is kept at the end
+        bases, known = Path(spec.resume.folder) / BASES, Path(spec.resume.eigenvectors)
+    settings = zero_config(spec.training)
+    return open_subspaces(model, targets, spec.unfreeze_rank_ratio, settings, bases, kept, Eigenvectors(known))
 
 
 def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:
@@ -137,8 +191,15 @@ def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, devic
     if spec.preserve.record is not None:
         return KeptInputs.load(Path(spec.preserve.record))
     assert spec.preserve.samples is not None
+    known = Path(spec.resume.folder) / KEPT_INPUTS if spec.resume is not None else None
+    if known is not None and agreed(is_whole, known):
+        return KeptInputs.load(known)
     with gathering(model):
-        return _measure_inputs(model, model, targets, Samples(Path(spec.preserve.samples)), PRESERVED, spec, device)
+        samples = Samples(Path(spec.preserve.samples))
+        kept = _measure_inputs(model, model, targets, samples, PRESERVED, spec, device)
+    if known is not None:
+        kept.save(known)
+    return kept
 
 
 def _measure_inputs(

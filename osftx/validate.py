@@ -14,6 +14,7 @@ from omegaconf import MISSING
 
 from osftx.config import (
     Accelerator,
+    CheckpointingConfig,
     DistributedConfig,
     ExperimentConfig,
     Method,
@@ -74,6 +75,7 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
     ScheduleKind.explicit: {"ratios"},
 }
 PRESERVE_RANGES = {"max_tokens": at_least(1)}
+CHECKPOINTING_RANGES = {"every_minutes": above(0), "every_steps": at_least(1), "keep": at_least(1)}
 DISTRIBUTED_RANGES = {
     "nproc_per_node": at_least(1),
     "nnodes": at_least(1),
@@ -280,6 +282,10 @@ def _preserve(config: ExperimentConfig) -> Iterator[str]:
     yield from _out_of_range("preserve", config.preserve, PRESERVE_RANGES, PreserveConfig())
 
 
+def _checkpointing(config: ExperimentConfig) -> Iterator[str]:
+    yield from _out_of_range("checkpointing", config.checkpointing, CHECKPOINTING_RANGES, CheckpointingConfig())
+
+
 def _store(config: ExperimentConfig) -> Iterator[str]:
     if config.reuse and not config.store_dir.strip():
         yield "store_dir=: names no folder; give one, or set reuse=false"
@@ -359,6 +365,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
     _training,
     _target_patterns,
     _preserve,
+    _checkpointing,
     _store,
     _distributed,
     _rendezvous,
@@ -370,7 +377,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
 def _out_of_range(path: str, settings: Any, ranges: Mapping[str, Range], defaults: Any) -> Iterator[str]:
     for key, allowed in ranges.items():
         value = getattr(settings, key)
-        if not allowed.allows(value):
+        if value is not None and not allowed.allows(value):
             yield f"{path}.{key}={value}: must be {allowed.words}; the default is {getattr(defaults, key)}"
 
 

@@ -1,6 +1,11 @@
-"""The entry of one rank: `torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml` runs a phase on its own."""
+"""The entry of one rank: `torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml` runs a phase on its own.
 
+Exit codes: 0 done; 75 (EX_TEMPFAIL) stopped by SIGTERM or SIGUSR1 and saved; any other failed.
+"""
+
+import ctypes
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,17 +14,33 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from osftx.config import Accelerator
 from osftx.phase import PhaseSpec
 
+PR_SET_PDEATHSIG = 1
+"""Linux's prctl."""
+
 
 @record
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml")
+    _end_with_parent()
     spec = PhaseSpec.load(Path(sys.argv[1]))
     if spec.distributed.accelerator is not Accelerator.auto:
         os.environ["DS_ACCELERATOR"] = spec.distributed.accelerator.value  # DeepSpeed reads it when it is imported
     from osftx.train_phase import train_phase
+    from osftx.training.stop import Stopped
 
-    train_phase(spec)
+    try:
+        train_phase(spec)
+    except Stopped:
+        sys.exit(os.EX_TEMPFAIL)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its ranks: let the system send them SIGTERM then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:  # it is gone already
+            sys.exit("the process that started this rank has ended")
 
 
 if __name__ == "__main__":

@@ -38,33 +38,48 @@ class Bases:
         return self.free.shape[0] - self.free.shape[1]
 
 
-def split_by_weight(weight: Tensor, free_rank: int) -> Bases:
+def short_side_vectors(weight: Tensor) -> Tensor:
+    """Singular vectors (s, s) of `weight` (m, n) on its short side s, the smallest value first; fp64 on its device."""
+    matrix = _tall(weight)
+    return torch.linalg.eigh(matrix.T @ matrix)[1]
+
+
+def split_by_weight(weight: Tensor, free_rank: int, vectors: Tensor | None = None) -> Bases:
     """Free the smallest `free_rank` singular directions of `weight` (m, n), on both sides; fp64 on its device.
+
+    `vectors`: its `short_side_vectors`, where they are known.
 
     The short side comes from the eigenvectors of the Gram matrix (s, s), s = min(m, n), the long side from a QR of the
     weight times the frozen ones: orthonormal also where singular values vanish, which dividing by them would not be.
     """
-    on_input = weight.shape[0] >= weight.shape[1]
-    matrix = weight.detach().to(torch.float64)
-    if not on_input:
-        matrix = matrix.T
-    _, vectors = torch.linalg.eigh(matrix.T @ matrix)
-    vectors = vectors.flip(-1)  # eigh sorts ascending
+    matrix = _tall(weight)
+    if vectors is None:
+        vectors = short_side_vectors(weight)
+    descending = vectors.flip(-1)
     kept = matrix.shape[1] - free_rank
-    frozen, _ = torch.linalg.qr(matrix @ vectors[:, :kept])
-    return Bases(on_input, _fp32(vectors[:, kept:]), _fp32(frozen), _fp32(frozen.new_empty(0, 0)))
+    frozen, _ = torch.linalg.qr(matrix @ descending[:, :kept])
+    on_input = weight.shape[0] >= weight.shape[1]
+    return Bases(on_input, _fp32(descending[:, kept:]), _fp32(frozen), _fp32(frozen.new_empty(0, 0)))
 
 
-def split_by_inputs(moment: Tensor, free_rank: int) -> tuple[Tensor, Tensor]:
-    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and F^T moment F (r, r).
+def input_vectors(moment: Tensor) -> Tensor:
+    """Input directions (n, n), columns, from the least used of `moment` = E[x x^T] (n, n) on; fp64 on its device.
 
-    Often far more directions than that are not used at all. Which of them are taken, and in which basis, would then be
-    up to rounding, and AdamW's path with it: a small diagonal decides, far above fp64 rounding and far below use.
+    Often many directions are not used at all. Which of them come first, and in which basis, would then be up to
+    rounding, and AdamW's path with it: a small diagonal decides, far above fp64 rounding and far below use.
     """
     matrix = moment.to(torch.float64)
     ties = torch.linspace(0, 1, len(matrix), dtype=torch.float64, device=matrix.device)
-    _, vectors = torch.linalg.eigh(matrix + torch.diag(UNUSED * matrix.diagonal().mean() * ties))
-    free = vectors[:, :free_rank]
+    return torch.linalg.eigh(matrix + torch.diag(UNUSED * matrix.diagonal().mean() * ties))[1]
+
+
+def split_by_inputs(moment: Tensor, free_rank: int, vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and F^T moment F (r, r).
+
+    `vectors`: its `input_vectors`, where they are known.
+    """
+    matrix = moment.to(torch.float64)
+    free = (input_vectors(moment) if vectors is None else vectors)[:, :free_rank]
     # eigh leaves the signs open: the largest coordinate of each direction is positive.
     largest = free.gather(0, free.abs().argmax(dim=0, keepdim=True))
     free = free * largest.sign()
@@ -84,6 +99,12 @@ def leak(update: Tensor, bases: Bases) -> float:
     own_side = torch.linalg.norm(oriented - (oriented @ bases.free) @ bases.free.T)
     other_side = torch.linalg.norm(bases.frozen.T @ oriented)
     return float(torch.maximum(own_side, other_side) / norm)
+
+
+def _tall(weight: Tensor) -> Tensor:
+    """`weight` in fp64, with its short side second."""
+    matrix = weight.detach().to(torch.float64)
+    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
 
 
 def _fp32(matrix: Tensor) -> Tensor:

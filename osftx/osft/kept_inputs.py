@@ -6,7 +6,6 @@ from phase to phase: matrices, no samples. Layers that read one tensor (q, k and
 matrices are spread over the ranks, each one whole.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from osftx.manifest import begin, partial_of, seal
 from osftx.osft.record import Record
 
 
@@ -49,18 +49,15 @@ class KeptInputs:
 
     def save(self, folder: Path) -> None:
         """One safetensors file an input, written by its owner; the folder appears whole or not at all. Collective."""
-        partial = folder.with_name(folder.name + ".partial")
         if dist.get_rank() == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            begin(folder)
         dist.barrier()
         for place, moment in self.moments.items():
-            save_file({"moment": moment}, self._file(partial, place))
+            save_file({"moment": moment}, self._file(partial_of(folder), place))
         dist.barrier()
         if dist.get_rank() == 0:
-            self.record.save(partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            self.record.save(partial_of(folder))
+            seal(folder)
         dist.barrier()
 
     @classmethod

@@ -1,10 +1,21 @@
-"""Matrices whose rows are spread over the ranks, cut as ZeRO-3 cuts a parameter."""
+"""What the ranks share: matrices whose rows are spread over them, cut as ZeRO-3 cuts a parameter; one's answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Answer = TypeVar("Answer")
+
+
+def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
+    """What rank 0 answers, on every rank: for questions to the disk, which could change in between. Collective."""
+    answer = [ask(*arguments) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(answer)
+    return answer[0]  # type: ignore[return-value]
 
 
 def row_range(rows: int, columns: int, rank: int, world_size: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ holds more than two full weights, or by inputs one weight beside the second mome
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +14,16 @@ from typing import Any, NamedTuple
 import deepspeed
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from osftx.config import SubspaceKind
-from osftx.osft.decomposition import Bases, split_by_inputs, split_by_weight
+from osftx.manifest import begin, is_whole, seal
+from osftx.osft.decomposition import Bases, input_vectors, short_side_vectors, split_by_inputs, split_by_weight
+from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.layer import FreeUpdate, OsftLinear
-from osftx.osft.sharding import ShardedRows
+from osftx.osft.sharding import ShardedRows, agreed
 from osftx.osft.targets import Target, UpdateShape, update_shapes
 from osftx.progress import progress
 
@@ -60,13 +63,15 @@ def open_subspaces(
     zero_config: dict[str, Any],
     bases_folder: Path | None,
     kept: KeptInputs | None,
+    eigenvectors: Eigenvectors,
 ) -> list[Subspace]:
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
     The directions are chosen by what must be `kept`, or by the weights where that is None. Ratio 0 leaves everything
     frozen, ratio 1 trains the target weights themselves: both without a subspace.
-    Collective. Writes one safetensors file a matrix (`free`, `frozen`, `energy`, fp32) to `bases_folder`. Raises
-    ValueError for a target that is no linear layer.
+    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`,
+    `output_power`, fp32); the folder appears whole or not at all. Where it is there already, its bases are taken: what
+    was trained means nothing in others. Raises ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
     linear_layers = [_linear_layer(model, target) for target in targets]
@@ -78,16 +83,22 @@ def open_subspaces(
         return []
     kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
     matrices = [matrix for target in targets for matrix in _replace(model, target, ratio, kind, zero_config)]
-    if bases_folder is not None and dist.get_rank() == 0:
-        bases_folder.mkdir(parents=True, exist_ok=True)
+    unfinished = None
+    if bases_folder is not None and agreed(is_whole, bases_folder):
+        found = _from_folder(matrices, bases_folder)
+    else:
+        found = _by_weights(matrices, eigenvectors) if kept is None else _by_inputs(matrices, kept, eigenvectors)
+        unfinished = begin(bases_folder) if bases_folder is not None and dist.get_rank() == 0 else None
     subspaces = []
-    for matrix, bases, output_power in _by_weights(matrices) if kept is None else _by_inputs(matrices, kept):
+    for matrix, bases, output_power in found:
         with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
             if dist.get_rank() == 0:
                 matrix.update.basis.data.copy_(bases.free)
-        if bases_folder is not None and dist.get_rank() == 0:
+        if unfinished is not None:
             tensors = {"free": bases.free, "frozen": bases.frozen, "energy": bases.energy}
-            save_file(tensors, bases_folder / f"{matrix.shape.name}.safetensors")
+            if output_power is not None:
+                tensors["output_power"] = torch.tensor([output_power], dtype=torch.float64)
+            save_file(tensors, unfinished / matrix.file)
         subspaces.append(
             Subspace(
                 matrix.shape.name,
@@ -100,6 +111,9 @@ def open_subspaces(
                 output_power=output_power,
             )
         )
+    if unfinished is not None and bases_folder is not None:
+        seal(bases_folder)
+    dist.barrier()
     return subspaces
 
 
@@ -112,6 +126,10 @@ class _Matrix(NamedTuple):
     weight: nn.Parameter
     rows: slice
     update: FreeUpdate
+
+    @property
+    def file(self) -> str:
+        return f"{self.shape.name}.safetensors"
 
 
 def _linear_layer(model: nn.Module, target: Target) -> nn.Linear:
@@ -154,7 +172,7 @@ _Found = tuple[_Matrix, Bases, float | None]
 """A matrix, its bases and its output power, on every rank."""
 
 
-def _by_weights(matrices: Sequence[_Matrix]) -> Iterator[_Found]:
+def _by_weights(matrices: Sequence[_Matrix], eigenvectors: Eigenvectors) -> Iterator[_Found]:
     """Free the smallest singular directions of each weight."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with progress("decomposing", total=len(matrices), unit="weights") as bar:
@@ -162,7 +180,10 @@ def _by_weights(matrices: Sequence[_Matrix]) -> Iterator[_Found]:
             group = matrices[first : first + world_size]
             gathered = [_gather(matrix, owner) for owner, matrix in enumerate(group)]
             mine = gathered[rank] if rank < len(group) else None
-            own = split_by_weight(mine, group[rank].shape.free_rank) if mine is not None else None
+            own = None
+            if mine is not None:
+                vectors = eigenvectors.of("gram", mine, partial(short_side_vectors, mine))
+                own = split_by_weight(mine, group[rank].shape.free_rank, vectors)
             for owner, matrix in enumerate(group):
                 (m, n), free_rank = matrix.shape.shape, matrix.shape.free_rank
                 short, long = sorted((m, n))
@@ -176,7 +197,7 @@ def _by_weights(matrices: Sequence[_Matrix]) -> Iterator[_Found]:
                 bar.update()
 
 
-def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs) -> Iterator[_Found]:
+def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs, eigenvectors: Eigenvectors) -> Iterator[_Found]:
     """Free the input directions that carry least of what must be kept."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     of_module = {matrix.module_name: matrix for matrix in matrices}
@@ -189,7 +210,8 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs) -> Iterator[_Found
             moment, own = torch.empty(0), None
             if (mine := group[rank]) is not None:
                 moment = kept.moments[mine].to(device)
-                own = list(split_by_inputs(moment, of_module[kept.record.readers[mine][0]].shape.free_rank))
+                vectors = eigenvectors.of("moment", moment, partial(input_vectors, moment))
+                own = list(split_by_inputs(moment, of_module[kept.record.readers[mine][0]].shape.free_rank, vectors))
             for owner, place in enumerate(group):
                 if place is None:
                     continue
@@ -205,6 +227,16 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs) -> Iterator[_Found
                     bases = Bases(True, free, free.new_empty(matrix.shape.shape[0], 0), energy)
                     yield matrix, bases, power.item()
                 bar.update()
+
+
+def _from_folder(matrices: Sequence[_Matrix], folder: Path) -> Iterator[_Found]:
+    """The bases that are in `folder`. Every rank reads them, at about the same time: from the disk they come once."""
+    with progress("reading bases", total=len(matrices), unit="weights") as bar:
+        for matrix in matrices:
+            read = load_file(folder / matrix.file, device=str(matrix.weight.device))
+            power = read["output_power"].item() if "output_power" in read else None
+            yield matrix, Bases(matrix.update.on_input, read["free"], read["frozen"], read["energy"]), power
+            bar.update()
 
 
 def _gather(matrix: _Matrix, owner: int) -> Tensor | None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from osftx.config import DEFAULT_STORE
+from osftx.saves import saved_steps
 from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
 from osftx.store.fingerprint import LENGTH
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show.add_argument("fingerprint", help="or the beginning of it")
     commands.add_parser("verify", help="compare every file with its digest")
     prune = commands.add_parser("prune", help="remove what was set aside or left unfinished")
-    everything = "the stored phases too: run folders link to them, and no run may be using the store"
+    everything = "the stored phases and decompositions too: run folders link to them, and no run may be using the store"
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
     store = PhaseStore(chosen.store_dir.expanduser())
@@ -61,6 +62,9 @@ def _list(store: PhaseStore) -> int:
         size_mb = f"{held.bytes / 1e6:,.1f}"
         table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    for folder in _folders(store.unfinished):
+        steps = saved_steps(folder)
+        print(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
     return 0
 
 
@@ -100,13 +104,19 @@ def _verify(store: PhaseStore) -> int:
 
 def _prune(store: PhaseStore, everything: bool) -> int:
     removable = ENTRY_OR_REST if everything else REST
-    removed = 0
+    removed = sum(_remove(store, folder) for folder in _folders(store.unfinished))
+    if everything:
+        shutil.rmtree(store.eigenvectors, ignore_errors=True)
     for folder in sorted(store.phases.iterdir()):
         if removable.fullmatch(folder.name):
             removed += _remove(store, folder)
     kept = sum(bool(ENTRY.fullmatch(path.name)) for path in store.phases.iterdir())
     print(f"removed {removed}, kept {kept}")
     return 0
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _remove(store: PhaseStore, folder: Path) -> bool:

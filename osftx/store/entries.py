@@ -1,6 +1,8 @@
 """Trained phases on disk, one folder a fingerprint, each with a manifest of digests; nothing is used that differs.
 
     STORE/phases/<fingerprint>/   checkpoint/ kept_inputs/ bases/ result.json metrics.jsonl manifest.json
+    STORE/unfinished/<fingerprint>/  saves of a phase that is in training, or was broken off
+    STORE/eigenvectors/           decompositions of weights, by content
     STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
     STORE/locks/                  one file a fingerprint; the system lets go of a lock when its owner ends
 
@@ -9,20 +11,18 @@ run folder then links to the entry.
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from osftx.files import write_json
-from osftx.store.fingerprint import digest
+from osftx.files import link_or_copy, write_json
+from osftx.manifest import FileDigest, describe, differences
 
 FORMAT = 1
 """Of the store's layout; entries of another one are left alone."""
@@ -43,8 +43,8 @@ class Manifest:
     """The phase's name in the run that trained it."""
     parent: str
     created: str
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By path inside the entry: `size` (bytes) and `sha256`."""
+    files: dict[str, FileDigest] = field(default_factory=dict)
+    """By path inside the entry."""
     format: int = FORMAT
 
     @property
@@ -59,17 +59,7 @@ class Entry:
 
     def problems(self, contents: bool = True) -> Iterator[str]:
         """How the files differ from the manifest; without `contents` only what is missing or of another size."""
-        present = {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
-        for name in sorted(present - self.manifest.files.keys() - {MANIFEST}):
-            yield f"{name} is not in the manifest"
-        for name, expected in self.manifest.files.items():
-            path = self.folder / name
-            if name not in present:
-                yield f"{name} is missing"
-            elif path.stat().st_size != expected["size"]:
-                yield f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
-            elif contents and (problem := _content_problem(path, expected["sha256"])):
-                yield f"{name} {problem}"
+        yield from differences(self.folder, self.manifest.files, MANIFEST, contents=contents)
 
 
 class PhaseStore:
@@ -78,6 +68,8 @@ class PhaseStore:
     def __init__(self, folder: Path):
         self.folder = folder
         self.phases = folder / "phases"
+        self.unfinished = folder / "unfinished"
+        self.eigenvectors = folder / "eigenvectors"
         self.known_digests = folder / "digests.json"
 
     def entries(self) -> list[Entry]:
@@ -113,8 +105,8 @@ class PhaseStore:
                 if inside in RECORDS:  # the run folder goes on writing to its own
                     shutil.copyfile(path, target)
                 else:
-                    _link_or_copy(path, target)
-                manifest.files[inside] = {"size": target.stat().st_size, "sha256": digest(target)}
+                    link_or_copy(path, target)
+                manifest.files[inside] = describe(target)
             write_json(partial / MANIFEST, asdict(manifest))
             target = self.phases / fingerprint
             partial.rename(target)
@@ -122,6 +114,19 @@ class PhaseStore:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         return Entry(target, manifest)
+
+    def make_room(self, fingerprint: str) -> Path | None:
+        """Where a phase keeps what it needs to go on after it was broken off; None when the store cannot be written."""
+        folder = self.unfinished / fingerprint
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
+        return folder
+
+    def clear_room(self, fingerprint: str) -> None:
+        """The phase is done: what it needed to go on is removed."""
+        shutil.rmtree(self.unfinished / fingerprint, ignore_errors=True)
 
     @contextmanager
     def lock(self, fingerprint: str) -> Iterator[None]:
@@ -211,17 +216,3 @@ def use(entry: Entry, phase: Path) -> None:
     for record in RECORDS:
         if (entry.folder / record).is_file():
             shutil.copyfile(entry.folder / record, phase / record)
-
-
-def _content_problem(path: Path, sha256: str) -> str | None:
-    try:
-        return None if digest(path) == sha256 else "has another content"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)

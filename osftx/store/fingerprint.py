@@ -17,6 +17,7 @@ from typing import Any
 
 from osftx.config import Method, TrainingConfig
 from osftx.files import write_json
+from osftx.manifest import digest
 from osftx.phase import PhaseSpec
 
 TRAINING_VERSION = 1
@@ -84,15 +85,6 @@ def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
         "attn_implementation": spec.model.attn_implementation,
     }
     return _hash(content)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_scheduler
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
@@ -89,6 +89,13 @@ def initialize(
     )
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=zero_config(training))
     return engine, optimizer, scheduler
+
+
+def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:
+    """Give a partitioned parameter the value that rank 0 holds, in its own precision. Collective."""
+    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+        if dist.get_rank() == 0 and value is not None:
+            parameter.data.copy_(value)
 
 
 def close(engine: deepspeed.DeepSpeedEngine) -> None:

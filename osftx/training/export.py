@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param
@@ -27,6 +26,7 @@ from osftx.osft.decomposition import leak
 from osftx.osft.layer import dense_update
 from osftx.osft.subspace import Subspace
 from osftx.progress import progress
+from osftx.training.engine import set_parameter
 
 
 def export(
@@ -60,10 +60,10 @@ def export(
                     saved = stored.get_tensor(name) if writes else None
                     if name in by_weight:
                         saved = _merge(saved, by_weight[name], save_dtype, kept)
-                        _set(parameters[name], saved)
+                        set_parameter(parameters[name], saved)
                     elif name in parameters and parameters[name].requires_grad:
                         saved = safe_get_full_fp32_param(parameters[name]).to("cpu", save_dtype)
-                        _set(parameters[name], saved)
+                        set_parameter(parameters[name], saved)
                     elif saved is not None and saved.is_floating_point():
                         saved = saved.to(save_dtype)
                     if saved is not None and writes:
@@ -72,7 +72,7 @@ def export(
             if writes:
                 save_file(tensors, partial / path.name, {"format": "pt"})
     for space in subspaces:  # the update is in the weight now
-        _set(space.update.delta, torch.zeros(1))
+        set_parameter(space.update.delta, torch.zeros(1))
     if writes:
         shutil.rmtree(folder, ignore_errors=True)  # of the same phase, run before
         partial.rename(folder)
@@ -119,13 +119,6 @@ def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
         return None
     moved = (delta @ space.energy.to(delta.device) * delta).sum()
     return math.sqrt(max(float(moved), 0.0) / space.output_power)
-
-
-def _set(parameter: nn.Parameter, value: Tensor | None) -> None:
-    """Give a partitioned parameter the value that rank 0 holds. Collective."""
-    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-        if dist.get_rank() == 0 and value is not None:
-            parameter.data.copy_(value)
 
 
 def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from osftx.config import TrainingConfig
 from osftx.data.packing import plan_steps, sample_order
 from osftx.progress import progress
 from osftx.training.batches import Samples, Step, plan_step
+from osftx.training.checkpoint import Progress, Saves
+from osftx.training.stop import StopRequest
 
 
 class Trainer:
@@ -25,9 +28,7 @@ class Trainer:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         order = sample_order(len(samples), training.num_epochs, training.seed)
         self.steps = plan_steps(order, training.effective_batch_size)
-        self.steps_done = 0
-        self.samples_seen = 0
-        self.tokens_seen = 0
+        self.progress = Progress()
 
     def run(
         self,
@@ -35,11 +36,24 @@ class Trainer:
         scheduler: torch.optim.lr_scheduler.LRScheduler,
         title: str,
         metrics: Path,
+        saves: Saves | None,
     ) -> None:
-        """Train to the end; each step writes a JSON line to `metrics`. Raises FloatingPointError if it diverges."""
+        """Train to the end, from the newest of the `saves` on; each step writes a JSON line to `metrics`.
+
+        Raises FloatingPointError if it diverges, Stopped after a signal when there are `saves`.
+        """
+        if saves is not None:
+            self.progress = saves.restore()
+        done = self.progress
+        if done.steps and self.rank == 0:
+            print(f"going on after step {done.steps} of {len(self.steps)}", flush=True)
         engine.train()
-        with progress(title, len(self.steps), "steps") as bar, metrics.open("w", encoding="utf-8") as log:
-            for chosen in self.steps:
+        with (
+            progress(title, len(self.steps), "steps", done.steps) as bar,
+            metrics.open("a" if done.steps else "w", encoding="utf-8") as log,
+            StopRequest() if saves is not None else nullcontext() as stop,
+        ):
+            for chosen in self.steps[done.steps :]:
                 begun = time.perf_counter()
                 learning_rate = float(scheduler.get_last_lr()[0])
                 step = plan_step(
@@ -52,13 +66,13 @@ class Trainer:
                 )
                 loss = self.step(engine, step)
                 scheduler.step()
-                self.steps_done += 1
-                self.samples_seen += len(chosen)
-                self.tokens_seen += step.tokens
+                done.steps += 1
+                done.samples += len(chosen)
+                done.tokens += step.tokens
                 if not math.isfinite(loss) or not engine.was_step_applied():  # DeepSpeed skips non-finite gradients
                     what = f"is {loss}" if not math.isfinite(loss) else f"is {loss}, but its gradients are not finite"
                     raise FloatingPointError(
-                        f"the loss of step {self.steps_done} {what}; lower learning_rate (now {learning_rate:.3g}), "
+                        f"the loss of step {done.steps} {what}; lower learning_rate (now {learning_rate:.3g}), "
                         "raise warmup_steps or lower max_grad_norm"
                     )
                 if self.rank == 0:
@@ -68,6 +82,8 @@ class Trainer:
                     log.flush()
                 bar.set_postfix(loss=f"{loss:.4f}", lr=f"{learning_rate:.2e}", refresh=False)
                 bar.update()
+                if saves is not None and stop is not None:
+                    saves.after_step(done, last=done.steps == len(self.steps), stop=stop)
 
     def step(self, engine: deepspeed.DeepSpeedEngine, step: Step) -> float:
         """One optimizer step; returns its loss, the same on every rank."""
@@ -93,8 +109,8 @@ class Trainer:
     ) -> dict[str, Any]:
         """The fields of training_hub's metrics, so that its readers work on ours."""
         return {
-            "step": self.steps_done,
-            "epoch": round(self.samples_seen / len(self.samples), 6),
+            "step": self.progress.steps,
+            "epoch": round(self.progress.samples / len(self.samples), 6),
             "lr": learning_rate,
             "loss": loss,
             "num_samples": samples,
@@ -104,6 +120,6 @@ class Trainer:
             "time_per_batch": duration_s,
             "tokens_per_second": step.tokens / duration_s,
             "samples_per_second": samples / duration_s,
-            "total_samples_accumulated": self.samples_seen,
+            "total_samples_accumulated": self.progress.samples,
             "peak_memory_usage_GB": get_accelerator().max_memory_allocated() / 1e9,
         }

@@ -17,7 +17,8 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress"),
+    ("errors", "files", "progress", "saves"),
+    ("manifest",),
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch", "store"),
@@ -51,6 +52,7 @@ PARENT = {
 DEEPSPEED = {
     "osft/subspace.py",
     "osft/projection.py",
+    "training/checkpoint.py",
     "training/engine.py",
     "training/export.py",
     "training/inputs.py",
@@ -61,6 +63,7 @@ DEEPSPEED = {
 TORCH = DEEPSPEED | {
     "launch.py",
     "osft/decomposition.py",
+    "osft/eigenvectors.py",
     "osft/kept_inputs.py",
     "osft/layer.py",
     "osft/sharding.py",

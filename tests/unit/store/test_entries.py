@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_no_half_entry(store: PhaseStore, phase: Path, monkey
             raise OSError(28, "No space left on device")
         target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(entries, "_link_or_copy", full)
+    monkeypatch.setattr(entries, "link_or_copy", full)
     with pytest.raises(OSError, match="No space left"):
         store.commit("f1", "knowledge", "base", phase)
     assert list(store.phases.iterdir()) == []
