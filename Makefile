@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-faults lint install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m osftx +experiment=tiny_two_phase
@@ -11,6 +11,9 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-faults: $(INSTALLED)         # kills at random moments: several minutes
+	$(BIN)/python -m pytest tests/faults -s
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

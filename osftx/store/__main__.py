@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
     store = PhaseStore(chosen.store_dir.expanduser())
-    if not store.phases.is_dir():
+    if not (store.phases.is_dir() or store.unfinished.is_dir()):
         print(f"osftx.store: {chosen.store_dir}: no phase store here; give --store-dir DIR", file=sys.stderr)
         return 2
     match chosen.command:
@@ -62,6 +62,9 @@ def _list(store: PhaseStore) -> int:
         size_mb = f"{held.bytes / 1e6:,.1f}"
         table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    for folder in _entries(store):
+        if read_entry(folder) is None and not of_another_format(folder):
+            print(f"damaged: {folder.name[:12]}, {MANIFEST} cannot be read; it is trained again when it is needed")
     for folder in _folders(store.unfinished):
         steps = saved_steps(folder)
         print(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
@@ -90,7 +93,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
 
 def _verify(store: PhaseStore) -> int:
     damaged = 0
-    for folder in sorted(path for path in store.phases.iterdir() if ENTRY.fullmatch(path.name)):
+    for folder in _entries(store):
         entry = read_entry(folder)
         if of_another_format(folder):
             print(f"{folder.name[:12]}: of another version of the store, not looked at")
@@ -107,12 +110,13 @@ def _prune(store: PhaseStore, everything: bool) -> int:
     removed = sum(_remove(store, folder) for folder in _folders(store.unfinished))
     if everything:
         shutil.rmtree(store.eigenvectors, ignore_errors=True)
-    for folder in sorted(store.phases.iterdir()):
-        if removable.fullmatch(folder.name):
-            removed += _remove(store, folder)
-    kept = sum(bool(ENTRY.fullmatch(path.name)) for path in store.phases.iterdir())
-    print(f"removed {removed}, kept {kept}")
+    removed += sum(_remove(store, folder) for folder in _folders(store.phases) if removable.fullmatch(folder.name))
+    print(f"removed {removed}, kept {len(_entries(store))}")
     return 0
+
+
+def _entries(store: PhaseStore) -> list[Path]:
+    return [folder for folder in _folders(store.phases) if ENTRY.fullmatch(folder.name)]
 
 
 def _folders(folder: Path) -> list[Path]:

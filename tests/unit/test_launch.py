@@ -15,10 +15,19 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 from torch.distributed.launcher import api
 
-from osftx.config import Accelerator, DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
-from osftx.errors import ConfigurationError, TrainingError
+from osftx.config import (
+    Accelerator,
+    CheckpointingConfig,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OsftConfig,
+    TrainingConfig,
+)
+from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch import check_devices, launch
-from osftx.phase import PhaseSpec
+from osftx.phase import PhaseSpec, ResumeSpec
+from osftx.saves import save_folder
 
 KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR")
 
@@ -40,7 +49,11 @@ class Launcher:
 
 
 def launched(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, raises: Exception | None = None, **distributed: Any
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    raises: Exception | None = None,
+    resume: ResumeSpec | None = None,
+    **distributed: Any,
 ) -> Launcher:
     spec = PhaseSpec(
         index=2,
@@ -54,6 +67,7 @@ def launched(
         data="data",
         folder=str(folder),
         evaluation_max_tokens=64,
+        resume=resume,
     )
     launcher = Launcher(raises)
     monkeypatch.setattr(api, "elastic_launch", launcher)
@@ -172,6 +186,40 @@ def test_other_failures_name_the_phase(
         launched(monkeypatch, tmp_path, error, rdzv_endpoint="host:1")
     assert all(word in str(raised.value) for word in words)
     assert_restored()
+
+
+def test_a_stop_says_what_was_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a signal to this process, or to its ranks, which leave with a code of their own."""
+    for error in (SignalException("stopped", signal.SIGUSR1), failed_with(os.EX_TEMPFAIL)):
+        with pytest.raises(StoppedError, match=r"phase 'skills' was stopped by .*; nothing of it was saved"):
+            launched(monkeypatch, tmp_path, error)
+    for steps in (5, 40):
+        save_folder(tmp_path / "unfinished", steps).mkdir(parents=True)
+    resume = ResumeSpec(str(tmp_path / "unfinished"), str(tmp_path / "eigenvectors"), CheckpointingConfig())
+    for error in (SignalException("stopped", signal.SIGUSR1), failed_with(os.EX_TEMPFAIL)):
+        with pytest.raises(StoppedError, match=r"phase 'skills' was stopped by .*; saved after step 40"):
+            launched(monkeypatch, tmp_path, error, resume)
+
+
+def failed_with(exit_code: int) -> ChildFailedError:
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=exit_code, error_file="none")
+    return ChildFailedError("worker", {0: failure})
+
+
+def test_this_process_keeps_its_signals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """torch's agent takes them over while the ranks run."""
+    before = signal.getsignal(signal.SIGUSR1)
+    launcher = Launcher()
+
+    def start(*_: str) -> None:
+        for number in launcher.config.signals_to_handle.split(","):
+            signal.signal(getattr(signal, number), signal.SIG_IGN)
+
+    monkeypatch.setattr(Launcher, "__call__", lambda self, config, _: setattr(self, "config", config) or start)
+    monkeypatch.setattr(f"{__name__}.Launcher", lambda _: launcher)
+    launched(monkeypatch, tmp_path)
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
 
 
 def test_a_bug_is_not_dressed_up_and_still_leaves_the_environment_alone(

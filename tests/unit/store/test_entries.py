@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from osftx.saves import save_folder
 from osftx.store import entries
 from osftx.store.__main__ import main
 from osftx.store.entries import PhaseStore, use, verified
@@ -184,5 +185,50 @@ def test_managing_the_store(store: PhaseStore, phase: Path, capsys: pytest.Captu
     assert store.find(FP) is not None
     (store.phases / FP / "manifest.json").write_text("{")
     assert main([*chosen, "verify"]) == 1
+    capsys.readouterr()
+    assert main([*chosen, "list"]) == 0
+    assert f"damaged: {FP[:12]}, manifest.json cannot be read" in capsys.readouterr().out
     assert main([*chosen, "prune", "--all"]) == 0
     assert [path.name for path in store.phases.iterdir()] == ["README"]
+
+
+def test_unfinished_phases_are_listed_and_pruned(
+    store: PhaseStore, phase: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--store-dir", str(store.folder)]
+    for fingerprint in (FP, OTHER):
+        room = store.make_room(fingerprint)
+        assert room is not None
+    save_folder(room, 120).mkdir()
+    store.eigenvectors.mkdir()
+    assert main([*chosen, "list"]) == 0
+    shown = capsys.readouterr().out
+    assert f"unfinished: {FP[:12]}, not saved yet" in shown
+    assert f"unfinished: {OTHER[:12]}, saved after step 120" in shown
+    with store.lock(OTHER):  # in training
+        assert main([*chosen, "prune"]) == 0
+    assert [path.name for path in store.unfinished.iterdir()] == [OTHER]
+    assert store.eigenvectors.is_dir()
+    store.commit(OTHER, "knowledge", "base", phase)
+    store.clear_room(OTHER)
+    assert not list(store.unfinished.iterdir())
+    assert main([*chosen, "prune", "--all"]) == 0
+    assert not store.eigenvectors.exists()
+
+
+def test_a_clock_that_jumps_changes_nothing(store: PhaseStore, phase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is decided by the time: content counts."""
+    monkeypatch.setattr(entries.time, "strftime", lambda _: "1970-01-01T00:00:00+0000")
+    store.commit(FP, "knowledge", "base", phase)
+    monkeypatch.setattr(entries.time, "strftime", lambda _: "2170-01-01T00:00:00+0000")
+    store.commit(OTHER, "skills", FP, phase)
+    for number, path in enumerate(store.folder.rglob("*")):
+        jumped = 4102444800.0 * (number % 2)  # the year 2100, and 1970
+        os.utime(path, (jumped, jumped))
+    assert store.find(FP) is not None
+    assert store.find(OTHER) is not None
+    with store.lock(FP):
+        pass
+    with pytest.raises(OSError, match="not empty"):  # there already, whatever its age
+        store.commit(FP, "knowledge", "base", phase)
+    assert len(store.entries()) == 2

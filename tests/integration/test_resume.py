@@ -1,0 +1,174 @@
+"""A phase that is broken off and goes on, on real ranks: the same bits as one that was left alone."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_model, make_samples
+from safetensors.torch import load_file
+
+from osftx.config import CheckpointingConfig, Precision
+from osftx.errors import StoppedError
+from osftx.launch import launch
+from osftx.phase import PhaseSpec, ResumeSpec
+from osftx.saves import save_folder, saved_steps
+
+STEPS = 24
+SETTINGS: dict[str, Any] = {"num_epochs": 12, "dtype": Precision.bfloat16}
+"""Of a phase of 16 samples, 8 a step."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model and samples."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return make_model(folder / "model", dtype=torch.bfloat16), make_samples(folder / "samples", 16)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_phase: Callable[..., PhaseSpec], inputs: tuple[Path, Path]) -> PhaseSpec:
+    return run_phase(*inputs, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def broken_off(undisturbed: PhaseSpec, tmp_path_factory: pytest.TempPathFactory) -> PhaseSpec:
+    """The same phase, stopped by SIGTERM to one of its ranks after some steps."""
+    spec = again(undisturbed, tmp_path_factory.mktemp("broken_off"))
+    stopper = threading.Thread(target=stop_a_rank, args=(spec, 5))
+    stopper.start()
+    with pytest.raises(StoppedError, match=r"saved after step \d+"):
+        launch(spec)
+    stopper.join()
+    assert 5 <= saved_steps(Path(spec.resume.folder))[0] < STEPS
+    assert not (Path(spec.folder) / "result.json").exists()
+    return spec
+
+
+def again(spec: PhaseSpec, folder: Path, resume_from: PhaseSpec | None = None, ranks: int = 2) -> PhaseSpec:
+    """The phase in another folder, with a folder for saves, which may be a copy of another's."""
+    copy = PhaseSpec.load(Path(spec.folder) / "phase.yaml")
+    copy.folder = str(folder / "phase")
+    copy.distributed.nproc_per_node = ranks
+    copy.resume = ResumeSpec(
+        str(folder / "unfinished"), str(folder / "eigenvectors"), CheckpointingConfig(every_steps=2, keep=2)
+    )
+    if resume_from is not None:
+        assert resume_from.resume is not None
+        shutil.copytree(resume_from.resume.folder, copy.resume.folder)
+    copy.save()
+    return copy
+
+
+def stop_a_rank(spec: PhaseSpec, after_steps: int) -> None:
+    metrics, deadline = Path(spec.folder) / "metrics.jsonl", time.monotonic() + 100
+    while time.monotonic() < deadline:
+        if metrics.exists() and metrics.read_text().count("\n") >= after_steps:
+            break
+        time.sleep(0.005)
+    for entry in Path("/proc").iterdir():
+        if (
+            entry.name.isdigit()
+            and spec.folder in _read(entry / "cmdline")
+            and "\0RANK=1\0" in _read(entry / "environ")
+        ):
+            os.kill(int(entry.name), signal.SIGTERM)
+
+
+def _read(path: Path) -> str:
+    try:
+        return "\0" + path.read_bytes().decode(errors="replace") + "\0"
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+def weights(spec: PhaseSpec) -> bytes:
+    return (spec.checkpoint / "model.safetensors").read_bytes()
+
+
+def metrics(spec: PhaseSpec) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (Path(spec.folder) / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in ("step", "lr", "loss", "grad_norm", "num_total_tokens")} for line in lines]
+
+
+def result(spec: PhaseSpec) -> dict[str, Any]:
+    return json.loads((Path(spec.folder) / "result.json").read_text())
+
+
+def test_it_goes_on_with_the_same_bits(
+    undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = again(undisturbed, tmp_path, broken_off)
+    saved = saved_steps(Path(spec.resume.folder))[0]
+    launch(spec)
+    assert f"going on after step {saved} of {STEPS}" in capfd.readouterr().out
+    assert weights(spec) == weights(undisturbed)
+    assert metrics(spec) == metrics(undisturbed)
+    assert [line["step"] for line in metrics(spec)] == list(range(1, STEPS + 1))
+    for key in ("steps", "samples", "tokens", "evaluation_before", "evaluation", "targets"):
+        assert result(spec)[key] == result(undisturbed)[key], key
+    assert saved_steps(Path(spec.resume.folder)) == [STEPS, STEPS - 2]  # the last two
+
+
+def test_it_goes_on_with_another_number_of_ranks(undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path) -> None:
+    """The same up to the rounding of bfloat16, which three ranks do in another order."""
+    spec = again(undisturbed, tmp_path, broken_off, ranks=3)
+    saved = saved_steps(Path(spec.resume.folder))[0]
+    launch(spec)
+    assert metrics(spec)[:saved] == metrics(undisturbed)[:saved]
+    for line, expected in zip(metrics(spec)[saved:], metrics(undisturbed)[saved:], strict=True):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=0.02)
+    start = load_file(Path(spec.model.path) / "model.safetensors")
+    one, other = (
+        load_file(spec.checkpoint / "model.safetensors"),
+        load_file(undisturbed.checkpoint / "model.safetensors"),
+    )
+    name = "model.layers.0.mlp.up_proj.weight"
+    change, expected_change = one[name].float() - start[name].float(), other[name].float() - start[name].float()
+    assert torch.linalg.norm(change - expected_change) <= 0.1 * torch.linalg.norm(expected_change)
+
+
+def test_a_damaged_save_is_not_used(
+    undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The one before is, and the end is the same."""
+    spec = again(undisturbed, tmp_path, broken_off)
+    folder = Path(spec.resume.folder)
+    newest, before = saved_steps(folder)
+    file = save_folder(folder, newest) / "__1_0.distcp"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    launch(spec)
+    shown = capfd.readouterr().out
+    assert re.search(rf"the save .*step_{newest:08d} is damaged \(__1_0.distcp has another content\)", shown)
+    assert f"going on after step {before} of {STEPS}" in shown
+    assert weights(spec) == weights(undisturbed)
+
+
+def test_a_full_disk_costs_the_save_alone(
+    undisturbed: PhaseSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands for it: files may not grow beyond what all but the saves need."""
+    spec = again(undisturbed, tmp_path)
+    largest = max(path.stat().st_size for path in Path(undisturbed.folder).rglob("*") if path.is_file())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 4096, hard))
+    try:
+        launch(spec)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    shown = capfd.readouterr().out
+    assert f"warning: step 2 could not be saved in {spec.resume.folder} (OSError: [Errno 27] File too large)" in shown
+    assert saved_steps(Path(spec.resume.folder)) == []
+    assert not list(Path(spec.resume.folder).glob("*.partial"))
+    assert weights(spec) == weights(undisturbed)
