@@ -1,5 +1,6 @@
 """What a person sees on the screen: the plan before the run, the retention table after each phase."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -7,33 +8,34 @@ from rich.markup import escape
 from rich.table import Table
 
 from osftx.evaluation.retention import METRICS
-from osftx.plan import Plan
+from osftx.plan import Plan, PlannedPhase
 
 LOG_WIDTH = 160
 """Columns where the output is no terminal: a table in a log must not be cut."""
 
 
 def show_plan(plan: Plan) -> None:
-    """One line a phase: what it does, from what, with how much."""
+    """One column a phase, so that two or three fit a terminal: what it does, from what, with how much."""
     shown = Table(title=f"Plan of {escape(plan.name)}", title_justify="left")
-    for heading in ("phase", "method"):
-        shown.add_column(heading, overflow="fold")
-    for heading in ("ratio", "learning rate", "samples", "dropped", "tokens", "steps", "trainable", "frozen"):
-        shown.add_column(heading, justify="right")
-    shown.add_column("starts from", overflow="fold")
+    shown.add_column("phase")
     for phase in plan.phases:
-        shown.add_row(
-            escape(phase.name),
-            phase.method,
-            "-" if phase.unfreeze_rank_ratio is None else f"{phase.unfreeze_rank_ratio:g}",
-            f"{phase.learning_rate:g}",
-            *(f"{count:,}" for count in (phase.samples, phase.dropped, phase.tokens, phase.steps)),
-            *(f"{count:,}" for count in (phase.trainable_parameters, phase.frozen_parameters)),
-            escape(phase.starts_from),
-        )
+        shown.add_column(escape(phase.name), justify="right", overflow="fold")
+    rows: dict[str, Callable[[PlannedPhase], str]] = {
+        "method": lambda phase: phase.method,
+        "unfreeze ratio": lambda phase: "-" if phase.unfreeze_rank_ratio is None else f"{phase.unfreeze_rank_ratio:g}",
+        "learning rate": lambda phase: f"{phase.learning_rate:g}",
+        "samples": lambda phase: f"{phase.samples:,}",
+        "dropped, too long": lambda phase: f"{phase.dropped:,}",
+        "tokens of an epoch": lambda phase: f"{phase.tokens:,}",
+        "steps": lambda phase: f"{phase.steps:,}",
+        "trainable numbers": lambda phase: f"{phase.trainable_parameters:,}",
+        "frozen numbers": lambda phase: f"{phase.frozen_parameters:,}",
+        "starts from": lambda phase: escape(phase.starts_from),
+    }
+    for heading, cell in rows.items():
+        shown.add_row(heading, *map(cell, plan.phases))
     screen = console()
     screen.print(shown)
-    screen.print("tokens: of one epoch; steps: of all epochs", style="dim")
     for phase in plan.phases:
         if phase.keeps is not None:
             screen.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")

@@ -177,4 +177,10 @@ def make_plan(
                 f"phase {entry.name}: warmup_steps={warmup}, but the phase has {entry.steps} steps and never reaches "
                 f"its learning rate; lower phases.{entry.name}.warmup_steps"
             )
+    for name, evaluation_set in config.evaluation.sets.items():
+        if evaluation_set.learned_in is None and name not in (BASE_STATE, *config.phases):
+            warnings.append(
+                f"evaluation set {name}: no phase has its name, so it counts as what the base model knows; set "
+                f"evaluation.sets.{name}.learned_in=base, or leave it out with ~evaluation.sets.{name}"
+            )
     return Plan(config.name, planned, warnings)

@@ -277,9 +277,16 @@ def absolute_paths() -> list[str]:
     ]
 
 
-def rows(screen: str) -> list[list[str]]:
-    """The cells of every phase on a screen with plans."""
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in screen.splitlines() if line.startswith("│")]
+def plans(screen: str) -> list[dict[str, list[str]]]:
+    """Of every plan on a screen its lines: what they tell, and of each phase in its order."""
+    found: list[dict[str, list[str]]] = []
+    for line in screen.splitlines():
+        if line.startswith("┃"):
+            found.append({"phase": [cell.strip() for cell in line.split("┃")[2:-1]]})
+        elif line.startswith("│"):
+            heading, *cells = (cell.strip() for cell in line.split("│")[1:-1])
+            found[-1][heading] = cells
+    return found
 
 
 def test_a_dry_run_prints_every_phase_and_leaves_no_file(tmp_path: Path) -> None:
@@ -293,22 +300,29 @@ def test_a_dry_run_prints_every_phase_and_leaves_no_file(tmp_path: Path) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
     assert "Plan of tiny_two_phase" in done.stdout
-    knowledge, skills = rows(done.stdout)
-    # phase, method, ratio, learning rate, samples, dropped, tokens, steps, trainable, frozen, starts from
-    assert knowledge[:3] == ["knowledge", "osft", "0.3"]
-    assert knowledge[4:6] == ["120", "0"]
-    assert knowledge[7] == "6"  # 120 samples, 5 epochs, 100 a step
-    assert knowledge[-1] == str(TINY / "base")
-    assert skills[:6] == ["skills", "osft", "0.2", "0.007", "2,400", "0"]
-    assert skills[7] == "48"  # 2,400 samples, 1 epoch, 50 a step
-    assert skills[-1] == "knowledge"
+    assert plans(done.stdout) == [
+        {
+            "phase": ["knowledge", "skills"],
+            "method": ["osft", "osft"],
+            "unfreeze ratio": ["0.3", "0.2"],
+            "learning rate": ["0.01", "0.007"],
+            "samples": ["120", "2,400"],
+            "dropped, too long": ["0", "0"],
+            "tokens of an epoch": ["2,160", "48,230"],
+            "steps": ["6", "48"],  # 120 samples, 5 epochs, 100 a step; 2,400 samples, 1 epoch, 50 a step
+            "trainable numbers": ["259,584", "173,056"],
+            "frozen numbers": ["930,944", "930,944"],
+            "starts from": [str(TINY / "base"), "knowledge"],
+        }
+    ]
 
 
 def test_a_dry_run_makes_no_output_folder_that_it_is_given(tmp_path: Path) -> None:
     done = osftx(EXPERIMENT, "dry_run=true", f"output_dir={tmp_path / 'run'}", "phases.skills.method=sft")
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
-    assert [row[1:3] for row in rows(done.stdout)] == [["osft", "0.3"], ["sft", "-"]]
+    (plan,) = plans(done.stdout)
+    assert (plan["method"], plan["unfreeze ratio"]) == (["osft", "sft"], ["0.3", "-"])
 
 
 def test_advice_is_shown_and_is_no_error() -> None:
@@ -332,5 +346,5 @@ def test_a_sweep_can_be_tried_dry(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("Plan of tiny_two_phase") == 2
-    assert [row[3] for row in rows(done.stdout) if row[0] == "skills"] == ["0.001", "0.002"]
+    assert [plan["learning rate"][1] for plan in plans(done.stdout)] == ["0.001", "0.002"]
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"multirun.yaml"}

@@ -161,6 +161,17 @@ def test_warnings_come_from_the_schedule() -> None:
     assert "schedule.initial" in warning
 
 
+def test_a_set_that_no_phase_teaches_is_pointed_out() -> None:
+    """As after `~phases.two`: what is left would count as what the base model knows."""
+    config = experiment(one=phase(unfreeze_rank_ratio=0.3))
+    names = ("base", "one", "two", "general")
+    config.evaluation.sets = {name: EvaluationSetConfig(path=f"{name}.jsonl") for name in names}
+    config.evaluation.sets["general"].learned_in = "base"
+    (warning,) = make_plan(config, MODEL, TARGETS, {"one": DataSummary("one.jsonl", samples=8)}).warnings
+    assert warning.startswith("evaluation set two: no phase has its name")
+    assert "~evaluation.sets.two" in warning
+
+
 def test_training_settings_of_a_phase_are_its_own() -> None:
     settings = training_of(phase(learning_rate=3e-4, data=DataConfig(path="one.jsonl"), unfreeze_rank_ratio=0.2))
     assert settings == TrainingConfig(num_epochs=2, effective_batch_size=8, learning_rate=3e-4)
