@@ -75,6 +75,16 @@ def test_what_is_reused_is_what_would_have_been_trained(runs: Runs) -> None:
     assert (runs.folder / "again" / "report.html").is_file()
 
 
+def test_starting_at_phase_two_repeats_it_bit_for_bit(runs: Runs) -> None:
+    """From the checkpoint alone: what must be kept lies beside it, and `preserve.data` is not read."""
+    first = runs.folder / "first" / "phases" / "01_knowledge" / "checkpoint"
+    results, _ = runs("later", "reuse=false", f"phases.skills.init_from={first}", "preserve.data.path=none.jsonl")
+    assert [path.name for path in (runs.folder / "later" / "phases").iterdir()] == ["02_skills"]
+    assert runs.weights("later") == runs.weights("first")
+    metrics = runs.results("first")["retention"]["metrics"]["exact_match"]
+    assert results["retention"]["metrics"]["exact_match"] == metrics[1:]
+
+
 def test_an_evaluation_set_more_is_measured_without_training(runs: Runs) -> None:
     more = ("+data@evaluation.sets.seen=tiny_knowledge", "+evaluation.sets.seen.learned_in=knowledge")
     results, shown = runs("more", *more)
