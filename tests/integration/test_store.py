@@ -1,6 +1,8 @@
 """The phase store on real runs: what is trained once, what is trained again, and that both give the same."""
 
+import ctypes
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,13 +145,30 @@ def test_two_runs_at_once_train_a_phase_once(runs: Runs) -> None:
     assert runs.weights("left", "01_knowledge") == runs.weights("right", "01_knowledge")
 
 
-def test_a_store_that_cannot_be_written_costs_no_run(runs: Runs) -> None:
-    (runs.folder / "file").write_text("")
-    results, shown = runs("no_store", f"store_dir={runs.folder / 'file' / 'store'}", "~phases.skills", "~evaluation")
-    assert reused(results) == [False]
-    assert "could not be kept in store_dir" in shown
-    assert "Not a directory" in shown
-    assert (runs.folder / "no_store" / "phases" / "01_knowledge" / "checkpoint" / "model.safetensors").is_file()
+def test_a_store_that_can_only_be_read_is_read(runs: Runs) -> None:
+    store = runs.folder / "read_only"
+    shutil.copytree(runs.store, store)
+    for path in (store, *store.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    done = subprocess.run(
+        runs.command("reads", f"store_dir={store}", "phases.skills.learning_rate=2e-3"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        preexec_fn=_without_superpowers,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert reused(runs.results("reads")) == [True, False]
+    assert f"the phase could not be kept in store_dir={store} (Permission denied)" in done.stdout
+    assert not (runs.folder / "reads" / "phases" / "02_skills" / "checkpoint").is_symlink()
+    assert runs.weights("reads") != runs.weights("first")
+
+
+def _without_superpowers() -> None:
+    """Root, too, may then only write what its permissions say (CAP_DAC_OVERRIDE leaves the bounding set at exec)."""
+    ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP; refused to others, who have no need of it
 
 
 def test_a_sweep_trains_a_phase_once_and_survives_a_failed_job(runs: Runs) -> None:
