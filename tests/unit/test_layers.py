@@ -17,14 +17,14 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress"),
+    ("errors", "files", "progress", "devices"),
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch", "store"),
     ("evaluation", "preserve", "reuse"),
     ("preflight",),
     ("train_phase", "display", "report"),
-    ("worker", "orchestrator", "sweep"),
+    ("worker", "orchestrator", "sweep", "parallel"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -32,6 +32,8 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
 RANKS = {"training", "train_phase", "worker"}
 PARENT = {
+    "devices",
+    "parallel",
     "plan",
     "preflight",
     "preserve",
@@ -68,7 +70,7 @@ TORCH = DEEPSPEED | {
     "worker.py",
 }
 ALLOWED_IN = {
-    "hydra": {"__main__.py", "sweep.py"},
+    "hydra": {"__main__.py", "parallel.py", "sweep.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},
