@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong,
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 import hydra
 from filelock import FileLock, Timeout
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -30,9 +32,12 @@ from osftx.config import ExperimentConfig
 from osftx.conversion import typed
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.files import write_json, write_text
+from osftx.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
 from osftx.plan import reuses
 from osftx.sweep import Job, Summary
 from osftx.validate import problems
+
+CONFIG_NAME = "config"
 
 
 def conf_folder() -> Path:
@@ -41,22 +46,43 @@ def conf_folder() -> Path:
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=CONFIG_NAME)
 def job(composed: DictConfig) -> float | None:
     """One run; returns the objective, which a sweeper maximises. A failed job of a sweep does not end the sweep."""
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode is RunMode.MULTIRUN
     this = Job(hydra_config.job.num if in_sweep else 0, list(hydra_config.overrides.task))
+    if in_parallel(hydra_config) and not composed.dry_run:
+        return _with_own_output(composed, this, hydra_config)
+    return _job(composed, this, hydra_config, in_sweep)
+
+
+def _with_own_output(composed: DictConfig, this: Job, hydra_config: HydraConf) -> float | None:
+    """One job of several at a time: the screen gets a line when it starts and one when it ends."""
+    log = Path(hydra_config.runtime.output_dir) / OUTPUT_FILE
+    start = time.monotonic()
+    with own_output(log) as screen:
+        print(f"Job {this.number} starts, output in {log}: {' '.join(this.overrides)}", file=screen, flush=True)
+        outcome = "stopped"
+        try:
+            objective = _job(composed, this, hydra_config, in_sweep=True)
+            outcome = "done" if this.failure is None else "failed"
+        finally:
+            print(f"Job {this.number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)
+    return objective
+
+
+def _job(composed: DictConfig, this: Job, hydra_config: HydraConf, in_sweep: bool) -> float | None:
     if in_sweep:
         print(f"\nJob {this.number}: {' '.join(this.overrides)}", flush=True)
     try:
-        results = run(composed)
+        results = run(composed, _arguments(hydra_config))
     except (ConfigurationError, TrainingError) as error:
         code = 2 if isinstance(error, ConfigurationError) else 1
         if not in_sweep or isinstance(error, StoppedError):
             _leave(str(error), code)
         print(f"osftx: job {this.number} failed: {error}", file=sys.stderr, flush=True)
-        this.failure = str(error)
+        this.failure, this.exit_code = str(error), code
         Summary.exit_codes.add(code)
         results = None
     if results is not None:
@@ -66,9 +92,25 @@ def job(composed: DictConfig) -> float | None:
     return this.objective
 
 
-def run(composed: DictConfig) -> dict[str, Any] | None:
+def _arguments(hydra_config: HydraConf) -> list[str]:
+    """The words after `python -m osftx` that give this run again; of a job of a sweep, that job alone."""
+    if hydra_config.mode is not RunMode.MULTIRUN:
+        return sys.argv[1:]
+    # A launcher's process has other words on its own command line.
+    words = []
+    if (name := hydra_config.job.config_name) is not None and name != CONFIG_NAME:
+        words += ["--config-name", name]
+    for source in hydra_config.runtime.config_sources:
+        if source.provider == "command-line":
+            words += ["--config-dir", source.path]
+    words += [word for word in hydra_config.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
+    return [*words, *hydra_config.overrides.task]
+
+
+def run(composed: DictConfig, arguments: list[str]) -> dict[str, Any] | None:
     """Check, plan and run one composed configuration; returns its results, None after a dry run.
 
+    `arguments` are the words after `python -m osftx` that give the same run again.
     Raises ConfigurationError before anything is started, TrainingError afterwards.
     """
     config = typed(composed)
@@ -97,7 +139,7 @@ def run(composed: DictConfig) -> dict[str, Any] | None:
             write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
             write_json(run_folder / "plan.json", checked.plan.to_dict())
         show_plan(checked.plan)
-        results = orchestrator.run(config, checked, run_folder)
+        results = orchestrator.run(config, checked, run_folder, arguments)
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
 
@@ -222,6 +264,15 @@ def main() -> None:
         _leave(_no_option(sys.argv[1:]), 2)
     except YAMLError as error:
         _leave(f"a configuration file is not YAML: {' '.join(str(error).split())}", 2)
+    except lost_job_errors() as error:
+        if DryRunHere.config is not None:
+            Summary().on_multirun_end(DryRunHere.config)  # Hydra does not get so far
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _leave(
+            "the process of a job has ended without a result (killed, out of memory, out of time?); jobs of a cluster "
+            f"that are still queued or running go on: {reason}",
+            1,
+        )
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 

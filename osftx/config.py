@@ -205,11 +205,15 @@ class DistributedConfig:
     node_rank: int = 0
     """This machine's index, 0 to nnodes - 1."""
     rdzv_id: int = 47
-    """Rendezvous id; phase i uses rdzv_id + i."""
+    """Rendezvous id; phase i uses rdzv_id + i. On one node a part that is unique to the launch is added."""
     rdzv_endpoint: str = "127.0.0.1:29500"
-    """Host and port at which the ranks of all nodes meet. Port 0 takes a free one (one node only)."""
+    """Host and port at which the ranks of all nodes meet. Used with several nodes; on one node nobody else has to know
+    the port, and a free one is taken whatever this says, so that runs at the same time never meet."""
     accelerator: Accelerator = Accelerator.auto
     """`cuda`, `cpu`, or `auto`: cuda where there is a GPU."""
+    exclusive_devices: bool = True
+    """Claim `nproc_per_node` GPUs of those that are visible, and wait while other runs of this user hold too many of
+    them. Off: the ranks take the first visible GPUs, also where another run uses them."""
     omp_num_threads: int = 1
     """CPU threads of each rank; fixed, because the results' last bits depend on it."""
     timeout_s: int = 1800

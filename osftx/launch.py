@@ -4,14 +4,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, getsignal, signal
 from threading import current_thread, main_thread
 from typing import Any
+from uuid import uuid4
 
 from osftx.config import Accelerator, DistributedConfig
+from osftx.devices import claimed, lock_folder
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.phase import PhaseSpec
 from osftx.saves import saved_steps
@@ -20,16 +22,23 @@ PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
 """Signals that end the ranks with this process; Slurm's `--signal` and Kubernetes announce their end with them."""
 SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
 QUIET = ("torch.distributed", "torch.distributed.elastic.agent.server.api")
+LOCAL_ENDPOINT = "127.0.0.1:0"
+"""Port 0: the system chooses a free one."""
 CAUSE_LINES = 3
 """Of a failed rank's exception: CUDA's begin with what happened and end with advice for debugging."""
 
 
 def launch(spec: PhaseSpec) -> None:
-    """Run `python -m osftx.worker <folder>/phase.yaml` on this node's ranks.
+    """Run `python -m osftx.worker <folder>/phase.yaml` on this node's ranks, on GPUs that no other run holds.
 
     Rank 0 prints its progress; what every rank writes to stderr is in `<folder>/logs`. Raises TrainingError naming
     phase, rank and cause; StoppedError when a signal ended it, after which a phase with `resume` may have been saved.
     """
+    with _exclusive_devices(spec) as devices:
+        _run_ranks(spec, devices)
+
+
+def _run_ranks(spec: PhaseSpec, devices: list[str]) -> None:
     # Imports torch, so only where ranks are really started.
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
@@ -43,14 +52,16 @@ def launch(spec: PhaseSpec) -> None:
     logs = Path(spec.folder) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
-    # c10d ignores node_rank, static takes it as it is.
+    # c10d ignores node_rank, static takes it as it is. On one node nobody else has to know where the ranks meet: with a
+    # free port and an id of its own, a run never meets another one of this machine.
     several = group.nnodes > 1
+    run_id = str(group.rdzv_id + spec.index)
     config = LaunchConfig(
         min_nodes=group.nnodes,
         max_nodes=group.nnodes,
         nproc_per_node=group.nproc_per_node,
-        run_id=str(group.rdzv_id + spec.index),
-        rdzv_endpoint=group.rdzv_endpoint,
+        run_id=run_id if several else f"{run_id}-{uuid4().hex[:8]}",
+        rdzv_endpoint=group.rdzv_endpoint if several else LOCAL_ENDPOINT,
         rdzv_backend="static" if several else "c10d",
         rdzv_configs={"rank": group.node_rank, "timeout": group.timeout_s} if several else {},
         max_restarts=0,
@@ -60,7 +71,7 @@ def launch(spec: PhaseSpec) -> None:
     )
     command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml")]
     try:
-        with _environment(group), _own_signals():
+        with _environment(group, devices), _own_signals():
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -79,9 +90,11 @@ def launch(spec: PhaseSpec) -> None:
         raise StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}{_saved(spec)}") from error
     except (RendezvousError, DistError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        place = f"at distributed.rdzv_endpoint={group.rdzv_endpoint}" if several else "on this machine"
+        advice = "is the port in use, or did another node not start? See its output"
         raise TrainingError(
-            f"phase {spec.name!r}: the ranks could not meet at distributed.rdzv_endpoint={group.rdzv_endpoint} "
-            f"({type(error).__name__}: {reason}); is the port in use, or did another node not start? See its output"
+            f"phase {spec.name!r}: the ranks could not meet {place} ({type(error).__name__}: {reason})"
+            + (f"; {advice}" if several else "")
         ) from error
 
 
@@ -140,13 +153,48 @@ def _cause(message: str | dict[str, object]) -> str:
 
 
 @contextmanager
-def _environment(group: DistributedConfig) -> Iterator[None]:
+def _exclusive_devices(spec: PhaseSpec) -> Iterator[list[str]]:
+    """Hold GPUs for this node's ranks; none are named where there is nothing to claim. Raises TrainingError."""
+    group = spec.distributed
+    names = _visible_gpus() if group.exclusive_devices and group.accelerator is not Accelerator.cpu else []
+    with ExitStack() as claim:
+        held = []
+        if names:
+            folder = lock_folder()
+            try:
+                held = claim.enter_context(claimed(names, group.nproc_per_node, folder))
+            except OSError as error:
+                raise TrainingError(
+                    f"phase {spec.name!r}: no GPU could be claimed, since {folder} cannot be written "
+                    f"({error.strerror}); mend it, or set distributed.exclusive_devices=false"
+                ) from error
+        yield held
+
+
+def _visible_gpus() -> list[str]:
+    """The names under which CUDA_VISIBLE_DEVICES knows the GPUs that this process sees, in torch's order.
+
+    Not their numbers: those begin at 0 in each container or job of a cluster, whichever GPUs it was given.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    listed = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if listed[0].startswith("MIG-"):  # the properties of a part of a GPU do not tell its name
+        return listed[:count]
+    return [f"GPU-{torch.cuda.get_device_properties(place).uuid}" for place in range(count)]
+
+
+@contextmanager
+def _environment(group: DistributedConfig, devices: list[str]) -> Iterator[None]:
     """What must be in place before a rank's interpreter starts; put back afterwards."""
     wanted = {
         "OMP_NUM_THREADS": str(group.omp_num_threads),
         "TOKENIZERS_PARALLELISM": "false",
         "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read it here
     }
+    if devices:
+        wanted["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if group.accelerator is not Accelerator.auto:
         wanted["DS_ACCELERATOR"] = group.accelerator.value
     if group.accelerator is not Accelerator.cpu:

@@ -29,9 +29,10 @@ from osftx.validate import BASE_STATE
 PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
 
 
-def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[str, Any]:
+def run(config: ExperimentConfig, checked: Checked, run_folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """Train and measure every phase of the plan; returns what `results.json` holds.
 
+    `arguments` are the words after `python -m osftx` that give this run again.
     results.json is written anew after each phase, so a later failure loses nothing. Raises TrainingError. On nodes
     other than the first only the ranks are started; the first node writes the run folder.
     """
@@ -80,11 +81,11 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             else:
                 launch(spec)
         except TrainingError as error:
-            raise type(error)(f"{error}\n{_how_to_go_on(config, name, source)}") from error
+            raise type(error)(f"{error}\n{_how_to_go_on(config, name, source, arguments)}") from error
         source, parent = spec.checkpoint, fingerprint
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
-            results = collect(config, finished, run_folder)
+            results = collect(config, finished, run_folder, arguments)
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
@@ -103,7 +104,10 @@ def _preserve(
 
 
 def collect(
-    config: ExperimentConfig, finished: Sequence[tuple[PhaseSpec, dict[str, Any]]], run_folder: Path
+    config: ExperimentConfig,
+    finished: Sequence[tuple[PhaseSpec, dict[str, Any]]],
+    run_folder: Path,
+    arguments: Sequence[str],
 ) -> dict[str, Any]:
     """The content of results.json after the phases that are `finished` (spec and result.json of each)."""
     states = [BASE_STATE, *(spec.name for spec, _ in finished)]
@@ -123,7 +127,7 @@ def collect(
         "phases": [_phase(spec, result, run_folder) for spec, result in finished],
         "retention": retention,
         "summary": summary(accuracy, rows),
-        "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *arguments]),
         "versions": _versions(),
     }
     results["objective"] = _at_path(results, config.objective)
@@ -181,11 +185,11 @@ def _report(run_folder: Path) -> None:
         print(f"warning: the report could not be written ({reason}); results.json holds its numbers", flush=True)
 
 
-def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path) -> str:
+def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path, arguments: Sequence[str]) -> str:
     if reuses(config):
         return "  give the same command again to go on from there, once it is mended: what is done is reused"
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
-    overrides = [word for word in sys.argv[1:] if not replaced.fullmatch(word)]
+    overrides = [word for word in arguments if not replaced.fullmatch(word)]
     if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run
         overrides.append("output_dir=NEW_FOLDER")
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])

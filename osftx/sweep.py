@@ -25,6 +25,8 @@ class Job:
     """Of the command line, this job's values put in."""
     failure: str | None = None
     """Why it failed; null if it did not."""
+    exit_code: int = 0
+    """What it would have ended with alone."""
     objective: float | None = None
     summary: dict[str, float | None] = field(default_factory=dict)
     trained: int = 0
@@ -61,6 +63,7 @@ class Summary(Callback):
         jobs = read_jobs(folder)
         if not jobs:  # a dry run
             return
+        Summary.exit_codes |= {job.exit_code for job in jobs} - {0}  # also of jobs in other processes
         failed = sum(job.failure is not None for job in jobs)
         trained, reused = sum(job.trained for job in jobs), sum(job.reused for job in jobs)
         write_json(folder / "sweep.json", {"trained": trained, "reused": reused, "jobs": [asdict(job) for job in jobs]})

@@ -36,7 +36,10 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot stop its ranks: let the system send them SIGTERM then."""
+    """A parent that is killed cannot stop its ranks, which would keep GPUs that others take to be free.
+
+    The system sends them SIGTERM then, so that they save before they leave.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() == 1:  # it is gone already

@@ -105,9 +105,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             model=ModelConfig(path=str(model)),
             training=TrainingConfig(**(settings | training)),
             osft=OsftConfig(),
-            distributed=DistributedConfig(
-                nproc_per_node=ranks, accelerator=Accelerator.cpu, rdzv_endpoint="127.0.0.1:0", timeout_s=120
-            ),
+            distributed=DistributedConfig(nproc_per_node=ranks, accelerator=Accelerator.cpu, timeout_s=120),
             data=str(samples),
             folder=str(tmp_path_factory.mktemp("phase")),
             evaluation_sets={name: str(path) for name, path in (evaluation_sets or {}).items()},

@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 from torch.distributed.launcher import api
 
+from osftx import launch as launch_module
 from osftx.config import (
     Accelerator,
     CheckpointingConfig,
@@ -24,12 +25,13 @@ from osftx.config import (
     OsftConfig,
     TrainingConfig,
 )
+from osftx.devices import claimed
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch import check_devices, launch
 from osftx.phase import PhaseSpec, ResumeSpec
 from osftx.saves import save_folder
 
-KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR")
+KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES")
 
 
 class Launcher:
@@ -100,11 +102,15 @@ def test_the_ranks_see_their_environment_and_this_process_keeps_its_own(
     assert_restored()
 
 
-def test_one_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47, rdzv_endpoint="127.0.0.1:0")
+def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47, rdzv_endpoint="127.0.0.1:29500")
     config = launcher.config
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (1, 1, 4)
-    assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "127.0.0.1:0", "c10d")  # 47 + index 2
+    assert (config.rdzv_endpoint, config.rdzv_backend) == ("127.0.0.1:0", "c10d")
+    assert config.run_id.startswith("49-")  # 47 + index 2
+    assert launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47).config.run_id != config.run_id
     assert config.max_restarts == 0
     assert launcher.command == [sys.executable, "-u", "-m", "osftx.worker", str(tmp_path / "phase.yaml")]
     assert (tmp_path / "logs").is_dir()
@@ -113,7 +119,7 @@ def test_one_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_several_nodes_meet_under_the_rank_that_each_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = launched(monkeypatch, tmp_path, nnodes=2, node_rank=1, timeout_s=60, rdzv_endpoint="node0:29500").config
     assert (config.min_nodes, config.max_nodes) == (2, 2)
-    assert config.rdzv_backend == "static"
+    assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "node0:29500", "static")
     assert (config.rdzv_configs["rank"], config.rdzv_configs["timeout"]) == (1, 60)
 
 
@@ -183,7 +189,7 @@ def test_other_failures_name_the_phase(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: list[str]
 ) -> None:
     with pytest.raises(TrainingError, match="phase 'skills'") as raised:
-        launched(monkeypatch, tmp_path, error, rdzv_endpoint="host:1")
+        launched(monkeypatch, tmp_path, error, nnodes=2, rdzv_endpoint="host:1")
     assert all(word in str(raised.value) for word in words)
     assert_restored()
 
@@ -220,6 +226,65 @@ def test_this_process_keeps_its_signals(monkeypatch: pytest.MonkeyPatch, tmp_pat
     launched(monkeypatch, tmp_path)
     assert signal.getsignal(signal.SIGUSR1) is before
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+
+
+def test_on_one_node_nobody_is_sent_to_look_at_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as raised:
+        launched(monkeypatch, tmp_path, RendezvousConnectionError("nobody there"), rdzv_endpoint="host:1")
+    assert str(raised.value) == (
+        "phase 'skills': the ranks could not meet on this machine (RendezvousConnectionError: nobody there)"
+    )
+
+
+class Gpu:
+    def __init__(self, uuid: str):
+        self.uuid = uuid
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launch_module, "lock_folder", lambda: tmp_path / "locks")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: Gpu("abcd"[place]))
+
+
+def test_the_ranks_see_the_gpus_that_no_other_run_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    with claimed(["GPU-b"], 1, tmp_path / "locks"):
+        launcher = launched(monkeypatch, tmp_path, nproc_per_node=2)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-c"
+    assert_restored()
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4)  # the claim has ended with the phase
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b,GPU-c,GPU-d"
+
+
+@pytest.mark.parametrize("settings", [{"exclusive_devices": False}, {"accelerator": Accelerator.cpu}], ids=str)
+def test_nothing_is_claimed_where_devices_are_shared_or_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None, settings: dict[str, Any]
+) -> None:
+    with claimed([f"GPU-{name}" for name in "abcd"], 4, tmp_path / "locks"):
+        launcher = launched(monkeypatch, tmp_path, nproc_per_node=2, **settings)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] is None
+
+
+def test_parts_of_a_gpu_are_claimed_by_their_own_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1/2, MIG-1/3")
+    with claimed(["MIG-1/2"], 1, tmp_path / "locks"):
+        launcher = launched(monkeypatch, tmp_path, nproc_per_node=1)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "MIG-1/3"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1/2, MIG-1/3"
+
+
+def test_a_lock_folder_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    (tmp_path / "locks").write_text("")
+    with pytest.raises(TrainingError, match=r"locks cannot be written .*distributed.exclusive_devices=false"):
+        launched(monkeypatch, tmp_path, nproc_per_node=1)
 
 
 def test_a_bug_is_not_dressed_up_and_still_leaves_the_environment_alone(

@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves"),
+    ("errors", "files", "progress", "saves", "devices"),
     ("manifest",),
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("evaluation", "preserve", "reuse"),
     ("preflight",),
     ("train_phase", "display", "report"),
-    ("worker", "orchestrator", "sweep"),
+    ("worker", "orchestrator", "sweep", "parallel"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -33,6 +33,8 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
 RANKS = {"training", "train_phase", "worker"}
 PARENT = {
+    "devices",
+    "parallel",
     "plan",
     "preflight",
     "preserve",
@@ -71,7 +73,7 @@ TORCH = DEEPSPEED | {
     "worker.py",
 }
 ALLOWED_IN = {
-    "hydra": {"__main__.py", "sweep.py"},
+    "hydra": {"__main__.py", "parallel.py", "sweep.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},

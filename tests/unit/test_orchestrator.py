@@ -1,7 +1,7 @@
 """The walk over the phases and what results.json says, with ranks that only leave a result behind."""
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ ACCURACY = {
     "three": [0.5, 0.7, 0.7, 1.0],
 }
 SETS = list(ACCURACY)
+ARGUMENTS = ["+experiment=study", "training.seed=1"]
 
 
 def experiment(**changes: Any) -> ExperimentConfig:
@@ -99,7 +100,7 @@ def finished(config: ExperimentConfig, run_folder: Path, *names: str) -> list[tu
 
 
 def collected(config: ExperimentConfig, *names: str) -> dict[str, Any]:
-    return collect(config, finished(config, Path("/run"), *names), Path("/run"))
+    return collect(config, finished(config, Path("/run"), *names), Path("/run"), ARGUMENTS)
 
 
 def test_results_of_a_whole_run() -> None:
@@ -132,6 +133,7 @@ def test_results_of_a_whole_run() -> None:
             "kept_output_change": 0.02,
         },
     }
+    assert results["command"].endswith(" -m osftx +experiment=study training.seed=1")
     assert {"osftx", "torch", "deepspeed"} <= set(results["versions"])
     assert json.loads(json.dumps(results)) == results
 
@@ -230,7 +232,13 @@ class Ranks:
             (Path(spec.folder) / "result.json").write_text(json.dumps(result_of(spec)))
 
 
-def walk(monkeypatch: pytest.MonkeyPatch, config: ExperimentConfig, run_folder: Path, ranks: Ranks) -> dict[str, Any]:
+def walk(
+    monkeypatch: pytest.MonkeyPatch,
+    config: ExperimentConfig,
+    run_folder: Path,
+    ranks: Ranks,
+    arguments: Sequence[str] = ARGUMENTS,
+) -> dict[str, Any]:
     data = {name: DataSummary(f"{name}.jsonl", samples=8) for name in NAMES}
     plan = make_plan(config, ModelFiles({}, {"a.weight": (4, 4)}), [Target("a", ((4, 4),))], data)
     checked = Checked(
@@ -243,7 +251,7 @@ def walk(monkeypatch: pytest.MonkeyPatch, config: ExperimentConfig, run_folder: 
     config.reuse = False
     monkeypatch.setattr(orchestrator, "launch", ranks)
     monkeypatch.setattr(reuse, "launch", ranks)
-    return orchestrator.run(config, checked, run_folder)
+    return orchestrator.run(config, checked, run_folder, arguments)
 
 
 def test_each_phase_gets_its_own_settings_and_the_checkpoint_of_the_one_before(
@@ -275,9 +283,8 @@ def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(
     config = experiment()
     config.phases["two"].init_from = "a b"
     command = ["+experiment=study", "phases.two.init_from=a b", "+training.seed=1", f"output_dir={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["osftx", *command])
     with pytest.raises(TrainingError) as raised:
-        walk(monkeypatch, config, tmp_path, Ranks(fails_at="three"))
+        walk(monkeypatch, config, tmp_path, Ranks(fails_at="three"), command)
     assert [phase["name"] for phase in json.loads((tmp_path / "results.json").read_text())["phases"]] == ["two"]
     first, go_on = str(raised.value).splitlines()
     assert first == "phase 'three' failed on rank 1"
@@ -291,9 +298,9 @@ def test_on_several_nodes_the_command_that_goes_on_asks_for_a_new_folder(
 ) -> None:
     config = experiment()
     config.distributed.nnodes = 2
-    monkeypatch.setattr(sys, "argv", ["osftx", "+experiment=study", f"output_dir={tmp_path}"])
+    command = ["+experiment=study", f"output_dir={tmp_path}"]
     with pytest.raises(TrainingError, match=r"osftx \+experiment=study output_dir=NEW_FOLDER phases\.one\.init_from="):
-        walk(monkeypatch, config, tmp_path, Ranks(fails_at="one"))
+        walk(monkeypatch, config, tmp_path, Ranks(fails_at="one"), command)
 
 
 def test_a_report_that_cannot_be_written_is_a_warning(

@@ -81,6 +81,7 @@ def test_what_decides_the_result_is_in_it(changes: dict[str, Any]) -> None:
         {"distributed__nproc_per_node": 2},
         {"distributed__accelerator": Accelerator.cpu},
         {"distributed__rdzv_endpoint": "node:1"},
+        {"distributed__exclusive_devices": False},
         {"training__max_tokens_per_gpu": 20000},
         {"training__activation_checkpointing": False},
         {"evaluation_sets": {"base": "/run/data/def"}},

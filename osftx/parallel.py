@@ -1,0 +1,65 @@
+"""Jobs of a sweep that a launcher (joblib, submitit) runs in processes of their own, several at a time."""
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TextIO
+
+from hydra.conf import HydraConf
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict, read_write
+
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+OUTPUT_FILE = "output.log"
+
+
+class DryRunHere(Callback):
+    """Hydra calls it before a sweep (conf/config.yaml names it): a dry run checks all its jobs in this process."""
+
+    config: ClassVar[DictConfig | None] = None
+    """Of the sweep that this process has started."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        type(self).config = config
+        if config.dry_run:
+            with read_write(config), open_dict(config):
+                config.hydra.launcher = {"_target_": BASIC_LAUNCHER}
+
+
+def in_parallel(hydra_config: HydraConf) -> bool:
+    """Whether this process runs one job of several at a time."""
+    return hydra_config.mode is RunMode.MULTIRUN and hydra_config.runtime.choices["hydra/launcher"] != "basic"
+
+
+@contextmanager
+def own_output(path: Path) -> Iterator[TextIO]:
+    """All output of this process and of those that it starts goes to the end of `path`; yields the screen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    streams = (sys.stdout, sys.stderr)
+    before = [os.dup(place) for place in (1, 2)]  # by number, since the ranks inherit those
+    with path.open("a", encoding="utf-8") as file, os.fdopen(os.dup(1), "w", encoding="utf-8") as screen:
+        for stream in streams:
+            stream.flush()
+        for place in (1, 2):
+            os.dup2(file.fileno(), place)
+        try:
+            yield screen
+        finally:
+            for stream in streams:
+                stream.flush()
+            for place, kept in zip((1, 2), before, strict=True):
+                os.dup2(kept, place)
+                os.close(kept)
+
+
+def lost_job_errors() -> tuple[type[Exception], ...]:
+    """What the launchers raise when the process of a job has ended without a result."""
+    if "submitit" not in sys.modules:
+        return (BrokenExecutor,)  # joblib's is one
+    from submitit.core.utils import UncompletedJobError
+
+    return (BrokenExecutor, UncompletedJobError)
