@@ -59,6 +59,8 @@ class Runs:
         fixed = [f"store_dir={self.folder / 'store'}", f"output_dir={self.folder / 'run'}"]
         command = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", *SHORT, *fixed]
         with (self.folder / "screen.log").open("a") as screen:
+            screen.write("--- the command is given\n")
+            screen.flush()
             return subprocess.Popen(command, cwd=ROOT, stdout=screen, stderr=subprocess.STDOUT, text=True)
 
     @property
@@ -125,7 +127,8 @@ def kill(runs: Runs, random_: random.Random) -> str | None:
         runs.wait_until_gone()
         if code != 0:
             return f"{what}: {'the parent' if hit == running.pid else 'a rank'}"
-    assert running.wait(LONGEST_S) == 0, runs.screen[-3000:]
+    code = running.wait(LONGEST_S)
+    assert code == 0, f"ended with {code} by itself, before {what}: {runs.screen[-3000:]}"
     return None
 
 
