@@ -26,13 +26,26 @@ def osftx(*overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "run"
-    done = osftx(f"output_dir={folder}")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for shown in ("Plan of tiny_two_phase", "Phase 2 of 2: skills", "average accuracy", "report.html"):
-        assert shown in done.stdout
-    return folder
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The experiment as it is shipped, by weights and by activations; at the same time, with one rank each."""
+    folder = tmp_path_factory.mktemp("tiny")
+    started = {}
+    for subspace in ("weights", "activations"):
+        own = [f"osft.subspace={subspace}", f"output_dir={folder / subspace}", "distributed.nproc_per_node=1"]
+        with (folder / f"{subspace}.log").open("w") as screen:
+            started[subspace] = subprocess.Popen([*COMMAND, *own], cwd=ROOT, stdout=screen, stderr=subprocess.STDOUT)
+    codes = {subspace: process.wait(timeout=900) for subspace, process in started.items()}
+    shown = {subspace: (folder / f"{subspace}.log").read_text() for subspace in started}
+    assert set(codes.values()) == {0}, [text[-3000:] for text in shown.values()]
+    for expected in ("Plan of tiny_two_phase", "Phase 2 of 2: skills", "average accuracy", "report.html"):
+        assert expected in shown["weights"]
+    assert "skills keeps the inputs of: preserve.data + knowledge" in shown["activations"]
+    return {subspace: folder / subspace for subspace in started}
+
+
+@pytest.fixture(scope="module")
+def run_folder(whole_runs: dict[str, Path]) -> Path:
+    return whole_runs["weights"]
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +59,8 @@ def run_in_bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_by_activations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "by_activations"
-    done = osftx("osft.subspace=activations", f"output_dir={folder}")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "skills keeps the inputs of: preserve.data + knowledge" in done.stdout
-    return folder
+def run_by_activations(whole_runs: dict[str, Path]) -> Path:
+    return whole_runs["activations"]
 
 
 def results(folder: Path) -> dict[str, Any]:
