@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from osftx.errors import TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
+from osftx.objectives import at_path, paths
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.phase import PhaseSpec, PreserveSpec
@@ -29,11 +30,17 @@ from osftx.validate import BASE_STATE
 PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
 
 
-def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[str, Any]:
+def run(
+    config: ExperimentConfig,
+    checked: Checked,
+    run_folder: Path,
+    between_phases: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Train and measure every phase of the plan; returns what `results.json` holds.
 
-    results.json is written anew after each phase, so a later failure loses nothing. Raises TrainingError. On nodes
-    other than the first only the ranks are started; the first node writes the run folder.
+    results.json is written anew after each phase, so a later failure loses nothing. `between_phases` is given its
+    content while a phase is still to come; what it raises ends the run. Raises TrainingError. On nodes other than the
+    first only the ranks are started; the first node writes the run folder.
     """
     assert checked.model_folder is not None
     source = checked.model_folder
@@ -88,6 +95,8 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path) -> dict[st
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
+            if between_phases is not None and place < len(phases):
+                between_phases(results)
     return results
 
 
@@ -126,7 +135,8 @@ def collect(
         "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *sys.argv[1:]]),
         "versions": _versions(),
     }
-    results["objective"] = _at_path(results, config.objective)
+    found = [at_path(results, path) for path in paths(config.objective)]
+    results["objective"] = found[0] if isinstance(config.objective, str) else found
     return results
 
 
@@ -159,18 +169,6 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone
             installed[package] = version(package)
     return installed
-
-
-def _at_path(results: dict[str, Any], path: str) -> float | None:
-    value: Any = results
-    for key in path.split("."):
-        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
-        elif isinstance(value, dict):
-            value = value.get(key)
-        else:
-            return None
-    return value if isinstance(value, int | float) else None
 
 
 def _report(run_folder: Path) -> None:
