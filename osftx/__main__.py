@@ -1,4 +1,4 @@
-"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. Hydra is known here and in `sweep.py`.
+"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. Hydra is known here and in `sweep/`.
 
 Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong, nothing was started.
 """
@@ -6,7 +6,7 @@ Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong,
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from difflib import get_close_matches
@@ -26,10 +26,12 @@ from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.conversion import typed
-from osftx.errors import ConfigurationError, StoppedError, TrainingError
+from osftx.errors import ConfigurationError, TrainingError
 from osftx.files import write_json, write_text
 from osftx.plan import reuses
-from osftx.sweep import Job, Summary
+from osftx.sweep.callback import RESUME
+from osftx.sweep.job import Job, Objective, run_job
+from osftx.sweep.pruning import between_phases
 from osftx.validate import problems
 
 
@@ -40,34 +42,29 @@ def conf_folder() -> Path:
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
-def job(composed: DictConfig) -> float | None:
-    """One run; returns the objective, which a sweeper maximises. A failed job of a sweep does not end the sweep."""
+def job(composed: DictConfig) -> Objective:
+    """One run. In a sweep it returns the objective to the sweeper, and a failure does not end the sweep."""
     hydra_config = HydraConfig.get()
-    in_sweep = hydra_config.mode is RunMode.MULTIRUN
-    this = Job(hydra_config.job.num if in_sweep else 0, list(hydra_config.overrides.task))
-    if in_sweep:
-        print(f"\nJob {this.number}: {' '.join(this.overrides)}", flush=True)
     try:
-        results = run(composed)
-    except (ConfigurationError, TrainingError) as error:
-        code = 2 if isinstance(error, ConfigurationError) else 1
-        if not in_sweep or isinstance(error, StoppedError):
-            _leave(str(error), code)
-        print(f"osftx: job {this.number} failed: {error}", file=sys.stderr, flush=True)
-        this.failure = str(error)
-        Summary.exit_codes.add(code)
-        results = None
-    if results is not None:
-        this.take(results)
-    if in_sweep and not composed.dry_run:
-        this.save(Path(hydra_config.runtime.output_dir))
-    return this.objective
+        if hydra_config.mode is not RunMode.MULTIRUN:
+            run(composed)
+            return None
+        overrides = [word for word in hydra_config.overrides.task if not word.startswith(f"{RESUME}=")]
+        this = Job(hydra_config.job.num, overrides)
+        pruning = between_phases(hydra_config.sweeper, Path(hydra_config.sweep.dir))
+        folder = Path(hydra_config.runtime.output_dir)
+        return run_job(this, folder, lambda: run(composed, pruning), resumed=composed.sweep.resume is not None)
+    except ConfigurationError as error:
+        _leave(str(error), 2)
+    except TrainingError as error:  # in a sweep, a signal that ends it
+        _leave(str(error), 1)
 
 
-def run(composed: DictConfig) -> dict[str, Any] | None:
+def run(composed: DictConfig, between: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any] | None:
     """Check, plan and run one composed configuration; returns its results, None after a dry run.
 
-    Raises ConfigurationError before anything is started, TrainingError afterwards.
+    `between` is called between two phases. Raises ConfigurationError before anything is started, TrainingError
+    afterwards.
     """
     config = typed(composed)
     if found := problems(config):
@@ -82,7 +79,9 @@ def run(composed: DictConfig) -> dict[str, Any] | None:
     from osftx.launch import check_devices
 
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
-    run_folder, made = _make_run_folder(config, OmegaConf.to_yaml(composed))
+    # A sweep that is resumed asks for the same runs.
+    asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
+    run_folder, made = _make_run_folder(config, asked)
     try:
         checked = check(config, run_folder / "data")
     except ConfigurationError:
@@ -92,10 +91,10 @@ def run(composed: DictConfig) -> dict[str, Any] | None:
 
     with _alone(run_folder) if config.distributed.node_rank == 0 else nullcontext():
         if config.distributed.node_rank == 0:
-            write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
+            write_text(run_folder / "config.yaml", asked)
             write_json(run_folder / "plan.json", checked.plan.to_dict())
         show_plan(checked.plan)
-        results = orchestrator.run(config, checked, run_folder)
+        results = orchestrator.run(config, checked, run_folder, between)
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
 
@@ -113,7 +112,7 @@ def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, lis
     else:
         folder = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
-        if not reuses(config):  # it would all be trained again, over what is there
+        if not reuses(config) and config.sweep.resume is None:  # it would all be trained again, over what is there
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
             )
@@ -199,8 +198,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
-        if Summary.exit_codes:
-            sys.exit(min(Summary.exit_codes))
+    except ConfigurationError as error:  # of a sweep as a whole
+        _leave(str(error), 2)
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
     except ValueError as error:

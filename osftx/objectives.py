@@ -22,9 +22,9 @@ class Direction(Enum):
     minimize = "minimize"
 
 
-def paths(objective: Any) -> list[str]:
-    """The paths of the configuration's `objective`, which is one path or a list of them."""
-    return list(objective) if isinstance(objective, Sequence) and not isinstance(objective, str) else [objective]
+def as_list(given: Any) -> list[Any]:
+    """Objectives, their directions and their values come alone, or in a list where there are several."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
 
 
 def direction(path: str) -> Direction:

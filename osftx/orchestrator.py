@@ -15,7 +15,7 @@ from osftx.errors import TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
-from osftx.objectives import at_path, paths
+from osftx.objectives import as_list, at_path
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.phase import PhaseSpec, PreserveSpec
@@ -135,7 +135,7 @@ def collect(
         "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *sys.argv[1:]]),
         "versions": _versions(),
     }
-    found = [at_path(results, path) for path in paths(config.objective)]
+    found = [at_path(results, path) for path in as_list(config.objective)]
     results["objective"] = found[0] if isinstance(config.objective, str) else found
     return results
 

@@ -23,7 +23,7 @@ from osftx.config import (
     ScheduleKind,
     TrainingConfig,
 )
-from osftx.objectives import OBJECTIVE, paths
+from osftx.objectives import OBJECTIVE, as_list
 
 
 class Range(NamedTuple):
@@ -322,7 +322,7 @@ def _evaluation(config: ExperimentConfig) -> Iterator[str]:
 
 
 def _objective(config: ExperimentConfig) -> Iterator[str]:
-    objectives = paths(config.objective)
+    objectives = as_list(config.objective)
     if not objectives:
         yield "objective=[]: names nothing; use summary.average_accuracy, or several as [PATH,PATH]"
     for objective in objectives:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from osftx.objectives import Direction, best, direction, paths
+from osftx.objectives import Direction, as_list, best, direction
 
 MORE, LESS = Direction.maximize, Direction.minimize
 
@@ -25,8 +25,8 @@ def test_what_is_better(path: str, better: Direction) -> None:
 
 
 def test_one_path_or_several() -> None:
-    assert paths("summary.forgetting") == ["summary.forgetting"]
-    assert paths(["a", "b"]) == ["a", "b"]
+    assert as_list("summary.forgetting") == ["summary.forgetting"]
+    assert as_list(["a", "b"]) == ["a", "b"]
 
 
 def test_the_best_of_one_objective_and_its_equals() -> None:
