@@ -25,11 +25,8 @@ class Parameter:
     distribution: BaseDistribution
 
     def override(self, value: Any) -> str:
-        if isinstance(value, float):  # a step's binary rounding is not part of the value
-            stepped = isinstance(self.distribution, FloatDistribution) and self.distribution.step is not None
-            value = float(f"{value:.12g}") if stepped else value
-            return f"{self.key}={value!r}"
-        return f"{self.key}={value}"
+        stepped = isinstance(self.distribution, FloatDistribution) and self.distribution.step is not None
+        return f"{self.key}={_rounded(value) if stepped else value}"
 
     def points(self) -> list[Any] | None:
         """All the values that it can take; None for an interval of real numbers."""
@@ -113,7 +110,12 @@ def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
         return IntDistribution(int(low), int(high), log=log, step=int(step))
     if log:
         raise ValueError("log is for an interval or a range of whole numbers; write tag(log, interval(..))")
-    return FloatDistribution(float(low), float(high), step=float(step))
+    return FloatDistribution(_rounded(low), _rounded(high), step=_rounded(step))
+
+
+def _rounded(number: float) -> float:
+    """Without the binary rounding of adding up steps: 0.30000000000000004 is 0.3."""
+    return float(f"{number:.12g}")
 
 
 def _check_log(log: bool, low: float) -> None:

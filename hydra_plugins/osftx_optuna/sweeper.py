@@ -1,6 +1,6 @@
 """The settings of a search, and the class that Hydra starts. Hydra imports this at every start: no Optuna here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -35,7 +35,7 @@ class Pruner(Enum):
 class OptunaSweeperConf:
     _target_: str = "hydra_plugins.osftx_optuna.sweeper.OptunaSweeper"
     _convert_: str = "all"
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     """The search space, KEY: VALUE with Hydra's sweeps: choice(a,b), range(1,5), interval(0.1,0.4),
     tag(log, interval(1e-5,1e-2)), int(interval(1,8)). The command line wins over it."""
     n_trials: int = 20
@@ -89,6 +89,6 @@ class OptunaSweeper(Sweeper):
             ) from error
         assert self.config is not None and self.hydra_context is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        params = [f"{key}={value}" for key, value in (self.settings.params or {}).items()]
+        params = [f"{key}={value}" for key, value in self.settings.params.items()]
         overrides = {override.get_key_element(): override for override in parser.parse_overrides([*params, *arguments])}
         search(self.settings, self.config, overrides, self.launcher, self.validate_batch_is_legal)
