@@ -28,7 +28,7 @@ class Sampler(Enum):
 class Pruner(Enum):
     none = "none"
     median = "median"
-    """Ends a job after a phase when its objective is below the median of the earlier jobs at that phase."""
+    """Ends a job after a phase when its objective is worse than the median of earlier jobs at that phase."""
 
 
 @dataclass

@@ -1,139 +1,107 @@
-"""The Optuna sweeper on a toy application: no training, the real Hydra."""
+"""The Optuna sweeper: the search with a launcher that only computes, and once through the real Hydra. No training."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from hydra_plugins.osftx_optuna._search import search
 from hydra_plugins.osftx_optuna._space import Parameter, grid, parameters
+from hydra_plugins.osftx_optuna.sweeper import OptunaSweeperConf, Pruner, Sampler
 from osftx.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
-
-# Runs a search for each line of arguments that it is given, in one process, and prints what jobs came of it as JSON.
-APP = """
-import contextlib, json, sys
-from pathlib import Path
-import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-from osftx.errors import ConfigurationError
-
-
-CONFIG = {"x": 0.0, "n": 1, "kind": "a", "fails": [], "several": False, "sweep": {"resume": None}, "dry_run": False}
-CONFIG["defaults"] = ["_self_", {"override hydra/sweeper": "optuna"}]
-CONFIG["hydra"] = {"output_subdir": None, "sweep": {"dir": "sweep", "subdir": "${hydra.job.num}"}}
-ConfigStore.instance().store(name="toy", node=CONFIG)
-jobs = []
-
-@hydra.main(version_base="1.3", config_path=None, config_name="toy")
-def job(config):
-    number = HydraConfig.get().job.num
-    jobs.append([number, HydraConfig.get().overrides.task])
-    if number in config.fails:
-        raise RuntimeError("out of memory")
-    if config.kind == "nothing":
-        return None
-    value = -(config.x - 0.3) ** 2 - 0.01 * abs(config.n - 3) + (0.1 if config.kind == "b" else 0)
-    return [value, config.x] if config.several else value
-
-results = []
-for line in json.loads(sys.argv[1]):
-    jobs.clear()
-    problems = []
-    sys.argv[1:] = ["-m", *line]
-    try:
-        job()
-    except ConfigurationError as error:
-        problems = error.problems
-    results.append({"jobs": list(jobs), "problems": problems})
-print(json.dumps(results, default=list))
-"""
-
 SPACE = ("x=interval(0,1)", "n=range(1,6)", "kind=a,b")
-FEW = "hydra.sweeper.n_trials=4"
-FAILING = (*SPACE, FEW, "fails=[1,2]", "hydra.sweep.dir=failing")
-MORE = (*SPACE, "hydra.sweeper.n_trials=6", "hydra.sweep.dir=more")
-GRID = ("x=0.1,0.2", "n=range(1,4)", "hydra.sweeper.sampler=grid", "fails=[4]", "hydra.sweep.dir=grid")
-SEVERAL = (*SPACE, FEW, "several=true")
-REFUSED = "hydra.sweep.dir=refused"
-# One after the other, in one process.
-SEARCHES: dict[str, tuple[str, ...]] = {
-    "first": (*SPACE, FEW, "hydra.sweep.dir=first"),
-    "again": (*SPACE, FEW, "hydra.sweep.dir=first"),
-    "other seed": (*SPACE, FEW, "hydra.sweep.dir=other", "hydra.sweeper.seed=1"),
-    "params": ("+hydra.sweeper.params.x='interval(0,1)'", "+hydra.sweeper.params.n='range(1,6)'", "n=2", FEW),
-    "failing": FAILING,
-    "failing, resumed": (*FAILING, "sweep.resume=failing"),
-    "nothing": ("kind=nothing", "x=interval(0,1)", FEW, "hydra.sweep.dir=nothing"),
-    "more": (*SPACE, FEW, "hydra.sweep.dir=more"),
-    "more, resumed": (*MORE, "sweep.resume=more"),
-    "more, resumed again": (*MORE, "sweep.resume=more"),
-    "another space": ("x=interval(0,2)", FEW, "hydra.sweep.dir=more", "sweep.resume=more"),
-    "no sweep": (*SPACE, FEW, "sweep.resume=empty", "hydra.sweep.dir=empty"),
-    "grid": GRID,
-    "grid, resumed": (*GRID, "sweep.resume=grid"),
-    "too few directions": (*SEVERAL, "hydra.sweep.dir=several"),
-    "several": (*SEVERAL, "hydra.sweep.dir=several", "hydra.sweeper.directions=[maximize,minimize]"),
-    "batches": (*SPACE, "hydra.sweeper.n_trials=5", "hydra.sweeper.batch_size=2", "hydra.sweeper.sampler=nsga2"),
-    "dry": (*SPACE, FEW, "dry_run=true", "hydra.sweeper.storage=kept"),
-    "no space": ("x=1", REFUSED),
-    "no trials": (*SPACE, "hydra.sweeper.n_trials=0", "hydra.sweeper.batch_size=0", REFUSED),
-    "no direction": (*SPACE, "hydra.sweeper.directions=up", REFUSED),
-    "grid of an interval": (*SPACE, "hydra.sweeper.sampler=grid", REFUSED),
-    "grid too large": ("n=range(0,30)", "hydra.sweeper.sampler=grid", REFUSED),
-    "wrong directions": (*SPACE, "+objective=[a,b]", "hydra.sweeper.directions=[maximize]", REFUSED),
-    "pruner": (*SPACE, "+objective=[a,b]", "hydra.sweeper.pruner=median", REFUSED),
-    "nodes": (*SPACE, "+distributed.nnodes=2", REFUSED),
-}
+BOTH = ["maximize", "minimize"]
+
+
+class Launcher:
+    """Computes each job's objective from its overrides; keeps what it was given."""
+
+    def __init__(self, fails: Sequence[int] = (), several: bool = False):
+        self.fails, self.several = fails, several
+        self.jobs: list[tuple[str, ...]] = []
+        self.numbers: list[int] = []
+        self.batches: list[int] = []
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        self.batches.append(len(job_overrides))
+        returned = []
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            self.jobs.append(tuple(overrides))
+            self.numbers.append(number)
+            done = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+            done.return_value = self.objective(dict(word.split("=", 1) for word in overrides))
+            if number in self.fails:
+                done.status, done.return_value = JobStatus.FAILED, RuntimeError("out of memory")
+            returned.append(done)
+        return returned
+
+    def objective(self, given: dict[str, str]) -> Any:
+        if given.get("kind") == "nothing":
+            return None
+        x = float(given.get("x", 0))
+        value = -((x - 0.3) ** 2) - 0.01 * abs(int(given.get("n", 3)) - 3) + (0.1 if given.get("kind") == "b" else 0)
+        return [value, x] if self.several else value
 
 
 class Searches:
-    """What came of each: its `jobs`, number and overrides, and its `problems`."""
+    """Searches in a folder; each returns the launcher that ran its jobs."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        (folder / "app.py").write_text(APP)
-        done = subprocess.run(
-            [sys.executable, "app.py", json.dumps(list(SEARCHES.values()))],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "1"},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
+
+    def __call__(
+        self,
+        *words: str,
+        launcher: Launcher | None = None,
+        resume: bool = False,
+        config: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Launcher:
+        launcher = launcher or Launcher()
+        composed = {"sweep": {"resume": str(self.folder) if resume else None}, "dry_run": False, **(config or {})}
+        composed["hydra"] = {"sweep": {"dir": str(self.folder)}}
+        overrides = {word.get_key_element(): word for word in OverridesParser.create().parse_overrides(list(words))}
+        search(
+            OptunaSweeperConf(**{"n_trials": 4} | settings),
+            OmegaConf.create(composed),
+            overrides,
+            launcher,  # type: ignore[arg-type]
+            lambda batch: None,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        self.results = dict(zip(SEARCHES, json.loads(done.stdout.splitlines()[-1]), strict=True))
+        return launcher
 
-    def jobs(self, name: str) -> list[Any]:
-        return self.results[name]["jobs"]
+    def refused(self, *words: str, **settings: Any) -> str:
+        """The first problem of a search that runs no job."""
+        launcher = Launcher()
+        with pytest.raises(ConfigurationError) as error:
+            self(*words, launcher=launcher, **settings)
+        assert launcher.jobs == []
+        return error.value.problems[0]
 
-    def problem(self, name: str) -> str:
-        """The first, of a search without jobs."""
-        assert self.jobs(name) == []
-        return self.results[name]["problems"][0]
-
-    def trials(self, folder: str) -> list[optuna.trial.FrozenTrial]:
-        storage = JournalStorage(JournalFileBackend(str(self.folder / folder / "study.journal")))
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.journal")))
         return optuna.load_study(study_name="sweep", storage=storage).trials
 
-    def states(self, folder: str) -> list[str]:
-        return [trial.state.name for trial in self.trials(folder)]
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.trials()]
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Searches:
-    return Searches(tmp_path_factory.mktemp("searches"))
+@pytest.fixture
+def searches(tmp_path: Path) -> Searches:
+    return Searches(tmp_path)
 
 
 def space(*words: str) -> list[Parameter]:
@@ -191,77 +159,173 @@ def test_every_point_of_a_grid() -> None:
     assert points == [{"a": a, "b": b} for a in ("1", "2") for b in (0, 1, 2)]
 
 
-def test_a_search_repeats_with_its_seed_and_differs_with_another(ran: Searches) -> None:
-    assert ran.jobs("first") == ran.jobs("again") != ran.jobs("other seed")
-    assert [number for number, _ in ran.jobs("first")] == [0, 1, 2, 3]
-    assert ran.states("first") == ["COMPLETE"] * 4  # the second sweep in the folder began anew
-    assert (ran.folder / "first" / "multirun.yaml").is_file()
-    best = max(ran.trials("first"), key=lambda trial: trial.value)
-    assert f"x={best.params['x']!r}" in ran.jobs("first")[best.number][1]
+def test_a_search_repeats_with_its_seed_and_differs_with_another(searches: Searches) -> None:
+    first = searches(*SPACE, "seed=1")
+    assert first.numbers == [0, 1, 2, 3]
+    best = max(searches.trials(), key=lambda trial: trial.value)
+    assert first.jobs[best.number] == (f"x={best.params['x']!r}", f"n={best.params['n']}", "kind=b", "seed=1")
+    assert (searches.folder / "multirun.yaml").is_file()
+    assert searches(*SPACE, "seed=1").jobs == first.jobs
+    assert searches.states() == ["COMPLETE"] * 4  # the second sweep in the folder began anew
+    assert searches(*SPACE, "seed=1", seed=1).jobs != first.jobs
 
 
-def test_the_command_line_wins_over_the_space_of_the_configuration(ran: Searches) -> None:
-    assert len(ran.jobs("params")) == 4
-    assert all("n=2" in overrides for _, overrides in ran.jobs("params"))
+def test_failed_jobs_are_failed_trials_and_a_resume_makes_up_for_them(searches: Searches) -> None:
+    assert len(searches(*SPACE, launcher=Launcher(fails=[1, 2])).jobs) == 4
+    assert searches(*SPACE, launcher=Launcher(fails=[4]), resume=True).numbers == [4, 5]
+    assert searches(*SPACE, resume=True).numbers == [6]
+    assert searches.states() == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    trials = searches.trials()
+    assert trials[1].params == trials[4].params == trials[6].params
+    assert trials[2].params == trials[5].params
 
 
-def test_failed_jobs_are_failed_trials_and_a_resume_makes_up_for_them(ran: Searches) -> None:
-    assert len(ran.jobs("failing")) == 4
-    assert [number for number, _ in ran.jobs("failing, resumed")] == [4, 5]
-    assert ran.states("failing") == ["COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
-    trials = ran.trials("failing")
-    assert [trials[4].params, trials[5].params] == [trials[1].params, trials[2].params]
+def test_a_job_that_was_running_when_the_sweep_was_broken_off_runs_again(searches: Searches) -> None:
+    class Broken(Launcher):
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+            if initial_job_idx == 2:
+                raise KeyboardInterrupt
+            return super().launch(job_overrides, initial_job_idx)
+
+    with pytest.raises(KeyboardInterrupt):
+        searches(*SPACE, launcher=Broken())
+    assert searches(*SPACE, resume=True).numbers == [3, 4]
+    assert searches.states() == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert searches.trials()[2].params == searches.trials()[3].params
 
 
-def test_a_job_without_an_objective_is_a_failed_trial(ran: Searches) -> None:
-    assert (len(ran.jobs("nothing")), ran.states("nothing")) == (4, ["FAIL"] * 4)
+def test_a_job_without_an_objective_is_a_failed_trial(searches: Searches) -> None:
+    assert len(searches("kind=nothing", "x=interval(0,1)").jobs) == 4
+    assert searches.states() == ["FAIL"] * 4
 
 
-def test_a_resumed_search_goes_on_to_the_new_number_of_trials(ran: Searches) -> None:
-    assert [number for number, _ in ran.jobs("more, resumed")] == [4, 5]
-    assert len({json.dumps(trial.params) for trial in ran.trials("more")}) == 6  # none drawn a second time
-    assert ran.jobs("more, resumed again") == []
+def test_a_resumed_search_goes_on_to_the_new_number_of_trials(searches: Searches) -> None:
+    searches(*SPACE)
+    assert searches(*SPACE, "sweep.resume=x", n_trials=6, resume=True).numbers == [4, 5]
+    assert len({json.dumps(trial.params) for trial in searches.trials()}) == 6  # none drawn a second time
+    assert searches(*SPACE, n_trials=6, resume=True).jobs == []
 
 
-def test_only_the_same_search_is_resumed(ran: Searches) -> None:
-    assert "is a search with other settings" in ran.problem("another space")
-    assert "holds no search with Optuna" in ran.problem("no sweep")
+def test_only_the_same_search_is_resumed(searches: Searches) -> None:
+    assert "holds no search with Optuna" in searches.refused(*SPACE, resume=True)
+    searches(*SPACE)
+    assert "is a search with other settings" in searches.refused("x=interval(0,2)", resume=True)
+    assert "is a search with other settings" in searches.refused(*SPACE, directions="minimize", resume=True)
 
 
-def test_a_grid_runs_every_point_and_is_resumed_where_one_failed(ran: Searches) -> None:
-    whole = ran.jobs("grid")
-    assert len({tuple(overrides) for _, overrides in whole}) == 6
-    assert ran.jobs("grid, resumed") == [[6, [*whole[4][1], "sweep.resume=grid"]]]
+def test_a_grid_runs_every_point_and_is_resumed_where_one_failed(searches: Searches) -> None:
+    words = ("x=0.1,0.2", "n=range(1,4)")
+    whole = searches(*words, sampler=Sampler.grid, n_trials=20, launcher=Launcher(fails=[4]))
+    assert whole.jobs == [(f"x={x}", f"n={n}") for x in ("0.1", "0.2") for n in (1, 2, 3)]
+    again = searches(*words, sampler=Sampler.grid, n_trials=20, resume=True)
+    assert (again.numbers, again.jobs) == ([6], [whole.jobs[4]])
 
 
-def test_several_objectives(ran: Searches) -> None:
-    assert "1 for the 2 objectives" in ran.results["too few directions"]["problems"][0]
-    assert len(ran.jobs("several")) == 4
-    assert all(len(trial.values) == 2 for trial in ran.trials("several"))
+def test_several_objectives(searches: Searches) -> None:
+    with pytest.raises(ConfigurationError, match="1 for the 2 objectives"):
+        searches(*SPACE, launcher=Launcher(several=True))
+    assert len(searches(*SPACE, launcher=Launcher(several=True), directions=BOTH).jobs) == 4
+    assert all(len(trial.values) == 2 for trial in searches.trials())
 
 
-def test_jobs_are_launched_in_batches(ran: Searches) -> None:
-    assert [number for number, _ in ran.jobs("batches")] == [0, 1, 2, 3, 4]
+def test_what_is_better_follows_from_the_objectives(searches: Searches) -> None:
+    config = {"objective": ["summary.learning_accuracy", "summary.forgetting"]}
+    searches(*SPACE, launcher=Launcher(several=True), config=config)
+    study = optuna.load_study(
+        study_name="sweep", storage=JournalStorage(JournalFileBackend(str(searches.folder / "study.journal")))
+    )
+    assert [towards.name.lower() for towards in study.directions] == BOTH
 
 
-def test_a_dry_run_keeps_no_study(ran: Searches) -> None:
-    assert len(ran.jobs("dry")) == 4
-    assert not (ran.folder / "kept").exists()
+@pytest.mark.parametrize("sampler", [Sampler.random, Sampler.nsga2, Sampler.tpe])
+def test_jobs_are_launched_in_batches(searches: Searches, sampler: Sampler) -> None:
+    ran = searches(*SPACE, n_trials=5, batch_size=2, sampler=sampler)
+    assert (ran.batches, ran.numbers) == ([2, 2, 1], [0, 1, 2, 3, 4])
+
+
+def test_the_study_can_be_kept_elsewhere_under_a_name(searches: Searches) -> None:
+    storage = f"sqlite:///{searches.folder}/studies.db"
+    searches(*SPACE, storage=storage, study_name="mine", n_trials=2)
+    assert searches(*SPACE, storage=storage, study_name="mine", n_trials=3, resume=True).numbers == [2]
+    assert "choose another name" in searches.refused(*SPACE, storage=storage, study_name="mine")
+
+
+def test_a_dry_run_keeps_no_study(searches: Searches) -> None:
+    ran = searches(*SPACE, config={"dry_run": True}, storage=str(searches.folder / "kept"))
+    assert len(ran.jobs) == 4
+    assert not (searches.folder / "kept").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
-    {
-        "no space": "nothing to search over",
-        "no trials": "hydra.sweeper.n_trials=0: must be 1 or more; the default is 20",
-        "no direction": "up is none; use maximize or minimize",
-        "grid of an interval": "x=interval(0,1): a grid needs values that can be counted",
-        "grid too large": "the grid has 30 points; set it to 30 or more",
-        "wrong directions": "1 for 2 objectives",
-        "pruner": "prunes for one objective, not for 2",
-        "nodes": "a search starts its jobs on one machine",
-    }.items(),
+    ("words", "settings", "says"),
+    [
+        (["x=1"], {}, "nothing to search over"),
+        (SPACE, {"n_trials": 0}, "hydra.sweeper.n_trials=0: must be 1 or more; the default is 20"),
+        (SPACE, {"batch_size": 0}, "hydra.sweeper.batch_size=0: must be 1 or more; the default is 1"),
+        (SPACE, {"directions": "up"}, "up is none; use maximize or minimize"),
+        (SPACE, {"sampler": Sampler.grid}, "x=interval(0,1): a grid needs values that can be counted"),
+        (["n=range(0,30)"], {"sampler": Sampler.grid}, "the grid has 30 points; set it to 30 or more"),
+        (SPACE, {"config": {"objective": ["a", "b"]}, "directions": ["maximize"]}, "1 for 2 objectives"),
+        (SPACE, {"config": {"objective": ["a", "b"]}, "pruner": Pruner.median}, "prunes for one objective, not for 2"),
+        (SPACE, {"config": {"distributed": {"nnodes": 2}}}, "a search starts its jobs on one machine"),
+    ],
 )
-def test_settings_that_make_no_search_are_told_before_any_job(ran: Searches, name: str, says: str) -> None:
-    assert says in ran.problem(name)
-    assert not (ran.folder / "refused").exists()
+def test_settings_that_make_no_search_are_told_before_any_job(
+    searches: Searches, words: list[str], settings: dict[str, Any], says: str
+) -> None:
+    assert says in searches.refused(*words, **settings)
+    assert list(searches.folder.iterdir()) == []
+
+
+APP = """
+import sys
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from osftx.sweep.pruning import between_phases
+from osftx.errors import PrunedError
+from pathlib import Path
+
+config = {"x": 0.0, "n": 5, "defaults": ["_self_", {"override hydra/sweeper": "optuna"}], "hydra": {
+    "output_subdir": None, "sweep": {"dir": "sweep", "subdir": "${hydra.job.num}"},
+    "sweeper": {"n_trials": 8, "params": {"x": "interval(0,1)", "n": "range(1,5)"}}}}
+ConfigStore.instance().store(name="toy", node=config)
+
+@hydra.main(version_base="1.3", config_path=None, config_name="toy")
+def job(config):
+    this = HydraConfig.get()
+    check = between_phases(this.sweeper, Path(this.sweep.dir))
+    try:
+        for phase in range(2):
+            if check is not None:
+                check({"phases": [{}] * (phase + 1), "objective": config.x})
+    except PrunedError as error:
+        print("pruned", this.job.num, error)
+    print("job", this.job.num, "x", config.x, "n", config.n)
+    return config.x
+
+job()
+assert "optuna" in sys.modules
+"""
+
+
+def test_through_hydra_and_with_pruning(tmp_path: Path) -> None:
+    """`hydra/sweeper=optuna` is found as a plugin; the command line wins over `params`; the median prunes."""
+    (tmp_path / "app.py").write_text(APP)
+    done = subprocess.run(
+        [sys.executable, "app.py", "-m", "n=2", "hydra.sweeper.pruner=median"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("job")] == ["2"] * 8
+    pruned = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("pruned")]
+    assert pruned
+    assert min(pruned) >= 5  # the median of five jobs is the first
+    states = Searches(tmp_path / "sweep").states()
+    assert [number for number, state in enumerate(states) if state == "PRUNED"] == pruned
