@@ -63,7 +63,7 @@ class Summary(Callback):
 
 def _set_folder(config: DictConfig, folder: Path) -> None:
     """As if it had been given on the command line: jobs are composed anew, with Hydra's overrides."""
-    with flag_override(config, ["readonly", "struct"], [False, False]):
+    with flag_override(config.hydra, ["readonly", "struct"], [False, False]):
         others = [word for word in config.hydra.overrides.hydra if not word.startswith(f"{FOLDER}=")]
         config.hydra.overrides.hydra = [*others, f"{FOLDER}={QuotedString(str(folder), Quote.single).with_quotes()}"]
         config.hydra.sweep.dir = str(folder)

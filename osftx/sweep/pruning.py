@@ -24,6 +24,8 @@ def between_phases(sweeper: DictConfig, sweep_folder: Path) -> Callable[[dict[st
         if isinstance(value, list):  # one, since a search with several does not prune
             (value,) = value
         if value is not None and should_end(sweeper, sweep_folder, done, value):
-            raise PrunedError(f"objective {value:.3f} after phase {done} is worse than the median of earlier jobs", results)
+            raise PrunedError(
+                f"objective {value:.3f} after phase {done} is worse than the median of earlier jobs", results
+            )
 
     return check
