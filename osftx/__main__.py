@@ -18,6 +18,7 @@ import hydra
 from filelock import FileLock, Timeout
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -195,6 +196,10 @@ def _no_option(words: list[str]) -> str:
 
 def main() -> None:
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    plugins = Plugins.instance()  # those that Hydra finds; in an editable install it does not find ours
+    from hydra_plugins.osftx_optuna.sweeper import OptunaSweeper  # afterwards: Hydra executes again what is imported
+
+    plugins.register(OptunaSweeper)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
