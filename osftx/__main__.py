@@ -1,4 +1,4 @@
-"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. Hydra is known here and in `sweep.py`.
+"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. Hydra is known here and in `sweep/`.
 
 Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong, nothing was started.
 """
@@ -7,8 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from difflib import get_close_matches
 from os.path import expanduser
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -34,7 +35,9 @@ from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.files import write_json, write_text
 from osftx.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
 from osftx.plan import reuses
-from osftx.sweep import Job, Summary
+from osftx.sweep.callback import RESUME, Summary
+from osftx.sweep.job import JOB_FILE, Job, Objective, run_job
+from osftx.sweep.pruning import between_phases
 from osftx.validate import problems
 
 CONFIG_NAME = "config"
@@ -47,56 +50,60 @@ def conf_folder() -> Path:
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=CONFIG_NAME)
-def job(composed: DictConfig) -> float | None:
-    """One run; returns the objective, which a sweeper maximises. A failed job of a sweep does not end the sweep."""
+def job(composed: DictConfig) -> Objective:
+    """One run. In a sweep it returns the objective to the sweeper, and a failure does not end the sweep."""
     hydra_config = HydraConfig.get()
-    in_sweep = hydra_config.mode is RunMode.MULTIRUN
-    this = Job(hydra_config.job.num if in_sweep else 0, list(hydra_config.overrides.task))
-    if in_parallel(hydra_config) and not composed.dry_run:
-        return _with_own_output(composed, this, hydra_config)
-    return _job(composed, this, hydra_config, in_sweep)
+    try:
+        if hydra_config.mode is not RunMode.MULTIRUN:
+            run(composed, sys.argv[1:])
+            return None
+        if in_parallel(hydra_config) and not composed.dry_run:
+            return _with_own_output(composed, hydra_config)
+        return _job_of_sweep(composed, hydra_config)
+    except ConfigurationError as error:
+        _leave(str(error), 2)
+    except TrainingError as error:  # in a sweep, a signal that ends it
+        _leave(str(error), 1)
 
 
-def _with_own_output(composed: DictConfig, this: Job, hydra_config: HydraConf) -> float | None:
+def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf) -> Objective:
+    """Run one job, which leaves its record, or find that it was done before."""
+    arguments = _arguments(hydra_config)
+    pruning = between_phases(hydra_config.sweeper, Path(hydra_config.sweep.dir))
+    return run_job(
+        Job(hydra_config.job.num, _overrides(hydra_config)),
+        Path(hydra_config.runtime.output_dir),
+        lambda: run(composed, arguments, pruning),
+        resumed=composed.sweep.resume is not None,
+    )
+
+
+def _with_own_output(composed: DictConfig, hydra_config: HydraConf) -> Objective:
     """One job of several at a time: the screen gets a line when it starts and one when it ends."""
-    log = Path(hydra_config.runtime.output_dir) / OUTPUT_FILE
-    start = time.monotonic()
+    number, folder = hydra_config.job.num, Path(hydra_config.runtime.output_dir)
+    log, start = folder / OUTPUT_FILE, time.monotonic()
     with own_output(log) as screen:
-        print(f"Job {this.number} starts, output in {log}: {' '.join(this.overrides)}", file=screen, flush=True)
+        words = " ".join(_overrides(hydra_config))
+        print(f"Job {number} starts, output in {log}: {words}", file=screen, flush=True)
         outcome = "stopped"
         try:
-            objective = _job(composed, this, hydra_config, in_sweep=True)
-            outcome = "done" if this.failure is None else "failed"
+            objective = _job_of_sweep(composed, hydra_config)
+            outcome = Job.read(folder / JOB_FILE).state.value
         finally:
-            print(f"Job {this.number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)
+            print(f"Job {number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)
     return objective
 
 
-def _job(composed: DictConfig, this: Job, hydra_config: HydraConf, in_sweep: bool) -> float | None:
-    if in_sweep:
-        print(f"\nJob {this.number}: {' '.join(this.overrides)}", flush=True)
-    try:
-        results = run(composed, _arguments(hydra_config))
-    except (ConfigurationError, TrainingError) as error:
-        code = 2 if isinstance(error, ConfigurationError) else 1
-        if not in_sweep or isinstance(error, StoppedError):
-            _leave(str(error), code)
-        print(f"osftx: job {this.number} failed: {error}", file=sys.stderr, flush=True)
-        this.failure, this.exit_code = str(error), code
-        Summary.exit_codes.add(code)
-        results = None
-    if results is not None:
-        this.take(results)
-    if in_sweep and not composed.dry_run:
-        this.save(Path(hydra_config.runtime.output_dir))
-    return this.objective
+def _overrides(hydra_config: HydraConf) -> list[str]:
+    """What makes this job, whether its sweep is resumed or not."""
+    return [word for word in hydra_config.overrides.task if not word.startswith(f"{RESUME}=")]
 
 
 def _arguments(hydra_config: HydraConf) -> list[str]:
-    """The words after `python -m osftx` that give this run again; of a job of a sweep, that job alone."""
-    if hydra_config.mode is not RunMode.MULTIRUN:
-        return sys.argv[1:]
-    # A launcher's process has other words on its own command line.
+    """The words after `python -m osftx` that give this job of a sweep alone.
+
+    A launcher's process has other words on its own command line.
+    """
     words = []
     if (name := hydra_config.job.config_name) is not None and name != CONFIG_NAME:
         words += ["--config-name", name]
@@ -104,14 +111,16 @@ def _arguments(hydra_config: HydraConf) -> list[str]:
         if source.provider == "command-line":
             words += ["--config-dir", source.path]
     words += [word for word in hydra_config.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
-    return [*words, *hydra_config.overrides.task]
+    return [*words, *_overrides(hydra_config)]
 
 
-def run(composed: DictConfig, arguments: list[str]) -> dict[str, Any] | None:
+def run(
+    composed: DictConfig, arguments: list[str], between: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any] | None:
     """Check, plan and run one composed configuration; returns its results, None after a dry run.
 
-    `arguments` are the words after `python -m osftx` that give the same run again.
-    Raises ConfigurationError before anything is started, TrainingError afterwards.
+    `arguments` are the words after `python -m osftx` that give the same run again; `between` is called between two
+    phases. Raises ConfigurationError before anything is started, TrainingError afterwards.
     """
     config = typed(composed)
     if found := problems(config):
@@ -126,7 +135,9 @@ def run(composed: DictConfig, arguments: list[str]) -> dict[str, Any] | None:
     from osftx.launch import check_devices
 
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
-    run_folder, made = _make_run_folder(config, OmegaConf.to_yaml(composed))
+    # A sweep that is resumed asks for the same runs.
+    asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
+    run_folder, made = _make_run_folder(config, asked)
     try:
         checked = check(config, run_folder / "data")
     except ConfigurationError:
@@ -136,10 +147,10 @@ def run(composed: DictConfig, arguments: list[str]) -> dict[str, Any] | None:
 
     with _alone(run_folder) if config.distributed.node_rank == 0 else nullcontext():
         if config.distributed.node_rank == 0:
-            write_text(run_folder / "config.yaml", OmegaConf.to_yaml(composed))
+            write_text(run_folder / "config.yaml", asked)
             write_json(run_folder / "plan.json", checked.plan.to_dict())
         show_plan(checked.plan)
-        results = orchestrator.run(config, checked, run_folder, arguments)
+        results = orchestrator.run(config, checked, run_folder, arguments, between)
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
 
@@ -157,7 +168,7 @@ def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, lis
     else:
         folder = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
-        if not reuses(config):  # it would all be trained again, over what is there
+        if not reuses(config) and config.sweep.resume is None:  # it would all be trained again, over what is there
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
             )
@@ -249,13 +260,17 @@ def main() -> None:
     for number in (Signals.SIGTERM, Signals.SIGUSR1):
         signal(number, _stop)
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    plugins = Plugins.instance()  # those that Hydra finds; in an editable install it does not find ours
+    from hydra_plugins.osftx_optuna.sweeper import OptunaSweeper  # afterwards: Hydra executes again what is imported
+
+    plugins.register(OptunaSweeper)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
-        if Summary.exit_codes:
-            sys.exit(min(Summary.exit_codes))
     except StoppedError as error:
         _leave(str(error), 1)
+    except ConfigurationError as error:  # of a sweep as a whole
+        _leave(str(error), 2)
     except (HydraException, OmegaConfBaseException) as error:
         _leave(_explain(error), 2)
     except ValueError as error:
@@ -266,7 +281,8 @@ def main() -> None:
         _leave(f"a configuration file is not YAML: {' '.join(str(error).split())}", 2)
     except lost_job_errors() as error:
         if DryRunHere.config is not None:
-            Summary().on_multirun_end(DryRunHere.config)  # Hydra does not get so far
+            with suppress(SystemExit):  # with the code of a job that failed
+                Summary().on_multirun_end(DryRunHere.config)  # Hydra does not get so far
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         _leave(
             "the process of a job has ended without a result (killed, out of memory, out of time?); jobs of a cluster "

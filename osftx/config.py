@@ -235,6 +235,15 @@ class EvaluationConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What `-m` does beside the values that it sweeps over; how they are chosen is in `hydra.sweeper`."""
+
+    resume: str | None = None
+    """Folder of a sweep that was broken off, or had failed jobs: run only what is missing there. The rest of the
+    command is the same as the first time."""
+
+
+@dataclass
 class ExperimentConfig:
     name: str = MISSING
     """The experiment's name; names the run folder."""
@@ -257,7 +266,8 @@ class ExperimentConfig:
     reuse: bool = True
     """Use phases of the store, and keep new ones there. Off: every phase is trained, in the run folder alone. With
     several nodes it is off."""
-    objective: str = "summary.average_accuracy"
-    """The number in results.json that a sweep maximises, by its path."""
+    objective: Any = "summary.average_accuracy"
+    """The number in results.json that a search goes by, as its path; several as a list of paths."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     dry_run: bool = False
     """Check everything, print the plan, start nothing."""

@@ -1,6 +1,7 @@
 """The errors that a user can mend, as opposed to bugs in osftx."""
 
 from collections.abc import Sequence
+from typing import Any
 
 MAX_PROBLEMS_SHOWN = 20
 
@@ -23,6 +24,17 @@ class ConfigurationError(ValueError):
 
 class TrainingError(RuntimeError):
     """A phase failed after it was started (exit code 1): which phase, which rank, why, and how to go on."""
+
+
+class PrunedError(RuntimeError):
+    """A search ends a run between two phases, because it does worse than others did. Nothing is wrong with it.
+
+    Carries the results so far, as in results.json.
+    """
+
+    def __init__(self, reason: str, results: dict[str, Any]):
+        self.results = results
+        super().__init__(reason)
 
 
 class StoppedError(TrainingError):

@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from osftx.errors import TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
+from osftx.objectives import as_list, at_path
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.phase import PhaseSpec, PreserveSpec
@@ -29,12 +30,19 @@ from osftx.validate import BASE_STATE
 PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
 
 
-def run(config: ExperimentConfig, checked: Checked, run_folder: Path, arguments: Sequence[str]) -> dict[str, Any]:
+def run(
+    config: ExperimentConfig,
+    checked: Checked,
+    run_folder: Path,
+    arguments: Sequence[str],
+    between_phases: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Train and measure every phase of the plan; returns what `results.json` holds.
 
-    `arguments` are the words after `python -m osftx` that give this run again.
-    results.json is written anew after each phase, so a later failure loses nothing. Raises TrainingError. On nodes
-    other than the first only the ranks are started; the first node writes the run folder.
+    `arguments` are the words after `python -m osftx` that give this run again. results.json is written anew after each
+    phase, so a later failure loses nothing. `between_phases` is given its content while a phase is still to come; what
+    it raises ends the run. Raises TrainingError. On nodes other than the first only the ranks are started; the first
+    node writes the run folder.
     """
     assert checked.model_folder is not None
     source = checked.model_folder
@@ -89,6 +97,8 @@ def run(config: ExperimentConfig, checked: Checked, run_folder: Path, arguments:
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
+            if between_phases is not None and place < len(phases):
+                between_phases(results)
     return results
 
 
@@ -130,7 +140,8 @@ def collect(
         "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *arguments]),
         "versions": _versions(),
     }
-    results["objective"] = _at_path(results, config.objective)
+    found = [at_path(results, path) for path in as_list(config.objective)]
+    results["objective"] = found[0] if isinstance(config.objective, str) else found
     return results
 
 
@@ -163,18 +174,6 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone
             installed[package] = version(package)
     return installed
-
-
-def _at_path(results: dict[str, Any], path: str) -> float | None:
-    value: Any = results
-    for key in path.split("."):
-        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
-        elif isinstance(value, dict):
-            value = value.get(key)
-        else:
-            return None
-    return value if isinstance(value, int | float) else None
 
 
 def _report(run_folder: Path) -> None:

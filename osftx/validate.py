@@ -24,6 +24,7 @@ from osftx.config import (
     ScheduleKind,
     TrainingConfig,
 )
+from osftx.objectives import OBJECTIVE, as_list
 
 
 class Range(NamedTuple):
@@ -110,11 +111,6 @@ CPU_ATTENTION = ("sdpa", "eager")
 HIGHEST_PORT = 65535
 PHASE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-OBJECTIVE = re.compile(
-    r"summary\.(average_accuracy|forgetting|backward_transfer)"
-    r"|phases\.(?P<phase>\d+)\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved))"
-    r"|retention\.metrics\.(exact_match|loss|token_accuracy)\.(?P<state>\d+)\.(?P<set>\d+)"
-)
 BASE_STATE = "base"
 """The name of the model before the first phase, in results and in `learned_in`."""
 
@@ -332,13 +328,23 @@ def _evaluation(config: ExperimentConfig) -> Iterator[str]:
 
 
 def _objective(config: ExperimentConfig) -> Iterator[str]:
-    path = f"objective={config.objective}"
-    match = OBJECTIVE.fullmatch(config.objective)
+    objectives = as_list(config.objective)
+    if not objectives:
+        yield "objective=[]: names nothing; use summary.average_accuracy, or several as [PATH,PATH]"
+    for objective in objectives:
+        yield from _objective_problems(config, objective)
+    for objective in sorted({str(objective) for objective in objectives if objectives.count(objective) > 1}):
+        yield f"objective={objective}: named twice; name each objective once"
+
+
+def _objective_problems(config: ExperimentConfig, objective: Any) -> Iterator[str]:
+    path = f"objective={objective}"
+    match = OBJECTIVE.fullmatch(objective) if isinstance(objective, str) else None
     if match is None:
         yield (
-            f"{path}: no number of results.json; use summary.average_accuracy, "
+            f"{path}: no number of results.json; use summary.average_accuracy, summary.learning_accuracy, "
             "summary.forgetting, summary.backward_transfer, phases.I.duration_s, or "
-            "retention.metrics.exact_match.STATE.SET with numbers for I, STATE, SET"
+            "retention.metrics.exact_match.STATE.SET with numbers for I, STATE, SET; several as [PATH,PATH]"
         )
         return
     order = config.phase_order or list(config.phases)

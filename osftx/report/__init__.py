@@ -1,4 +1,4 @@
-"""The report of a run: figures and one HTML page, made from the run folder alone."""
+"""Reports: figures and one HTML page, of a run or of a sweep, made from what lies in the folder alone."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ from osftx.files import write_text
 from osftx.report.figures import draw
 from osftx.report.page import render
 from osftx.report.run import Run
+from osftx.report.sweep import SweepRecord
+from osftx.report.sweep_figures import draw_sweep
+from osftx.report.sweep_page import render_sweep
 
 
 def write_report(run_folder: Path) -> Path:
@@ -14,4 +17,13 @@ def write_report(run_folder: Path) -> Path:
     figures = draw(run, run_folder / "figures")
     page = run_folder / "report.html"
     write_text(page, render(run, figures))
+    return page
+
+
+def write_sweep_report(sweep_folder: Path) -> Path:
+    """Write `figures/*.png` and `sweep.html` from `sweep.json`, and return the page's path."""
+    sweep = SweepRecord.read(sweep_folder)
+    figures = draw_sweep(sweep, sweep_folder / "figures")
+    page = sweep_folder / "sweep.html"
+    write_text(page, render_sweep(sweep, figures))
     return page

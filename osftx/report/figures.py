@@ -63,7 +63,7 @@ def retention(run: Run) -> Figure:
     """Heat map of exact match, states by sets; one colour scale, 0 to 1, for all runs."""
     sets, states = run.retention["sets"], run.retention["states"]
     values = run.retention["metrics"]["exact_match"]
-    figure, axes = _figure(max(WIDTH_INCHES, 1.8 + 0.8 * len(sets)), 1.3 + 0.45 * len(states))
+    figure, axes = new_figure(max(WIDTH_INCHES, 1.8 + 0.8 * len(sets)), 1.3 + 0.45 * len(states))
     image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, line in enumerate(values):
         for column, value in enumerate(line):
@@ -80,7 +80,7 @@ def retention(run: Run) -> Figure:
 
 def ratios(run: Run) -> Figure:
     """One bar a phase; `sft` trains everything, so its bar is full and grey."""
-    figure, axes = _figure(WIDTH_INCHES, 1.0 + 0.4 * len(run.phases))
+    figure, axes = new_figure(WIDTH_INCHES, 1.0 + 0.4 * len(run.phases))
     for place, phase in enumerate(run.phases):
         ratio = phase.plan["unfreeze_rank_ratio"]
         is_sft = ratio is None
@@ -107,7 +107,7 @@ def ratios(run: Run) -> Figure:
 
 def over_steps(run: Run, key: str, label: str) -> Figure:
     """A value of `metrics.jsonl` over the optimizer steps of all phases, one after the other."""
-    figure, axes = _figure(WIDTH_INCHES, 3.0)
+    figure, axes = new_figure(WIDTH_INCHES, 3.0)
     begin = 0
     for place, phase in enumerate(run.phases):
         if phase.steps:
@@ -125,8 +125,8 @@ def over_steps(run: Run, key: str, label: str) -> Figure:
     return figure
 
 
-def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
-    # Without pyplot there is no global state, no display and nothing to close.
+def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
+    """An empty figure; without pyplot there is no global state, no display and nothing to close."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     return figure, figure.add_subplot()
 

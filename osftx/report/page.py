@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from osftx.report.figures import Picture
 from osftx.report.run import PhaseRecord, Run
 
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
+TEMPLATES = Path(__file__).parent
 NONE = "-"
 """Stands where there is no value."""
 
@@ -20,10 +20,7 @@ METRICS = {"exact_match": "Exact match", "loss": "Loss", "token_accuracy": "Toke
 
 def render(run: Run, pictures: Mapping[str, Picture]) -> str:
     """The page's HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(count=_count, size=_size, number=_number, leak=_leak, image=_image)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return template("page.html.jinja").render(
         run=run,
         done=sum(phase.result is not None for phase in run.phases),
         training=[_training(phase) for phase in run.phases if phase.result is not None],
@@ -31,6 +28,19 @@ def render(run: Run, pictures: Mapping[str, Picture]) -> str:
         pictures=pictures,
         metrics=METRICS,
     )
+
+
+def template(name: str) -> Template:
+    """A template of this folder, with the filters that the pages share."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=_count, size=_size, number=_number, leak=_leak, image=_image, clock=_clock)
+    return environment.get_template(name)
 
 
 def _training(phase: PhaseRecord) -> dict[str, Any]:

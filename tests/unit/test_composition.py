@@ -1,5 +1,6 @@
 """The shipped YAML composes into the typed schema, and the overrides that the documentation promises work."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
 
 from osftx.config import EvaluationSetConfig, ExperimentConfig, Method, PhaseConfig, ScheduleKind, TrainingConfig
 from osftx.conversion import typed
@@ -17,6 +20,7 @@ from osftx.validate import problems
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
 TRAINING_KEYS = [field.name for field in fields(TrainingConfig)]
 TINY = "+experiment=tiny_two_phase"
 
@@ -48,6 +52,39 @@ def test_every_experiment_opens_with_its_command_and_an_override(name: str) -> N
     assert len(commands) == 2
     override = commands[1].split(f"+experiment={name} ")[1]
     assert problems(composed(f"+experiment={name}", *override.split())) == []
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_opens_with_its_command_and_an_override(name: str) -> None:
+    lines = (CONF / "sweep" / f"{name}.yaml").read_text().splitlines()
+    commands = [line for line in lines if line.startswith("#   python -m osftx -m +experiment=")]
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command.removeprefix("#   python -m osftx -m "))
+        assert f"+sweep={name}" in words
+        assert problems(composed(*one_job(words))) == []
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_needs_no_m(name: str) -> None:
+    config = compose("config", overrides=[TINY, f"+sweep={name}"], return_hydra_config=True)
+    assert config.hydra.mode is RunMode.MULTIRUN
+
+
+def one_job(words: list[str]) -> list[str]:
+    """The overrides of one job of a sweep: the first of several values, the upper end of an interval."""
+    given = OverridesParser.create().parse_overrides(words)
+    fixed = [str(word.input_line) for word in given if not word.is_sweep_override()]
+    params = compose("config", overrides=fixed, return_hydra_config=True).hydra.sweeper.params
+    searched = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    last = {word.key_or_group: word for word in (*searched, *given)}
+    assert all(word.is_sweep_override() for word in searched)
+    return [
+        str(word.input_line)
+        if not word.is_sweep_override()
+        else f"{key}={next(word.sweep_string_iterator()) if word.is_discrete_sweep() else word.value().end}"
+        for key, word in last.items()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves", "devices"),
+    ("errors", "files", "progress", "saves", "devices", "objectives"),
     ("manifest",),
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
@@ -73,12 +73,13 @@ TORCH = DEEPSPEED | {
     "worker.py",
 }
 ALLOWED_IN = {
-    "hydra": {"__main__.py", "parallel.py", "sweep.py"},
+    "hydra": {"__main__.py", "parallel.py", "sweep/callback.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},
     "liger_kernel": {"training/engine.py"},
-    "matplotlib": {"report/figures.py"},
+    "matplotlib": {"report/figures.py", "report/sweep_figures.py"},
+    "optuna": {"sweep/importance.py"},
 }
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -145,7 +146,7 @@ def test_a_dry_run_imports_neither_torch_nor_transformers() -> None:
         "sys.argv = ['osftx', '+experiment=tiny_two_phase', 'dry_run=true']\n"
         "from osftx.__main__ import main\n"
         "main()\n"
-        "heavy = {'torch', 'transformers', 'deepspeed', 'datasets', 'matplotlib', 'pandas', 'scipy'}\n"
+        "heavy = {'torch', 'transformers', 'deepspeed', 'datasets', 'matplotlib', 'optuna', 'pandas', 'scipy'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(

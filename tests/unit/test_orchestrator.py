@@ -112,6 +112,7 @@ def test_results_of_a_whole_run() -> None:
     assert results["summary"] == {
         # (0.5 + 0.7 + 0.7 + 1.0) / 4; the last phase's own set cannot have been forgotten yet:
         "average_accuracy": pytest.approx(0.725),
+        "learning_accuracy": pytest.approx((1.0 + 0.9 + 1.0) / 3),
         "forgetting": pytest.approx(((0.9 - 0.5) + (1.0 - 0.7) + (0.9 - 0.7)) / 3),
         "backward_transfer": pytest.approx(-((0.9 - 0.5) + (1.0 - 0.7) + (0.9 - 0.7)) / 3),
     }
@@ -145,6 +146,7 @@ def test_sets_of_phases_still_to_come_are_measured_but_not_summed_up() -> None:
     # Sets base, one, two at the state after phase two.
     assert results["summary"] == {
         "average_accuracy": pytest.approx((0.6 + 0.8 + 0.9) / 3),
+        "learning_accuracy": pytest.approx((1.0 + 0.9) / 2),
         "forgetting": pytest.approx(((0.9 - 0.6) + (1.0 - 0.8)) / 2),
         "backward_transfer": pytest.approx(-((0.9 - 0.6) + (1.0 - 0.8)) / 2),
     }
@@ -158,6 +160,7 @@ def test_a_skipped_phase_counts_as_what_the_base_of_the_run_knows() -> None:
     # Set `one` was taught before this run, so it counts from the first row (0.1), like set `base`.
     assert results["summary"] == {
         "average_accuracy": pytest.approx(0.725),
+        "learning_accuracy": pytest.approx((0.9 + 1.0) / 2),
         "forgetting": pytest.approx(((0.9 - 0.5) + (0.8 - 0.7) + (0.9 - 0.7)) / 3),
         "backward_transfer": pytest.approx(((0.5 - 0.9) + (0.7 - 0.1) + (0.7 - 0.9)) / 3),
     }
@@ -169,6 +172,7 @@ def test_a_set_counts_from_the_phase_that_it_names() -> None:
     # Row two is 0.6; what came before does not count.
     assert collected(config, *NAMES)["summary"] == {
         "average_accuracy": 0.5,
+        "learning_accuracy": 0.6,
         "forgetting": pytest.approx(0.6 - 0.5),
         "backward_transfer": pytest.approx(0.5 - 0.6),
     }
@@ -212,6 +216,13 @@ def test_sft_preserves_nothing_and_says_so() -> None:
 )
 def test_the_objective_is_the_number_at_its_path(path: str, value: float | None) -> None:
     assert collected(experiment(objective=path), *NAMES)["objective"] == value
+
+
+def test_several_objectives_are_a_list_of_numbers() -> None:
+    several = ["summary.learning_accuracy", "summary.forgetting"]
+    results = collected(experiment(objective=several), *NAMES)
+    assert results["objective"] == [results["summary"]["learning_accuracy"], results["summary"]["forgetting"]]
+    assert collected(experiment(objective=several[:1]), *NAMES)["objective"] == results["objective"][:1]
 
 
 class Ranks:

@@ -300,6 +300,24 @@ def test_the_objective_is_a_number_that_the_run_will_have(objective: str, says: 
     assert broken(change) == ([f"objective={objective}: {says}"] if says else [])
 
 
+@pytest.mark.parametrize(
+    ("objective", "lines"),
+    [
+        (["summary.learning_accuracy", "summary.forgetting"], []),
+        (["summary.forgetting", "summary.luck"], ["objective=summary.luck: no number of results.json"]),
+        (["summary.forgetting", "summary.forgetting"], ["objective=summary.forgetting: named twice"]),
+        ([], ["objective=[]: names nothing"]),
+        (3, ["objective=3: no number of results.json"]),
+        ({"a": 1}, ["objective={'a': 1}: no number of results.json"]),
+    ],
+)
+def test_several_objectives(objective: Any, lines: list[str]) -> None:
+    found_lines = found(objective=objective)
+    assert len(found_lines) == len(lines)
+    for said, expected in zip(found_lines, lines, strict=True):
+        assert said.startswith(expected)
+
+
 def test_phases_before_a_starting_point_have_no_results() -> None:
     (line,) = found(phases__second__init_from="b", objective="phases.1.steps")
     assert line.startswith("objective=phases.1.steps: no phase 1 among the 1 phases of the run")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from osftx.evaluation.retention import METRICS, summary, table
+from osftx.evaluation.retention import FIGURES, METRICS, summary, table
 
 BASE, FIRST, SECOND, THIRD = range(4)
 
@@ -18,6 +18,8 @@ def test_the_figures_by_hand() -> None:
     figures = summary(accuracy, [BASE, FIRST, SECOND, THIRD])
     # The last row: (0.75 + 0.80 + 0.50 + 1.00) / 4 = 3.05 / 4
     assert figures["average_accuracy"] == pytest.approx(0.7625)
+    # Each phase's set in its own row, the base's set left out: (0.95 + 0.60 + 1.00) / 3
+    assert figures["learning_accuracy"] == pytest.approx(0.85)
     # The last row less the row that taught the set; the last set was taught by the last phase and is left out:
     # ((0.75 - 0.90) + (0.80 - 0.95) + (0.50 - 0.60)) / 3 = -0.40 / 3
     assert figures["backward_transfer"] == pytest.approx(-0.4 / 3)
@@ -52,19 +54,29 @@ def test_after_one_phase_only_what_the_base_knew_can_be_forgotten() -> None:
     figures = summary([[0.9, 0.1], [0.6, 0.8]], [BASE, FIRST])
     assert figures == {
         "average_accuracy": pytest.approx(0.7),
+        "learning_accuracy": pytest.approx(0.8),
         "forgetting": pytest.approx(0.3),
         "backward_transfer": pytest.approx(-0.3),
     }
 
 
-def test_sets_that_are_all_taught_in_the_last_phase_have_only_an_average() -> None:
+def test_sets_that_are_all_taught_in_the_last_phase_have_nothing_to_forget() -> None:
     figures = summary([[0.1, 0.2], [0.8, 0.4]], [FIRST, FIRST])
-    assert figures == {"average_accuracy": pytest.approx(0.6), "forgetting": None, "backward_transfer": None}
+    assert figures == {
+        "average_accuracy": pytest.approx(0.6),
+        "learning_accuracy": pytest.approx(0.6),
+        "forgetting": None,
+        "backward_transfer": None,
+    }
+
+
+def test_without_a_phase_that_taught_a_set_nothing_was_learned() -> None:
+    assert summary([[0.5], [0.4]], [BASE])["learning_accuracy"] is None
 
 
 @pytest.mark.parametrize("accuracy", [[], [[], []]], ids=["no state", "no set"])
 def test_without_sets_there_is_no_figure(accuracy: list[list[float]]) -> None:
-    assert summary(accuracy, []) == {"average_accuracy": None, "forgetting": None, "backward_transfer": None}
+    assert summary(accuracy, []) == dict.fromkeys(FIGURES)
 
 
 def test_the_table_has_states_as_rows_and_sets_as_columns() -> None:

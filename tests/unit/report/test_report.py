@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from osftx.evaluation.retention import FIGURES
 from osftx.report import write_report
 
 HOSTILE = "<script>alert('$x$')</script>"
@@ -72,7 +73,12 @@ def run_folder(tmp_path: Path) -> Path:
         "objective": 0.8683,
         "phases": [finished(name, 0.004) for name in names],
         "retention": {"sets": ["base", *names], "states": ["base", *names], "metrics": metrics},
-        "summary": {"average_accuracy": 0.8683, "forgetting": 0.0275, "backward_transfer": -0.0125},
+        "summary": {
+            "average_accuracy": 0.8683,
+            "learning_accuracy": 0.8744,
+            "forgetting": 0.0275,
+            "backward_transfer": -0.0125,
+        },
         "command": "python -m osftx +experiment=study 'phases.skills.learning_rate=1e-5'",
         "versions": {"osftx": "0.1.0", "torch": "2.13.0"},
     }
@@ -120,7 +126,7 @@ def test_the_page_holds_the_numbers(run_folder: Path) -> None:
     for part in (
         *("study", "1 knowledge", "2 skills", "phase skills: something to think about"),
         *("1,234", "987,654", "2 B", "8.03 B", "5e-06", "meta-llama/Llama-3.1-8B-Instruct"),
-        *("0.868", "0.028", "-0.013", "0.765", "0.984", "3.750", "0.990"),
+        *("0.868", "0.874", "0.028", "-0.013", "0.765", "0.984", "3.750", "0.990"),
         *("1:02:05", "1,975,308", "2.500", "0.125", "12,345", "41.750"),
         *("2.5e-06", "4.2e-03", "model.layers.0.self_attn.q_proj", "1.2e-02", "2,458", "8,192"),
         *(
@@ -157,7 +163,7 @@ def test_all_text_is_escaped(run_folder: Path) -> None:
 
 
 def test_without_evaluation_sets(run_folder: Path) -> None:
-    nothing = {"average_accuracy": None, "forgetting": None, "backward_transfer": None}
+    nothing = dict.fromkeys(FIGURES)
     states = ["base", "knowledge", "skills"]
     empty = {"exact_match": [[], [], []], "loss": [[], [], []], "token_accuracy": [[], [], []]}
     edit(
@@ -174,9 +180,9 @@ def test_without_evaluation_sets(run_folder: Path) -> None:
 def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> None:
     edit(
         run_folder / "results.json",
-        summary={"average_accuracy": 0.5, "forgetting": None, "backward_transfer": None},
+        summary=dict.fromkeys(FIGURES) | {"average_accuracy": 0.5},
     )
-    assert write_report(run_folder).read_text().count("<b>-</b>") == 2
+    assert write_report(run_folder).read_text().count("<b>-</b>") == 3
 
 
 def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:

@@ -1,0 +1,181 @@
+"""The figures of a sweep: how the jobs did, one after the other and by setting, and which settings mattered.
+
+Jobs are blue circles and the best ones vermilion diamonds, so that neither colour nor shape alone tells them apart.
+"""
+
+from itertools import combinations
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from osftx.report.figures import PHASE_COLOURS, STYLE, WIDTH_INCHES, Picture, new_figure
+from osftx.report.sweep import JobRecord, SweepRecord
+
+JOB_COLOUR, BEST_COLOUR = PHASE_COLOURS[:2]
+PANELS_A_ROW = 3
+PANEL_INCHES = 2.6
+LOG_FROM = 100
+"""A setting whose largest value is this many times its smallest has a logarithmic axis."""
+MOST_PAIRS = 6
+MOST_NAMED = 12
+"""Points on a Pareto front that get the numbers of their jobs."""
+
+
+def draw_sweep(sweep: SweepRecord, folder: Path) -> dict[str, Picture]:
+    """Draw what there are finished jobs for into `folder`: `objective`, `front`, `parameters`, `importance`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures: dict[str, Picture] = {}
+
+    def add(name: str, title: str, text: str, figure: Figure) -> None:
+        path = folder / f"{name}.png"
+        figure.savefig(path)
+        pictures[name] = Picture(path, title, text)
+
+    if not sweep.finished:
+        return pictures
+    several = len(sweep.objectives) > 1
+    with rc_context(STYLE):
+        if several:
+            pairs = list(combinations(range(len(sweep.objectives)), 2))[:MOST_PAIRS]
+            for place, (x, y) in enumerate(pairs):
+                text = "Every finished job; diamonds, with their numbers, are those that no other job beats."
+                title = f"{sweep.objectives[y]} against {sweep.objectives[x]}"
+                add(f"front_{place + 1}" if len(pairs) > 1 else "front", title, text, front(sweep, x, y))
+        else:
+            text = "Each job in the order in which they were started; the line is the best so far."
+            add("objective", "Objective by job", text, by_job(sweep))
+        for place, objective in enumerate(sweep.objectives if sweep.parameters else []):
+            name = f"parameters_{place + 1}" if several else "parameters"
+            add(
+                name,
+                f"{objective} by setting",
+                "Every finished job, by each of the settings.",
+                by_setting(sweep, place),
+            )
+        if sweep.importance:
+            text = "Share of each setting in what tells good jobs from the others (PED-ANOVA)."
+            add("importance", "Importance of the settings", text, importance(sweep))
+    return pictures
+
+
+def by_job(sweep: SweepRecord) -> Figure:
+    """The one objective, job by job."""
+    figure, axes = new_figure(WIDTH_INCHES, 3.0)
+    _points(axes, [(float(job.number), _value(job, 0), job) for job in sweep.finished])
+    better = min if sweep.directions[0] == "minimize" else max
+    so_far: list[float] = []
+    for job in sweep.finished:
+        so_far.append(better([*so_far[-1:], _value(job, 0)]))
+    axes.step([job.number for job in sweep.finished], so_far, where="post", color="#999999", linewidth=1, zorder=1)
+    ended = [job.number for job in sweep.jobs if not job.finished]
+    if ended:
+        lowest = axes.get_xaxis_transform()  # on the lower edge, whatever the objective is
+        axes.plot(ended, [0.02] * len(ended), "x", color="black", transform=lowest, label="no result")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("job")
+    _finish(figure, axes, sweep.objectives[0])
+    return figure
+
+
+def front(sweep: SweepRecord, x: int, y: int) -> Figure:
+    """Two objectives against each other."""
+    figure, axes = new_figure(WIDTH_INCHES, 4.0)
+    points = [(_value(job, x), _value(job, y), job) for job in sweep.finished]
+    _points(axes, points)
+    best = sorted((a, b) for a, b, job in points if job.best)
+    if len(sweep.objectives) == 2:
+        axes.plot([a for a, _ in best], [b for _, b in best], color=BEST_COLOUR, linewidth=0.8, zorder=1)
+    if len(best) <= MOST_NAMED:
+        names: dict[tuple[float, float], list[str]] = {}
+        for a, b, job in points:
+            if job.best:
+                names.setdefault((a, b), []).append(str(job.number))
+        for (a, b), numbers in names.items():
+            axes.annotate(", ".join(numbers), (a, b), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlabel(f"{sweep.objectives[x]} ({sweep.directions[x]})")
+    _finish(figure, axes, f"{sweep.objectives[y]} ({sweep.directions[y]})")
+    axes.grid(axis="x")
+    return figure
+
+
+def by_setting(sweep: SweepRecord, objective: int) -> Figure:
+    """One panel a setting: the objective at its values."""
+    columns = min(PANELS_A_ROW, len(sweep.parameters))
+    rows = -(-len(sweep.parameters) // columns)
+    width = max(WIDTH_INCHES, PANEL_INCHES * columns)
+    figure = Figure(figsize=(width, PANEL_INCHES * rows + 0.4), layout="constrained")
+    for place, key in enumerate(sweep.parameters):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        jobs = [job for job in sweep.finished if key in job.parameters]
+        _points(axes, list(zip(_along(axes, key, jobs), (_value(job, objective) for job in jobs), jobs, strict=True)))
+        axes.set_xlabel(key.split("@")[0])
+        axes.grid(axis="y")
+        if place % columns == 0:
+            axes.set_ylabel(sweep.objectives[objective])
+    return figure
+
+
+def importance(sweep: SweepRecord) -> Figure:
+    """Bars, one a setting, for each objective."""
+    keys = list(sweep.importance[0][1])
+    figure, axes = new_figure(WIDTH_INCHES, 0.9 + 0.35 * len(keys) * len(sweep.importance))
+    height = 0.8 / len(sweep.importance)
+    for place, (objective, shares) in enumerate(sweep.importance):
+        positions = [row + (place + 0.5) * height - 0.4 for row in range(len(keys))]
+        widths = [shares.get(key, 0.0) for key in keys]
+        bars = axes.barh(positions, widths, height=height * 0.9, color=PHASE_COLOURS[place], label=objective)
+        axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set_yticks(range(len(keys)), keys)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.1)
+    axes.set_xlabel("share")
+    if len(sweep.importance) > 1:
+        figure.legend(loc="outside upper left", ncols=len(sweep.importance), frameon=False)
+    return figure
+
+
+def _points(axes: Axes, points: list[tuple[float, float, JobRecord]]) -> None:
+    for is_best in (False, True):
+        chosen = [(x, y) for x, y, job in points if job.best is is_best]
+        if chosen:
+            axes.scatter(
+                [x for x, _ in chosen],
+                [y for _, y in chosen],
+                s=40 if is_best else 28,
+                c=BEST_COLOUR if is_best else JOB_COLOUR,
+                marker="D" if is_best else "o",
+                label="best" if is_best else "job",
+                zorder=2,
+            )
+
+
+def _along(axes: Axes, key: str, jobs: list[JobRecord]) -> list[float]:
+    """Where each job lies on the axis of a setting: by its number, or if it is no number by its place."""
+    texts = [job.parameters[key] for job in jobs]
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        choices = list(dict.fromkeys(texts))
+        axes.set_xticks(range(len(choices)), choices, rotation=20, ha="right")
+        axes.margins(x=0.2)
+        return [float(choices.index(text)) for text in texts]
+    if numbers and min(numbers) > 0 and max(numbers) / min(numbers) >= LOG_FROM:
+        axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=4)
+    return numbers
+
+
+def _value(job: JobRecord, place: int) -> float:
+    value = job.values[place]
+    assert value is not None  # a finished job has all of them
+    return value
+
+
+def _finish(figure: Figure, axes: Axes, label: str) -> None:
+    axes.set_ylabel(label)
+    axes.grid(axis="y")
+    figure.legend(loc="outside right upper", frameon=False)

@@ -1,0 +1,29 @@
+"""The page of a sweep: one HTML file that needs no other file and no network. The template escapes all text."""
+
+from collections.abc import Mapping
+
+from osftx.report.figures import Picture
+from osftx.report.page import template
+from osftx.report.sweep import SweepRecord
+
+FIGURES = ("average_accuracy", "learning_accuracy", "forgetting", "backward_transfer")
+
+
+def render_sweep(sweep: SweepRecord, pictures: Mapping[str, Picture]) -> str:
+    """The page's HTML."""
+    return template("sweep.html.jinja").render(
+        sweep=sweep,
+        states={state: sum(job.state == state for job in sweep.jobs) for state in ("done", "pruned", "failed")},
+        best=[job for job in sweep.jobs if job.best],
+        figures=[key for key in FIGURES if key.replace("_", " ") not in sweep.objectives],
+        pictures=pictures,
+        shortened=_shortened,
+    )
+
+
+def _shortened(value: str | None) -> str:
+    """A number to four digits, any other text as it is."""
+    try:
+        return "-" if value is None else f"{float(value):.4g}"
+    except ValueError:
+        return str(value)

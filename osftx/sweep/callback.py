@@ -1,0 +1,115 @@
+"""What Hydra calls when a sweep begins and when it has ended (conf/config.yaml names it)."""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from osftx.objectives import Direction, as_list, direction
+from osftx.sweep.job import JOB_FILE, State, read_jobs
+from osftx.sweep.table import REPORT_FILE, TABLE_FILE, Sweep, show, write
+
+RESUME = "sweep.resume"
+FOLDER = "hydra.sweep.dir"
+MULTIRUN_FILE = "multirun.yaml"
+"""The sweep's configuration; every sweeper writes it into the sweep folder."""
+
+
+class Summary(Callback):
+    """Prepares the sweep folder, and sums up what the jobs left there. Hydra turns an error here into a warning, so a
+    reason not to start leaves the program."""
+
+    def __init__(self) -> None:
+        self._of_a_dry_run: TemporaryDirectory[str] | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        resumed = config.sweep.resume
+        if resumed is not None:
+            folder = Path(resumed).expanduser()
+            if (problem := _why_not(config, folder)) is not None:
+                print(f"osftx: {RESUME}={resumed}: {problem}", file=sys.stderr, flush=True)
+                sys.exit(2)
+        if config.dry_run:  # its records go when the process ends
+            self._of_a_dry_run = TemporaryDirectory(prefix="osftx-dry-run-")
+            _set_folder(config, Path(self._of_a_dry_run.name))
+        elif resumed is not None:
+            for job in read_jobs(folder):
+                if job.state is State.failed:  # a search tries it again under another number
+                    (folder / str(job.number) / JOB_FILE).unlink(missing_ok=True)
+            _set_folder(config, folder)
+        else:
+            folder = Path(config.hydra.sweep.dir)
+            for path in (*folder.glob(f"*/{JOB_FILE}"), folder / TABLE_FILE, folder / REPORT_FILE):
+                path.unlink(missing_ok=True)  # of an earlier sweep in the same folder
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        jobs = read_jobs(folder)
+        codes = {job.exit_code for job in jobs} - {0}
+        try:
+            if jobs and not config.dry_run:
+                sweep = Sweep.of(jobs, *_objectives(config), _swept_keys(config))
+                write(sweep, folder)
+                show(sweep, folder)
+        finally:
+            if codes:
+                sys.exit(min(codes))
+
+
+def _set_folder(config: DictConfig, folder: Path) -> None:
+    """As if it had been given on the command line: jobs are composed anew, with Hydra's overrides."""
+    with flag_override(config.hydra, ["readonly", "struct"], [False, False]):
+        others = [word for word in config.hydra.overrides.hydra if not word.startswith(f"{FOLDER}=")]
+        config.hydra.overrides.hydra = [*others, f"{FOLDER}={QuotedString(str(folder), Quote.single).with_quotes()}"]
+        config.hydra.sweep.dir = str(folder)
+
+
+def _why_not(config: DictConfig, folder: Path) -> str | None:
+    """Why the sweep in `folder` cannot go on with this configuration."""
+    if any(word.startswith(f"{FOLDER}=") for word in config.hydra.overrides.hydra):
+        return f"is the sweep's folder already; leave {FOLDER} out"
+    saved = folder / MULTIRUN_FILE
+    if not saved.is_file():
+        return "holds no sweep; correct the folder, or leave sweep.resume out"
+    there, here = _asked(OmegaConf.load(saved)), _asked(OmegaConf.create(OmegaConf.to_yaml(config)))
+    if there["overrides"] != here["overrides"]:
+        return f"was made with other overrides ({' '.join(there['overrides'])}); give the same ones, or leave it out"
+    if others := [key for key in here if here[key] != there.get(key)]:
+        return f"was made with other settings of {', '.join(others)}; set them back, or leave it out"
+    return None
+
+
+def _asked(config: Any) -> dict[str, Any]:
+    """What decides the jobs of a sweep: its overrides, what it searches over, and everything that they act on."""
+    content = OmegaConf.to_container(config)
+    assert isinstance(content, dict)
+    hydra = content.pop("hydra")
+    overrides = hydra["overrides"]["task"]
+    rest = {str(key): value for key, value in content.items() if key not in ("sweep", "dry_run")}
+    sweeper = {f"hydra.sweeper.{key}": hydra["sweeper"].get(key) for key in ("_target_", "params")}
+    return {
+        "overrides": [word for word in overrides if word.split("=")[0] not in (RESUME, "dry_run")],
+        **sweeper,
+        **rest,
+    }
+
+
+def _objectives(config: DictConfig) -> tuple[list[str], list[Direction]]:
+    objectives = [str(path) for path in as_list(config.objective)]
+    chosen = config.hydra.sweeper.get("directions")
+    if chosen is None:
+        return objectives, [direction(path) for path in objectives]
+    return objectives, [Direction(towards) for towards in as_list(chosen)]
+
+
+def _swept_keys(config: DictConfig) -> list[str]:
+    """The keys with several values, in the configuration's `params` and on the command line."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    last = {override.get_key_element(): override for override in overrides}
+    return [key for key, override in last.items() if override.is_sweep_override()]

@@ -1,0 +1,182 @@
+"""The folder of a sweep before its first job and after its last, from what the jobs left there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from osftx.sweep.callback import Summary
+from osftx.sweep.job import Job, State, read_jobs
+
+TASK = ["+experiment=tiny", "phases.skills.seed=range(0,11)"]
+RESULTS = {
+    "objective": 0.8,
+    "summary": {"average_accuracy": 0.8, "learning_accuracy": 0.9, "forgetting": 0.1, "backward_transfer": -0.1},
+    "phases": [{"reused": True, "duration_s": 50.0}, {"reused": False, "duration_s": 20.5}],
+}
+
+
+def composed(folder: Path | None, resume: Path | None = None, task: list[str] = TASK, **changes: Any) -> DictConfig:
+    """As Hydra composes it; without a `folder` it follows from the configuration's own files."""
+    overrides = {"hydra": [f"hydra.sweep.dir={folder}"] if folder else [], "task": task}
+    content: dict[str, Any] = {
+        "objective": "summary.average_accuracy",
+        "dry_run": False,
+        "sweep": {"resume": None if resume is None else str(resume)},
+        "training": {"learning_rate": 1e-5},
+        "hydra": {
+            "sweep": {"dir": str(folder or "multirun")},
+            "overrides": overrides,
+            "sweeper": {"_target_": "basic", "params": None},
+        },
+    }
+    return OmegaConf.create(content | changes)
+
+
+def end(config: DictConfig) -> int:
+    """The exit code of the sweep."""
+    try:
+        Summary().on_multirun_end(config)
+    except SystemExit as exit:
+        return int(str(exit.code))
+    return 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eleven jobs of a sweep, the second of which failed."""
+    for number in range(11):
+        job = Job(number, ["+experiment=tiny", f"phases.skills.seed={number}"])
+        if number == 1:
+            job.fail("phase 'skills' failed on rank 1: [out of memory]", exit_code=1)
+        else:
+            job.take(RESULTS | {"objective": 0.8 - number / 100})
+        job.save(tmp_path / str(number))
+    OmegaConf.save(composed(tmp_path), tmp_path / "multirun.yaml")
+    return tmp_path
+
+
+def test_jobs_are_read_by_number(folder: Path) -> None:
+    assert [job.number for job in read_jobs(folder)] == list(range(11))
+
+
+def test_the_end_of_a_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(composed(folder)) == 1
+    shown = capsys.readouterr().out
+    assert "10 phases trained, 10 reused, 1 of 11 jobs failed" in shown
+    assert "failed: phase 'skills' failed on rank 1: [out of memory]" in shown
+    assert "phases.skills.seed=10" in shown
+    assert "* 0 " in shown  # the best
+    assert "+experiment=tiny" not in shown  # what all jobs share
+    content = json.loads((folder / "sweep.json").read_text())
+    assert (content["trained"], content["reused"], len(content["jobs"])) == (10, 10, 11)
+    assert (content["done"], content["failed"], content["pruned"]) == (10, 1, 0)
+    assert (content["objectives"], content["directions"]) == (["summary.average_accuracy"], ["maximize"])
+    assert content["jobs"][10]["parameters"] == {"phases.skills.seed": "10"}
+    assert [job["number"] for job in content["jobs"] if job["best"]] == [0]
+    assert content["importance"] == {"summary.average_accuracy": {"phases.skills.seed": pytest.approx(1.0)}}
+    assert (folder / "sweep.html").is_file()
+
+
+def test_the_exit_code_is_that_of_the_records(folder: Path) -> None:
+    job = read_jobs(folder)[2]
+    job.fail("no data", exit_code=2)
+    job.save(folder / "2")
+    assert end(composed(folder)) == 1  # training has failed somewhere
+    (folder / "1" / "job.json").unlink()
+    assert end(composed(folder)) == 2
+    (folder / "2" / "job.json").unlink()
+    assert end(composed(folder)) == 0
+
+
+def test_a_pareto_front(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    several = ["summary.learning_accuracy", "summary.forgetting"]
+    for job in read_jobs(folder):
+        job.objective = [0.9 - job.number / 100, 0.5 if job.number == 10 else 0.3 - job.number / 100]
+        job.save(folder / str(job.number))
+    end(composed(folder, objective=several))
+    content = json.loads((folder / "sweep.json").read_text())
+    assert content["directions"] == ["maximize", "minimize"]
+    assert [job["number"] for job in content["jobs"] if job["best"]] == [0, *range(2, 10)]
+    assert "on the Pareto front" in capsys.readouterr().out
+    assert (folder / "figures" / "front.png").is_file()
+
+
+def test_a_report_that_cannot_be_written_costs_no_table(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("osftx.report.write_sweep_report", fail)
+    end(composed(folder))
+    shown = capsys.readouterr().out
+    assert "the report could not be written (RuntimeError: no font)" in shown
+    assert "phases.skills.seed=10" in shown
+    assert (folder / "sweep.json").is_file()
+
+
+def test_jobs_of_an_earlier_sweep_in_the_same_folder_do_not_count(folder: Path) -> None:
+    end(composed(folder))
+    Summary().on_multirun_start(composed(folder))
+    assert read_jobs(folder) == []
+    assert end(composed(folder)) == 0
+    assert not (folder / "sweep.json").exists()
+    assert not (folder / "sweep.html").exists()
+
+
+def test_a_resumed_sweep_goes_on_in_its_folder(folder: Path) -> None:
+    config = composed(None, resume=folder)
+    config.hydra.overrides.task.append(f"sweep.resume={folder}")
+    OmegaConf.set_readonly(config.hydra, True)  # as Hydra does
+    Summary().on_multirun_start(config)
+    assert config.hydra.sweep.dir == str(folder)
+    assert config.hydra.overrides.hydra == [f"hydra.sweep.dir='{folder}'"]  # the jobs are composed with it
+    assert len(read_jobs(folder)) == 10
+    assert all(job.state is State.done for job in read_jobs(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"task": ["+experiment=tiny"]}, "was made with other overrides (+experiment=tiny phases.skills.seed="),
+        ({"training": {"learning_rate": 2e-5}}, "was made with other settings of training; set them back"),
+    ],
+)
+def test_a_sweep_with_other_settings_is_not_resumed(
+    folder: Path, changes: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        Summary().on_multirun_start(composed(None, resume=folder, **changes))
+    assert f"sweep.resume={folder}: {says}" in capsys.readouterr().err
+    assert len(read_jobs(folder)) == 11
+
+
+def test_only_a_sweep_can_be_resumed_and_in_its_own_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        Summary().on_multirun_start(composed(None, resume=tmp_path / "nothing"))
+    with pytest.raises(SystemExit, match="2"):
+        Summary().on_multirun_start(composed(folder, resume=folder))
+    holds_none, twice = capsys.readouterr().err.splitlines()
+    assert "holds no sweep" in holds_none
+    assert "leave hydra.sweep.dir out" in twice
+
+
+def test_a_dry_run_leaves_nothing_and_touches_no_sweep(folder: Path) -> None:
+    config = composed(folder, dry_run=True)
+    summary = Summary()
+    summary.on_multirun_start(config)
+    dry = Path(config.hydra.sweep.dir)
+    assert dry != folder
+    assert len(read_jobs(folder)) == 11
+    job = Job(0, [])
+    job.fail("no data", exit_code=2)
+    job.save(dry / "0")
+    assert end(config) == 2
+    assert not (dry / "sweep.json").exists()
+    del summary
+    assert not dry.exists()

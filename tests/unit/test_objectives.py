@@ -1,0 +1,41 @@
+"""What is better, and which jobs no other one beats."""
+
+import pytest
+
+from osftx.objectives import Direction, as_list, best, direction
+
+MORE, LESS = Direction.maximize, Direction.minimize
+
+
+@pytest.mark.parametrize(
+    ("path", "better"),
+    [
+        ("summary.average_accuracy", MORE),
+        ("summary.learning_accuracy", MORE),
+        ("summary.backward_transfer", MORE),
+        ("summary.forgetting", LESS),
+        ("phases.0.duration_s", LESS),
+        ("phases.1.preservation.leak_saved", LESS),
+        ("retention.metrics.loss.1.0", LESS),
+        ("retention.metrics.exact_match.1.0", MORE),
+    ],
+)
+def test_what_is_better(path: str, better: Direction) -> None:
+    assert direction(path) is better
+
+
+def test_one_path_or_several() -> None:
+    assert as_list("summary.forgetting") == ["summary.forgetting"]
+    assert as_list(["a", "b"]) == ["a", "b"]
+
+
+def test_the_best_of_one_objective_and_its_equals() -> None:
+    assert best([[0.5], [0.7], [0.7], [0.1]], [MORE]) == [1, 2]
+    assert best([[0.5], [0.7], [0.7], [0.1]], [LESS]) == [3]
+
+
+def test_the_pareto_front() -> None:
+    """Learning (more is better) against forgetting (less is better)."""
+    values = [[0.9, 0.4], [0.8, 0.1], [0.7, 0.2], [0.9, 0.5], [0.2, 0.0], [0.8, 0.1]]
+    assert best(values, [MORE, LESS]) == [0, 1, 4, 5]
+    assert best([], [MORE, LESS]) == []
