@@ -5,11 +5,12 @@ Jobs are blue circles and the best ones vermilion diamonds, so that neither colo
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from osftx.report.figures import PHASE_COLOURS, STYLE, WIDTH_INCHES, Picture, new_figure
 from osftx.report.sweep import JobRecord, SweepRecord
@@ -19,6 +20,8 @@ PANELS_A_ROW = 3
 PANEL_INCHES = 2.6
 LOG_FROM = 100
 """A setting whose largest value is this many times its smallest has a logarithmic axis."""
+MOST_LEVEL_CHARACTERS = 38
+"""Of all the values on an axis together; longer ones are slanted."""
 MOST_PAIRS = 6
 MOST_NAMED = 12
 """Points on a Pareto front that get the numbers of their jobs."""
@@ -42,7 +45,7 @@ def draw_sweep(sweep: SweepRecord, folder: Path) -> dict[str, Picture]:
             pairs = list(combinations(range(len(sweep.objectives)), 2))[:MOST_PAIRS]
             for place, (x, y) in enumerate(pairs):
                 text = "Every finished job; diamonds, with their numbers, are those that no other job beats."
-                title = f"{sweep.objectives[y]} against {sweep.objectives[x]}"
+                title = f"{sweep.objectives[y]} against {sweep.objectives[x]}".capitalize()
                 add(f"front_{place + 1}" if len(pairs) > 1 else "front", title, text, front(sweep, x, y))
         else:
             text = "Each job in the order in which they were started; the line is the best so far."
@@ -51,8 +54,8 @@ def draw_sweep(sweep: SweepRecord, folder: Path) -> dict[str, Picture]:
             name = f"parameters_{place + 1}" if several else "parameters"
             add(
                 name,
-                f"{objective} by setting",
-                "Every finished job, by each of the settings.",
+                f"{objective} by setting".capitalize(),
+                "Every finished job, by each of the settings; diamonds are the best.",
                 by_setting(sweep, place),
             )
         if sweep.importance:
@@ -87,7 +90,9 @@ def front(sweep: SweepRecord, x: int, y: int) -> Figure:
     _points(axes, points)
     best = sorted((a, b) for a, b, job in points if job.best)
     if len(sweep.objectives) == 2:
-        axes.plot([a for a, _ in best], [b for _, b in best], color=BEST_COLOUR, linewidth=0.8, zorder=1)
+        # What is reached at least: between two points, no more than the worse of them.
+        edge: Any = "pre" if sweep.directions[x] == "maximize" else "post"
+        axes.step([a for a, _ in best], [b for _, b in best], where=edge, color=BEST_COLOUR, linewidth=0.8, zorder=1)
     if len(best) <= MOST_NAMED:
         names: dict[tuple[float, float], list[str]] = {}
         for a, b, job in points:
@@ -159,11 +164,16 @@ def _along(axes: Axes, key: str, jobs: list[JobRecord]) -> list[float]:
         numbers = [float(text) for text in texts]
     except ValueError:
         choices = list(dict.fromkeys(texts))
-        axes.set_xticks(range(len(choices)), choices, rotation=20, ha="right")
-        axes.margins(x=0.2)
+        slanted = sum(map(len, choices)) > MOST_LEVEL_CHARACTERS
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+        axes.set_xticks(range(len(choices)), choices, fontsize=8, **turned)
+        axes.margins(x=0.4)
         return [float(choices.index(text)) for text in texts]
     if numbers and min(numbers) > 0 and max(numbers) / min(numbers) >= LOG_FROM:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=4))
+        axes.xaxis.set_major_formatter("{x:.0e}")  # the usual one writes powers as mathematics, which is off
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.locator_params(axis="x", nbins=4)
     return numbers

@@ -6,7 +6,8 @@ from osftx.report.figures import Picture
 from osftx.report.page import template
 from osftx.report.sweep import SweepRecord
 
-FIGURES = ("average_accuracy", "learning_accuracy", "forgetting", "backward_transfer")
+FIGURES = ("average_accuracy", "learning_accuracy", "forgetting")
+"""Of each job's summary, as on the screen."""
 
 
 def render_sweep(sweep: SweepRecord, pictures: Mapping[str, Picture]) -> str:
