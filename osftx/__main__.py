@@ -62,7 +62,11 @@ def job(composed: DictConfig) -> Objective:
         return _job_of_sweep(composed, hydra_config)
     except ConfigurationError as error:
         _leave(str(error), 2)
-    except TrainingError as error:  # in a sweep, a signal that ends it
+    except StoppedError as error:
+        in_sweep = hydra_config.mode is RunMode.MULTIRUN
+        more = f"\n  and {RESUME}={hydra_config.sweep.dir} with it, to keep to this sweep" if in_sweep else ""
+        _leave(f"{error}{more}", 1)
+    except TrainingError as error:
         _leave(str(error), 1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from osftx.config import ExperimentConfig, ModelConfig
 from osftx.display import show_retention
-from osftx.errors import TrainingError
+from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
@@ -89,7 +89,9 @@ def run(
             else:
                 launch(spec)
         except TrainingError as error:
-            raise type(error)(f"{error}\n{_how_to_go_on(config, name, source, arguments)}") from error
+            mended = "" if isinstance(error, StoppedError) else "once it is mended, "
+            how = _how_to_go_on(config, name, source, arguments)
+            raise type(error)(f"{error}\n  {mended}{how}") from error
         source, parent = spec.checkpoint, fingerprint
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
@@ -186,10 +188,10 @@ def _report(run_folder: Path) -> None:
 
 def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path, arguments: Sequence[str]) -> str:
     if reuses(config):
-        return "  give the same command again to go on from there, once it is mended: what is done is reused"
+        return "give the same command again to go on from there: what is done is reused"
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
     overrides = [word for word in arguments if not replaced.fullmatch(word)]
     if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run
         overrides.append("output_dir=NEW_FOLDER")
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
-    return f"  once it is mended, go on from there with: python -m osftx {command}"
+    return f"go on from there with: python -m osftx {command}"
