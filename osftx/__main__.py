@@ -31,7 +31,7 @@ from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.conversion import typed
-from osftx.errors import ConfigurationError, StoppedError, TrainingError
+from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
 from osftx.files import write_json, write_text
 from osftx.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
 from osftx.plan import reuses
@@ -41,6 +41,8 @@ from osftx.sweep.pruning import between_phases
 from osftx.validate import problems
 
 CONFIG_NAME = "config"
+LOCK = ".lock"
+"""In a run folder, held by the run."""
 
 
 def conf_folder() -> Path:
@@ -55,6 +57,8 @@ def job(composed: DictConfig) -> Objective:
     hydra_config = HydraConfig.get()
     try:
         if hydra_config.mode is not RunMode.MULTIRUN:
+            if composed.sweep.resume is not None:
+                raise ConfigurationError([f"{RESUME}={composed.sweep.resume}: not a sweep; add -m, or leave it out"])
             run(composed, sys.argv[1:])
             return None
         if in_parallel(hydra_config) and not composed.dry_run:
@@ -92,7 +96,8 @@ def _with_own_output(composed: DictConfig, hydra_config: HydraConf) -> Objective
         outcome = "stopped"
         try:
             objective = _job_of_sweep(composed, hydra_config)
-            outcome = Job.read(folder / JOB_FILE).state.value
+            record = Job.read(folder / JOB_FILE)
+            outcome = record.state.value if record is not None else "ended without a record"
         finally:
             print(f"Job {number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)
     return objective
@@ -143,18 +148,18 @@ def run(
     asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
     run_folder, made = _make_run_folder(config, asked)
     try:
-        checked = check(config, run_folder / "data")
+        with _alone(run_folder) if config.distributed.node_rank == 0 else nullcontext():
+            checked = check(config, run_folder / "data")
+            from osftx import orchestrator
+
+            if config.distributed.node_rank == 0:
+                write_text(run_folder / "config.yaml", asked)
+                write_json(run_folder / "plan.json", checked.plan.to_dict())
+            show_plan(checked.plan)
+            results = orchestrator.run(config, checked, run_folder, arguments, between)
     except ConfigurationError:
         _remove_empty(made)
         raise
-    from osftx import orchestrator
-
-    with _alone(run_folder) if config.distributed.node_rank == 0 else nullcontext():
-        if config.distributed.node_rank == 0:
-            write_text(run_folder / "config.yaml", asked)
-            write_json(run_folder / "plan.json", checked.plan.to_dict())
-        show_plan(checked.plan)
-        results = orchestrator.run(config, checked, run_folder, arguments, between)
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
 
@@ -179,8 +184,8 @@ def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, lis
         if not _same(folder, composed):
             raise ConfigurationError(
                 [
-                    f"output_dir={folder}: holds a run with another configuration already; choose another folder, or "
-                    "remove this one"
+                    f"output_dir={folder}: holds a run with another configuration already; choose another folder "
+                    "(what both have in common is in the store, and is reused), or remove this one"
                 ]
             )
     data = folder / "data"
@@ -198,7 +203,7 @@ def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, lis
 def _alone(folder: Path) -> Iterator[None]:
     """Keep a second process out of the run folder; the lock ends with this process."""
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout as error:
         raise ConfigurationError(
@@ -217,7 +222,8 @@ def _same(folder: Path, composed: str) -> bool:
 def _remove_empty(folders: list[Path]) -> None:
     """Nothing was started, so nothing is left behind; what was there before, or has other content, stays."""
     for path in folders:
-        if path.is_dir() and not any(path.iterdir()):
+        if path.is_dir() and not [inner for inner in path.iterdir() if inner.name != LOCK]:
+            (path / LOCK).unlink(missing_ok=True)
             path.rmdir()
 
 
@@ -255,9 +261,8 @@ def _no_option(words: list[str]) -> str:
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     """What SIGTERM and SIGUSR1 do while no ranks are running."""
-    raise StoppedError(
-        f"stopped by {Signals(number).name}; give the same command again to go on: what is done is reused"
-    )
+    name = Signals(number).name
+    raise StopSignal(f"stopped by {name}; give the same command again to go on: what is done is reused")
 
 
 def main() -> None:
@@ -271,7 +276,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
-    except StoppedError as error:
+    except StopSignal as error:
         _leave(str(error), 1)
     except ConfigurationError as error:  # of a sweep as a whole
         _leave(str(error), 2)

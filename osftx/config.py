@@ -192,6 +192,9 @@ class CheckpointingConfig:
     step."""
     keep: int = 2
     """Saves that are kept: where the newest is damaged, the one before is taken."""
+    grace_s: int = 30
+    """Seconds that the ranks have, after a signal, to end their step, save and leave; then they are killed. More for
+    large models, and then more from the scheduler, too."""
 
 
 @dataclass

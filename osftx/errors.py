@@ -37,5 +37,10 @@ class PrunedError(RuntimeError):
         super().__init__(reason)
 
 
+class StopSignal(BaseException):
+    """A signal ends the program while no ranks are running. Not an Exception: nobody on the way shall take it for one
+    of the things that may go wrong."""
+
+
 class StoppedError(TrainingError):
     """A signal ended the phase: whoever sent it wants the whole sweep to end, not one job."""

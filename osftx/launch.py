@@ -67,9 +67,9 @@ def _run_ranks(spec: PhaseSpec, devices: list[str]) -> None:
         max_restarts=0,
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=streams),
-        **_signals_to_handle(LaunchConfig),
+        **_shutdown(LaunchConfig, spec),
     )
-    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml")]
+    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml"), str(os.getpid())]
     try:
         with _environment(group, devices), _own_signals():
             elastic_launch(config, sys.executable)(*command)
@@ -119,10 +119,13 @@ def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
         raise ConfigurationError(problems)
 
 
-def _signals_to_handle(launch_config: type) -> dict[str, Any]:
-    """The keyword for torch's agent, where its version has one."""
+def _shutdown(launch_config: type, spec: PhaseSpec) -> dict[str, Any]:
+    """How torch's agent ends the ranks: the keywords that its version has."""
+    wanted: dict[str, Any] = {"signals_to_handle": SIGNALS_TO_HANDLE}
+    if spec.resume is not None:
+        wanted["shutdown_timeout"] = spec.resume.checkpointing.grace_s
     known = {field.name for field in fields(launch_config)}
-    return {"signals_to_handle": SIGNALS_TO_HANDLE} if "signals_to_handle" in known else {}
+    return {key: value for key, value in wanted.items() if key in known}
 
 
 def _saved(spec: PhaseSpec) -> str:

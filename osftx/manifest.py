@@ -95,8 +95,9 @@ def seal(folder: Path, files: Mapping[str, FileDigest] | None = None) -> None:
 def seal_of(folder: Path) -> dict[str, FileDigest] | None:
     """What a sealed folder should hold; None if it is not there, or not sealed. Whether it holds it: `differences`."""
     try:
-        return dict(json.loads((folder / MANIFEST).read_text())["files"])
-    except (OSError, ValueError, TypeError, KeyError):
+        files = dict(json.loads((folder / MANIFEST).read_text())["files"])
+        return files if all({"size", "sha256"} <= file.keys() for file in files.values()) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

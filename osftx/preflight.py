@@ -3,6 +3,7 @@
 All problems are collected into one error. Imports no torch, so a dry run answers at once.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from osftx.errors import ConfigurationError
 from osftx.model_folder import ModelFiles, fetch, inspect
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, find_targets
-from osftx.plan import Plan, evaluation_budget, kept_sources, make_plan, phases_to_run, start_model
+from osftx.plan import Plan, evaluation_budget, kept_sources, make_plan, phases_to_run, reuses, start_model
 from osftx.preserve import advice, check_amount, check_source, recorded_sources
 
 
@@ -72,6 +73,8 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     _, first, first_phase = next(phases_to_run(config))
     key = "model.path" if first_phase.init_from is None else f"phases.{first}.init_from"
     found = _Problems()
+    with found.of():
+        _check_store(config)
     model = tokenizer = None
     model_folder: Path | None = None
     targets: list[Target] = []
@@ -114,12 +117,8 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         model_folder = fetch(path, revision, key).resolve()
     plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()}, recorded)
     plan.warnings += [line for _, summary in preserved.values() for line in advice(config, summary, targets)]
-    for name, (_, summary) in evaluation.items():
-        if summary.dropped:
-            plan.warnings.append(
-                f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer "
-                f"than training.max_seq_len={longest} and are not measured"
-            )
+    plan.warnings += _dropped_advice({name: summary for name, (_, summary) in evaluation.items()}, longest)
+    plan.warnings += _store_advice(config)
     kept = _folders(preserved).get(PRESERVED)
     return Checked(plan, model_folder, _folders(data), _folders(evaluation), kept, recorded)
 
@@ -144,6 +143,39 @@ def _lines(path: str) -> DataSummary:
     from osftx.data.sources import read_conversations
 
     return DataSummary(path, samples=sum(1 for _ in read_conversations(path)))
+
+
+def _check_store(config: ExperimentConfig) -> None:
+    """Raise for a store that cannot be one. That one cannot be written costs no run; see `_store_advice`."""
+    folder = _nearest(config.store_dir)
+    if reuses(config) and not folder.is_dir():
+        raise ConfigurationError(
+            [f"store_dir={config.store_dir}: {folder} is not a folder; give another one, or set reuse=false"]
+        )
+
+
+def _dropped_advice(evaluation: dict[str, DataSummary], longest: int) -> list[str]:
+    return [
+        f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer than "
+        f"training.max_seq_len={longest} and are not measured"
+        for name, summary in evaluation.items()
+        if summary.dropped
+    ]
+
+
+def _store_advice(config: ExperimentConfig) -> list[str]:
+    if not reuses(config) or os.access(_nearest(config.store_dir), os.W_OK):
+        return []
+    return [
+        f"store_dir={config.store_dir} cannot be written: phases in it are reused, but what is trained will be in the "
+        "run folder alone, and a phase that is broken off will start again"
+    ]
+
+
+def _nearest(folder: str) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    path = Path(folder).expanduser().resolve()
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
@@ -139,14 +140,30 @@ def _clear(folder: Path) -> None:
 
 
 def _measure_before(spec: PhaseSpec, measure: Callable[[], Evaluation]) -> Evaluation:
-    """What the start model scores; measured once, also when the phase is broken off and goes on. Collective."""
-    known = Path(spec.resume.folder) / "evaluation_before.json" if spec.resume is not None else None
-    if known is not None and agreed(known.is_file):
-        return dict(json.loads(known.read_text()))
+    """What the start model scores; also when the phase is broken off and goes on, measured once. Collective.
+
+    The folders of tokenised samples are named by their content: other data is measured anew.
+    """
+    if spec.resume is None:
+        return measure()
+    kept = Path(spec.resume.folder) / "evaluation_before.json"
+    content = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
+    known = agreed(_read_evaluations, kept)
+    if content == known.get("content"):
+        return dict(known["evaluation"])
     evaluation = measure()
-    if known is not None and dist.get_rank() == 0:
-        write_json(known, evaluation)
+    if dist.get_rank() == 0:
+        write_json(kept, {"content": content, "evaluation": evaluation})
     return evaluation
+
+
+def _read_evaluations(path: Path) -> dict[str, Any]:
+    """Nothing where there is no such file, or not what was written."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and isinstance(content.get("evaluation"), dict) else {}
 
 
 def _evaluation(spec: PhaseSpec, device: torch.device) -> Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]:

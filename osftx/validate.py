@@ -76,7 +76,12 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
     ScheduleKind.explicit: {"ratios"},
 }
 PRESERVE_RANGES = {"max_tokens": at_least(1)}
-CHECKPOINTING_RANGES = {"every_minutes": above(0), "every_steps": at_least(1), "keep": at_least(1)}
+CHECKPOINTING_RANGES = {
+    "every_minutes": above(0),
+    "every_steps": at_least(1),
+    "keep": at_least(1),
+    "grace_s": at_least(1),
+}
 DISTRIBUTED_RANGES = {
     "nproc_per_node": at_least(1),
     "nnodes": at_least(1),
@@ -384,7 +389,9 @@ def _out_of_range(path: str, settings: Any, ranges: Mapping[str, Range], default
     for key, allowed in ranges.items():
         value = getattr(settings, key)
         if value is not None and not allowed.allows(value):
-            yield f"{path}.{key}={value}: must be {allowed.words}; the default is {getattr(defaults, key)}"
+            default = getattr(defaults, key)
+            usual = "null" if default is None else default
+            yield f"{path}.{key}={value}: must be {allowed.words}; the default is {usual}"
 
 
 def is_missing(text: str) -> bool:

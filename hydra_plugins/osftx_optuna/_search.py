@@ -24,6 +24,8 @@ MULTIRUN_FILE = "multirun.yaml"
 RESUME = "sweep.resume"
 RETRY_OF = "retry_of"
 """Attribute of a trial: the number of the failed one whose values it tries again."""
+HIGHEST_SEED = 2**31
+"""Room below numpy's limit for the trials, which are added to the seed."""
 SEARCH = "search"
 """Attribute of a study: what must be the same when it goes on."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -87,6 +89,8 @@ def _problems(
         if (value := getattr(settings, key)) < 1:
             default = getattr(OptunaSweeperConf, key)
             found.append(f"hydra.sweeper.{key}={value}: must be 1 or more; the default is {default}")
+    if settings.seed is not None and not 0 <= settings.seed < HIGHEST_SEED:
+        found.append(f"hydra.sweeper.seed={settings.seed}: must be from 0 to {HIGHEST_SEED - 1}, or null")
     allowed = [towards.value for towards in Direction]
     found += [
         f"hydra.sweeper.directions={directions}: {towards} is none; use {' or '.join(allowed)} for each objective"
@@ -99,6 +103,14 @@ def _problems(
             f"hydra.sweeper.directions={directions}: {len(directions)} for {len(as_list(objective))} objectives "
             f"(objective={objective}); give one for each, or null"
         )
+    measured = ("summary.", "retention.")
+    if not OmegaConf.select(config, "evaluation.sets"):
+        found += [
+            f"objective={path}: has no value without evaluation sets, so there is nothing to search for; choose an "
+            "evaluation, or another objective"
+            for path in map(str, as_list(objective))
+            if path.startswith(measured)
+        ]
     if settings.pruner is not Pruner.none and len(directions) > 1:
         found.append(
             f"hydra.sweeper.pruner={settings.pruner.name}: prunes for one objective, not for {len(directions)}; "

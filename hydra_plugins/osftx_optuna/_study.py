@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 
@@ -59,10 +59,16 @@ def go_on(settings: OptunaSweeperConf, folder: Path) -> optuna.Study:
     return found
 
 
-def storage(settings: OptunaSweeperConf, folder: Path) -> BaseStorage | str:
-    """A journal file, or the URL of a database."""
+def storage(settings: OptunaSweeperConf, folder: Path) -> BaseStorage:
+    """A journal file, or a database by its URL. Raises ConfigurationError if it cannot be opened."""
     place = settings.storage or str(folder / JOURNAL)
-    return place if "://" in place else JournalStorage(JournalFileBackend(place))
+    try:
+        return get_storage(place) if "://" in place else JournalStorage(JournalFileBackend(place))
+    except Exception as error:  # of whichever database driver
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ConfigurationError(
+            [f"hydra.sweeper.storage={place}: cannot be opened ({reason}); give a file, a database's URL, or null"]
+        ) from error
 
 
 def sampler(settings: OptunaSweeperConf, tried: int) -> BaseSampler:

@@ -25,7 +25,7 @@ ENTRY_OR_REST = re.compile(rf"{ENTRY.pattern}|{REST.pattern}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done; 1 `verify` found damage; 2 the store or the entry does not exist."""
+    """Exit codes: 0 done; 1 `verify` found damage; 2 the store or entry does not exist, or cannot be changed."""
     parser = argparse.ArgumentParser(prog="python -m osftx.store", description=__doc__)
     parser.add_argument("--store-dir", type=Path, default=Path(DEFAULT_STORE), help="the store (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show.add_argument("fingerprint", help="or the beginning of it")
     commands.add_parser("verify", help="compare every file with its digest")
     prune = commands.add_parser("prune", help="remove what was set aside or left unfinished")
-    everything = "the stored phases and decompositions too: run folders link to them, and no run may be using the store"
+    everything = "everything else too: run folders link to them, and no run may be using the store"
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
     store = PhaseStore(chosen.store_dir.expanduser())
@@ -49,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case "verify":
             return _verify(store)
         case _:
-            return _prune(store, everything=chosen.all)
+            try:
+                return _prune(store, everything=chosen.all)
+            except OSError as error:
+                print(f"osftx.store: {error.filename}: cannot be removed ({error.strerror})", file=sys.stderr)
+                return 2
 
 
 def _list(store: PhaseStore) -> int:
@@ -65,6 +69,8 @@ def _list(store: PhaseStore) -> int:
     for folder in _entries(store):
         if read_entry(folder) is None and not of_another_format(folder):
             print(f"damaged: {folder.name[:12]}, {MANIFEST} cannot be read; it is trained again when it is needed")
+    if sizes := [path.stat().st_size for path in store.eigenvectors.glob("*.safetensors")]:
+        print(f"decompositions: {len(sizes)}, {sum(sizes) / 1e6:,.1f} MB")
     for folder in _folders(store.unfinished):
         steps = saved_steps(folder)
         print(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
@@ -108,8 +114,12 @@ def _verify(store: PhaseStore) -> int:
 def _prune(store: PhaseStore, everything: bool) -> int:
     removable = ENTRY_OR_REST if everything else REST
     removed = sum(_remove(store, folder) for folder in _folders(store.unfinished))
+    for partial in store.eigenvectors.glob("*.partial"):
+        partial.unlink(missing_ok=True)
     if everything:
-        shutil.rmtree(store.eigenvectors, ignore_errors=True)
+        for folder in (store.eigenvectors, store.folder / "evaluations"):
+            shutil.rmtree(folder, ignore_errors=True)
+        store.known_digests.unlink(missing_ok=True)
     removed += sum(_remove(store, folder) for folder in _folders(store.phases) if removable.fullmatch(folder.name))
     print(f"removed {removed}, kept {len(_entries(store))}")
     return 0

@@ -11,6 +11,7 @@ run folder then links to the entry.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -122,7 +123,7 @@ class PhaseStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             return None
-        return folder
+        return folder if os.access(folder, os.W_OK) else None
 
     def clear_room(self, fingerprint: str) -> None:
         """The phase is done: what it needed to go on is removed."""
@@ -158,9 +159,11 @@ class PhaseStore:
     def evaluation(self, model: str, data: str) -> dict[str, float] | None:
         """What the model with this fingerprint was measured at on that data, if it was."""
         try:
-            return dict(json.loads(self._evaluation_file(model, data).read_text()))
+            known = json.loads(self._evaluation_file(model, data).read_text())
         except (OSError, ValueError):
             return None
+        whole = isinstance(known, dict) and known and all(isinstance(value, int | float) for value in known.values())
+        return known if whole else None
 
     def keep_evaluations(self, model: str, data: Mapping[str, str], measured: Mapping[str, dict[str, float]]) -> None:
         """Remember what the model was `measured` at, by set; `data` has the sets' fingerprints."""
@@ -184,9 +187,10 @@ def read_entry(folder: Path) -> Entry | None:
     """The entry in a folder, not verified; None if there is none of this format."""
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError):
+        whole = all({"size", "sha256"} <= file.keys() for file in manifest.files.values())
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return Entry(folder, manifest) if manifest.format == FORMAT else None
+    return Entry(folder, manifest) if whole and manifest.format == FORMAT else None
 
 
 def of_another_format(folder: Path) -> bool:

@@ -105,7 +105,7 @@ def _hash(content: dict[str, Any]) -> str:
 def _read(known: Path | None) -> dict[str, str]:
     try:
         return dict(json.loads(known.read_text())) if known is not None else {}
-    except (OSError, ValueError):  # not there yet, or damaged: it only saves time
+    except (OSError, ValueError, TypeError):  # not there yet, or damaged: it only saves time
         return {}
 
 

@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
+from yaml import YAMLError
 
 from osftx.objectives import Direction, as_list, direction
 from osftx.sweep.job import JOB_FILE, State, read_jobs
@@ -16,6 +18,8 @@ from osftx.sweep.table import REPORT_FILE, TABLE_FILE, Sweep, show, write
 
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
+LOCK = ".lock"
+"""In a sweep folder, held by the process that runs the sweep."""
 MULTIRUN_FILE = "multirun.yaml"
 """The sweep's configuration; every sweeper writes it into the sweep folder."""
 
@@ -26,26 +30,38 @@ class Summary(Callback):
 
     def __init__(self) -> None:
         self._of_a_dry_run: TemporaryDirectory[str] | None = None
+        self._alone: FileLock | None = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         resumed = config.sweep.resume
-        if resumed is not None:
-            folder = Path(resumed).expanduser()
-            if (problem := _why_not(config, folder)) is not None:
-                print(f"osftx: {RESUME}={resumed}: {problem}", file=sys.stderr, flush=True)
-                sys.exit(2)
-        if config.dry_run:  # its records go when the process ends
-            self._of_a_dry_run = TemporaryDirectory(prefix="osftx-dry-run-")
-            _set_folder(config, Path(self._of_a_dry_run.name))
-        elif resumed is not None:
-            for job in read_jobs(folder):
-                if job.state is State.failed:  # a search tries it again under another number
-                    (folder / str(job.number) / JOB_FILE).unlink(missing_ok=True)
-            _set_folder(config, folder)
-        else:
-            folder = Path(config.hydra.sweep.dir)
-            for path in (*folder.glob(f"*/{JOB_FILE}"), folder / TABLE_FILE, folder / REPORT_FILE):
-                path.unlink(missing_ok=True)  # of an earlier sweep in the same folder
+        folder = Path(config.hydra.sweep.dir if resumed is None else resumed).expanduser()
+        named = f"hydra.sweep.dir={folder}" if resumed is None else f"{RESUME}={resumed}"
+        shared = OmegaConf.to_container(config, resolve=False)["output_dir"]  # type: ignore[index, call-overload]
+        if shared is not None and "${" not in shared:
+            _refuse(f"output_dir={shared}: the jobs of a sweep cannot share it; use hydra.sweep.dir")
+        try:
+            if resumed is not None and (problem := _why_not(config, folder)) is not None:
+                _refuse(f"{named}: {problem}")
+            if config.dry_run:  # its records go when the process ends
+                self._of_a_dry_run = TemporaryDirectory(prefix="osftx-dry-run-")
+                _set_folder(config, Path(self._of_a_dry_run.name))
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            if config.distributed.node_rank == 0:  # the other nodes run the same sweep
+                self._alone = FileLock(folder / LOCK)  # until this process ends
+                self._alone.acquire(timeout=0)
+            if resumed is not None:
+                for job in read_jobs(folder):
+                    if job.state is State.failed:  # a search tries it again under another number
+                        (folder / str(job.number) / JOB_FILE).unlink(missing_ok=True)
+                _set_folder(config, folder)
+            else:
+                for path in (*folder.glob(f"*/{JOB_FILE}"), folder / TABLE_FILE, folder / REPORT_FILE):
+                    path.unlink(missing_ok=True)  # of an earlier sweep in the same folder
+        except Timeout:
+            _refuse(f"{named}: another sweep is running there; wait for it, or choose another folder")
+        except OSError as error:
+            _refuse(f"{named}: cannot be written ({error.strerror}); choose another folder")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -59,6 +75,11 @@ class Summary(Callback):
         finally:
             if codes:
                 sys.exit(min(codes))
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"osftx: {problem}", file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 def _set_folder(config: DictConfig, folder: Path) -> None:
@@ -76,7 +97,11 @@ def _why_not(config: DictConfig, folder: Path) -> str | None:
     saved = folder / MULTIRUN_FILE
     if not saved.is_file():
         return "holds no sweep; correct the folder, or leave sweep.resume out"
-    there, here = _asked(OmegaConf.load(saved)), _asked(OmegaConf.create(OmegaConf.to_yaml(config)))
+    try:
+        there = _asked(OmegaConf.load(saved))
+    except (OSError, ValueError, TypeError, LookupError, AssertionError, YAMLError) as error:
+        return f"its {MULTIRUN_FILE} cannot be read ({type(error).__name__}); start the sweep anew"
+    here = _asked(OmegaConf.create(OmegaConf.to_yaml(config)))
     if there["overrides"] != here["overrides"]:
         return f"was made with other overrides ({' '.join(there['overrides'])}); give the same ones, or leave it out"
     if others := [key for key in here if here[key] != there.get(key)]:

@@ -53,9 +53,13 @@ class Job:
     """Seconds from the job's beginning to its end."""
 
     @classmethod
-    def read(cls, path: Path) -> "Job":
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**content | {"state": State(content["state"])})
+    def read(cls, path: Path) -> "Job | None":
+        """None where there is no record, or one that cannot be read: the job is run again."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**content | {"state": State(content["state"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,11 +114,11 @@ def run_job(job: Job, folder: Path, run: Callable[[], dict[str, Any] | None], re
 
 def read_jobs(folder: Path) -> list[Job]:
     """The jobs of the sweep in `folder` that have ended, by number."""
-    return sorted(map(Job.read, folder.glob(f"*/{JOB_FILE}")), key=lambda job: job.number)
+    found = map(Job.read, folder.glob(f"*/{JOB_FILE}"))
+    return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
 def _ended(job: Job, folder: Path) -> Job | None:
-    path = folder / JOB_FILE
-    before = Job.read(path) if path.exists() else None
+    before = Job.read(folder / JOB_FILE)
     same = before is not None and before.overrides == job.overrides and before.state is not State.failed
     return before if same else None

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from osftx.config import CheckpointingConfig
 from osftx.files import write_json
-from osftx.manifest import begin, describe, file_problem, partial_of, seal, seal_of
+from osftx.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
 from osftx.osft.sharding import agreed
 from osftx.saves import save_folder, saved_steps
 from osftx.training.engine import set_parameter
@@ -72,17 +72,25 @@ class Saves:
         named = engine.module.named_parameters()
         self.parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.mesh = init_device_mesh(self._device.type, (self.world_size,))
         self.saved_at = time.monotonic()
 
     def restore(self) -> Progress:
-        """Put back the newest save that is whole; nothing is done yet where there is none. Collective."""
+        """Put back the newest save that is whole; nothing is done yet where there is none. Collective.
+
+        What is damaged, or was being written, is removed: it would pass for newer than what is saved from now on.
+        """
+        if self.rank == 0:
+            for partial in self.folder.glob("step_*.partial"):
+                shutil.rmtree(partial, ignore_errors=True)
         for steps in agreed(saved_steps, self.folder):
             save = save_folder(self.folder, steps)
-            if (problem := self._problem(save)) is not None:
-                if self.rank == 0:
-                    print(f"warning: the save {save} is damaged ({problem}) and not used", flush=True)
-                continue
-            return self._load(save)
+            problem = self._problem(save)
+            if problem is None:
+                return self._load(save)
+            if self.rank == 0:
+                print(f"warning: the save {save} is damaged ({problem}); it is removed", flush=True)
+                shutil.rmtree(save, ignore_errors=True)
         return Progress()
 
     def after_step(self, progress: Progress, last: bool, stop: StopRequest) -> None:
@@ -123,7 +131,6 @@ class Saves:
     def _tensors(self, with_random_state: bool) -> dict[str, Tensor]:
         """Everything trained, as views: ZeRO-3's shards are what DTensor calls Shard(0) of the flat parameter."""
         tensors: dict[str, Tensor] = {}
-        mesh = init_device_mesh(self._device.type, (self.world_size,))
         for name, parameter in self.parameters.items():
             size = parameter.ds_numel
             per_rank = -(-size // self.world_size)
@@ -132,7 +139,7 @@ class Saves:
             for key, shard in {"master": safe_get_local_fp32_param(parameter), **parts}.items():
                 local = shard.flatten()[:mine]
                 tensors[f"{name}.{key}"] = DTensor.from_local(
-                    local, mesh, [Shard(0)], shape=torch.Size([size]), stride=(1,)
+                    local, self.mesh, [Shard(0)], shape=torch.Size([size]), stride=(1,)
                 )
         if with_random_state:
             tensors[f"random_state.{self.rank}"] = torch.get_rng_state()
@@ -157,7 +164,13 @@ class Saves:
         names = [path.name for path in partial.glob(f"__{self.rank}_*")]
         if self.rank == 0:
             names += [".metadata", STATE, METRICS]
-        digests = _together({name: describe(partial / name) for name in names})
+        try:
+            found: dict[str, FileDigest | None] = {name: describe(partial / name) for name in names}
+        except OSError as error:
+            found = {str(error.filename): None}
+        digests = _together(found)
+        if unread := [name for name, known in digests.items() if known is None]:
+            return f"{unread[0]} cannot be read again"
         problem = agreed(_problem_of, seal, save, digests)
         if problem is None and self.rank == 0:
             for old in saved_steps(self.folder)[self.settings.keep :]:

@@ -51,7 +51,7 @@ class Trainer:
         with (
             progress(title, len(self.steps), "steps", done.steps) as bar,
             metrics.open("a" if done.steps else "w", encoding="utf-8") as log,
-            StopRequest() if saves is not None else nullcontext() as stop,
+            StopRequest(saves.settings.grace_s) if saves is not None else nullcontext() as stop,
         ):
             for chosen in self.steps[done.steps :]:
                 begun = time.perf_counter()

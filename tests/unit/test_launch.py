@@ -112,7 +112,14 @@ def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
     assert config.run_id.startswith("49-")  # 47 + index 2
     assert launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47).config.run_id != config.run_id
     assert config.max_restarts == 0
-    assert launcher.command == [sys.executable, "-u", "-m", "osftx.worker", str(tmp_path / "phase.yaml")]
+    assert launcher.command == [
+        sys.executable,
+        "-u",
+        "-m",
+        "osftx.worker",
+        str(tmp_path / "phase.yaml"),
+        str(os.getpid()),
+    ]
     assert (tmp_path / "logs").is_dir()
 
 

@@ -229,7 +229,7 @@ def test_several_objectives(searches: Searches) -> None:
 
 
 def test_what_is_better_follows_from_the_objectives(searches: Searches) -> None:
-    config = {"objective": ["summary.learning_accuracy", "summary.forgetting"]}
+    config = {"objective": ["summary.learning_accuracy", "summary.forgetting"], "evaluation": {"sets": {"base": {}}}}
     searches(*SPACE, launcher=Launcher(several=True), config=config)
     study = optuna.load_study(
         study_name="sweep", storage=JournalStorage(JournalFileBackend(str(searches.folder / "study.journal")))
@@ -261,6 +261,10 @@ def test_a_dry_run_keeps_no_study(searches: Searches) -> None:
     [
         (["x=1"], {}, "nothing to search over"),
         (SPACE, {"n_trials": 0}, "hydra.sweeper.n_trials=0: must be 1 or more; the default is 20"),
+        (SPACE, {"seed": -5}, "hydra.sweeper.seed=-5: must be from 0 to 2147483647, or null"),
+        (SPACE, {"storage": "foo://x"}, "hydra.sweeper.storage=foo://x: cannot be opened ("),
+        (SPACE, {"storage": "/proc/none/journal"}, "hydra.sweeper.storage=/proc/none/journal: cannot be opened ("),
+        (SPACE, {"config": {"objective": "summary.forgetting"}}, "objective=summary.forgetting: has no value without"),
         (SPACE, {"batch_size": 0}, "hydra.sweeper.batch_size=0: must be 1 or more; the default is 1"),
         (SPACE, {"directions": "up"}, "up is none; use maximize or minimize"),
         (SPACE, {"sampler": Sampler.grid}, "x=interval(0,1): a grid needs values that can be counted"),

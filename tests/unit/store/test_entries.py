@@ -232,3 +232,19 @@ def test_a_clock_that_jumps_changes_nothing(store: PhaseStore, phase: Path, monk
     with pytest.raises(OSError, match="not empty"):  # there already, whatever its age
         store.commit(FP, "knowledge", "base", phase)
     assert len(store.entries()) == 2
+
+
+def test_damage_that_is_still_json_is_found(store: PhaseStore, phase: Path) -> None:
+    for content in ("null", "[]", "{}", '{"loss": "low"}'):
+        store.keep_evaluations("f1", {"base": "d1"}, {"base": {"loss": 0.5}})
+        (file,) = (store.folder / "evaluations").iterdir()
+        file.write_text(content)
+        assert store.evaluation("f1", "d1") is None
+    entry = store.commit(FP, "knowledge", "base", phase)
+    whole = json.loads((entry.folder / "manifest.json").read_text())
+    for files in (None, [], {"result.json": None}, {"result.json": {}}):
+        (entry.folder / "manifest.json").write_text(json.dumps(whole | {"files": files}))
+        assert entries.read_entry(entry.folder) is None
+        assert main(["--store-dir", str(store.folder), "verify"]) == 1
+    assert main(["--store-dir", str(store.folder), "list"]) == 0
+    assert store.find(FP) is None

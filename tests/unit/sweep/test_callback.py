@@ -24,6 +24,8 @@ def composed(folder: Path | None, resume: Path | None = None, task: list[str] = 
     content: dict[str, Any] = {
         "objective": "summary.average_accuracy",
         "dry_run": False,
+        "output_dir": None,
+        "distributed": {"node_rank": 0},
         "sweep": {"resume": None if resume is None else str(resume)},
         "training": {"learning_rate": 1e-5},
         "hydra": {
@@ -180,3 +182,38 @@ def test_a_dry_run_leaves_nothing_and_touches_no_sweep(folder: Path) -> None:
     assert not (dry / "sweep.json").exists()
     del summary
     assert not dry.exists()
+
+
+def refusal(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as left:
+        Summary().on_multirun_start(config)
+    assert left.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_folder_of_a_running_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    running = Summary()
+    running.on_multirun_start(composed(folder))
+    for resume in (None, folder):
+        OmegaConf.save(composed(folder), folder / "multirun.yaml")
+        said = refusal(composed(None if resume else folder, resume), capsys)
+        assert "another sweep is running there" in said
+    del running
+    Summary().on_multirun_start(composed(folder))
+
+
+def test_what_cannot_be_a_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the jobs of a sweep cannot share it" in refusal(composed(folder, output_dir="run"), capsys)
+    (folder / "file").write_text("")
+    assert "cannot be written (File exists)" in refusal(composed(folder / "file"), capsys)
+    assert "cannot be written (Not a directory)" in refusal(composed(folder / "file" / "below"), capsys)
+    (folder / "multirun.yaml").write_text("[")
+    assert "multirun.yaml cannot be read" in refusal(composed(None, folder), capsys)
+
+
+def test_a_record_that_cannot_be_read_is_none(folder: Path) -> None:
+    before = len(read_jobs(folder))
+    (folder / "0" / "job.json").write_text("{")
+    (folder / "2" / "job.json").write_text("[]")
+    (folder / "3" / "job.json").write_text('{"state": "done"}')
+    assert len(read_jobs(folder)) == before - 3
