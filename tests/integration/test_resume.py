@@ -37,7 +37,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def undisturbed(run_phase: Callable[..., PhaseSpec], inputs: tuple[Path, Path]) -> PhaseSpec:
-    return run_phase(*inputs, **SETTINGS)
+    return run_phase(*inputs, evaluation_sets={"seen": inputs[1]}, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,18 @@ def test_it_goes_on_with_the_same_bits(
 
 
 def test_it_goes_on_with_another_number_of_ranks(undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path) -> None:
-    """The same up to the rounding of bfloat16, which three ranks do in another order."""
+    """The same up to the rounding of bfloat16, which three ranks do in another order.
+
+    And with other data for the evaluation set, on which the start model is then measured anew.
+    """
     spec = again(undisturbed, tmp_path, broken_off, ranks=3)
+    spec.evaluation_sets = {"seen": str(make_samples(tmp_path / "other", 5, seed=1))}
+    spec.save()
     saved = saved_steps(Path(spec.resume.folder))[0]
     launch(spec)
     assert metrics(spec)[:saved] == metrics(undisturbed)[:saved]
+    for state in ("evaluation_before", "evaluation"):
+        assert (result(spec)[state]["seen"]["samples"], result(undisturbed)[state]["seen"]["samples"]) == (5, 16)
     for line, expected in zip(metrics(spec)[saved:], metrics(undisturbed)[saved:], strict=True):
         assert line["loss"] == pytest.approx(expected["loss"], rel=0.02)
     start = load_file(Path(spec.model.path) / "model.safetensors")
@@ -153,6 +160,7 @@ def test_a_damaged_save_is_not_used(
     assert re.search(rf"the save .*step_{newest:08d} is damaged \(__1_0.distcp has another content\)", shown)
     assert f"going on after step {before} of {STEPS}" in shown
     assert weights(spec) == weights(undisturbed)
+    assert saved_steps(folder) == [STEPS, STEPS - 2]
 
 
 def test_a_full_disk_costs_the_save_alone(

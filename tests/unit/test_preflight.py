@@ -107,3 +107,20 @@ def test_the_data_of_an_earlier_run_stays(home: Path) -> None:
     config.evaluation.sets["held_out"].path = str(home / "none.jsonl")
     problems(config, home / "run" / "data")
     assert len(list((home / "run" / "data").iterdir())) == 1
+
+
+def test_a_store_that_cannot_be_one_is_refused_and_one_that_cannot_be_written_pointed_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    for store in ("~/good.jsonl", "~/good.jsonl/below"):
+        config.store_dir = store
+        with pytest.raises(ConfigurationError, match=r"store_dir=~/good.jsonl.*good.jsonl is not a folder"):
+            check(config, None)
+    config.reuse = False
+    check(config, None)
+    config.reuse, config.store_dir = True, "~/to/be/made"
+    told = "store_dir=~/to/be/made cannot be written"
+    assert not any(told in warning for warning in check(config, None).plan.warnings)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert sum(told in warning for warning in check(config, None).plan.warnings) == 1
