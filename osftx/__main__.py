@@ -1,24 +1,22 @@
-"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run. Hydra is known here and in `sweep/`.
+"""`python -m osftx +experiment=NAME [overrides]`: compose, validate, plan, run.
+
+Hydra is known here, in `hydra_errors.py`, `parallel.py` and `sweep/`.
 
 Exit codes: 0 done; 1 training failed; 2 the configuration or the data is wrong, nothing was started.
 """
 
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from datetime import datetime
-from difflib import get_close_matches
-from os.path import expanduser
 from pathlib import Path
 from signal import Signals, signal
 from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
-from filelock import FileLock, Timeout
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -33,16 +31,15 @@ from osftx.config import ExperimentConfig
 from osftx.conversion import typed
 from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
 from osftx.files import write_json, write_text
+from osftx.hydra_errors import explain, no_option
 from osftx.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
-from osftx.plan import reuses
+from osftx.run_folder import alone_in, make_run_folder, remove_empty
 from osftx.sweep.callback import RESUME, Summary
 from osftx.sweep.job import JOB_FILE, Job, Objective, run_job
 from osftx.sweep.pruning import between_phases
 from osftx.validate import problems
 
 CONFIG_NAME = "config"
-LOCK = ".lock"
-"""In a run folder, held by the run."""
 
 
 def conf_folder() -> Path:
@@ -146,9 +143,13 @@ def run(
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
     # A sweep that is resumed asks for the same runs.
     asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
-    run_folder, made = _make_run_folder(config, asked)
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        usual = Path(HydraConfig.get().runtime.output_dir)
+    else:
+        usual = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    run_folder, made = make_run_folder(config, usual, asked)
     try:
-        with _alone(run_folder) if config.distributed.node_rank == 0 else nullcontext():
+        with alone_in(run_folder) if config.distributed.node_rank == 0 else nullcontext():
             checked = check(config, run_folder / "data")
             from osftx import orchestrator
 
@@ -158,105 +159,10 @@ def run(
             show_plan(checked.plan)
             results = orchestrator.run(config, checked, run_folder, arguments, between)
     except ConfigurationError:
-        _remove_empty(made)
+        remove_empty(made)
         raise
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
-
-
-def _make_run_folder(config: ExperimentConfig, composed: str) -> tuple[Path, list[Path]]:
-    """The run folder, and which folders had to be made for it, the innermost first.
-
-    A folder that holds a run is taken only for the same configuration (`composed`, as YAML): a run that was broken off
-    goes on there, with what the store has of it.
-    """
-    if config.output_dir is not None:
-        folder = Path(expanduser(config.output_dir))
-    elif HydraConfig.get().mode is RunMode.MULTIRUN:
-        folder = Path(HydraConfig.get().runtime.output_dir)
-    else:
-        folder = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
-        if not reuses(config) and config.sweep.resume is None:  # it would all be trained again, over what is there
-            raise ConfigurationError(
-                [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
-            )
-        if not _same(folder, composed):
-            raise ConfigurationError(
-                [
-                    f"output_dir={folder}: holds a run with another configuration already; choose another folder "
-                    "(what both have in common is in the store, and is reused), or remove this one"
-                ]
-            )
-    data = folder / "data"
-    made = [path for path in (data, *data.parents) if not path.exists()]
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]
-        ) from error
-    return folder.resolve(), made
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the run folder; the lock ends with this process."""
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise ConfigurationError(
-            [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
-        ) from error
-
-
-def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` was made with this configuration."""
-    try:
-        return (folder / "config.yaml").read_text() == composed
-    except OSError:
-        return False
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Nothing was started, so nothing is left behind; what was there before, or has other content, stays."""
-    for path in folders:
-        if path.is_dir() and not [inner for inner in path.iterdir() if inner.name != LOCK]:
-            (path / LOCK).unlink(missing_ok=True)
-            path.rmdir()
-
-
-def _explain(error: HydraException | OmegaConfBaseException) -> str:
-    """Hydra's error in a line or two: the key, what is wrong, the nearest name that exists."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    said = str(error).split("Config search path")[0].strip()
-    if not isinstance(cause, OmegaConfBaseException):
-        return said
-    if isinstance(cause, (AttributeError, KeyError)) and cause.parent_node is not None:
-        known = [str(key) for key in cause.parent_node]
-        near = get_close_matches(str(cause.key), known, n=1)
-        others = (
-            f"known here: {', '.join(known)}"
-            if known
-            else f"add it with ++{str(cause.full_key).rpartition('.')[0]}={{{cause.key}:VALUE}}"
-        )
-        hint = f"did you mean {near[0]}?" if near else others
-        return f"{cause.full_key}: no such key; {hint}"
-    reason = str(cause.msg or cause).splitlines()[0]
-    return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"
-
-
-def _no_option(words: list[str]) -> str:
-    """What Hydra does not tell: which word gives a group something that is not the name of an option."""
-    given = re.compile(r"\+?(?P<group>[\w/]+)(@[\w.]*)?=(null|true|false|[-+.\d].*)", re.IGNORECASE)
-    for match in filter(None, map(given.fullmatch, words)):
-        folder = conf_folder() / match["group"]
-        if folder.is_dir():
-            options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-            nothing = "leave it out" if match[0].startswith("+") else f"write ~{match['group']}"
-            return f"{match[0]}: not an option of the group; use one of {options}, or {nothing}"
-    return "a group is set to something that is not the name of an option; write GROUP=OPTION or ~GROUP"
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
@@ -281,11 +187,11 @@ def main() -> None:
     except ConfigurationError as error:  # of a sweep as a whole
         _leave(str(error), 2)
     except (HydraException, OmegaConfBaseException) as error:
-        _leave(_explain(error), 2)
+        _leave(explain(error), 2)
     except ValueError as error:
         if not str(error).startswith("Config group override"):  # Hydra's own, without a class of its own
             raise
-        _leave(_no_option(sys.argv[1:]), 2)
+        _leave(no_option(sys.argv[1:], conf_folder()), 2)
     except YAMLError as error:
         _leave(f"a configuration file is not YAML: {' '.join(str(error).split())}", 2)
     except lost_job_errors() as error:

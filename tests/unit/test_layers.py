@@ -17,12 +17,12 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves", "devices", "objectives"),
+    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors"),
     ("manifest",),
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch", "store"),
-    ("evaluation", "preserve", "reuse"),
+    ("evaluation", "preserve", "reuse", "run_folder"),
     ("preflight",),
     ("train_phase", "display", "report"),
     ("worker", "orchestrator", "sweep", "parallel"),
@@ -34,6 +34,8 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 RANKS = {"training", "train_phase", "worker"}
 PARENT = {
     "devices",
+    "hydra_errors",
+    "run_folder",
     "parallel",
     "plan",
     "preflight",
@@ -73,7 +75,7 @@ TORCH = DEEPSPEED | {
     "worker.py",
 }
 ALLOWED_IN = {
-    "hydra": {"__main__.py", "parallel.py", "sweep/callback.py"},
+    "hydra": {"__main__.py", "hydra_errors.py", "parallel.py", "sweep/callback.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},

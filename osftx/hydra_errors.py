@@ -1,0 +1,40 @@
+"""Hydra's errors in the words of a user: which key or word is wrong, and what to write instead."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+
+def explain(error: HydraException | OmegaConfBaseException) -> str:
+    """Hydra's error in a line or two: the key, what is wrong, the nearest name that exists."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    said = str(error).split("Config search path")[0].strip()
+    if not isinstance(cause, OmegaConfBaseException):
+        return said
+    if isinstance(cause, (AttributeError, KeyError)) and cause.parent_node is not None:
+        known = [str(key) for key in cause.parent_node]
+        near = get_close_matches(str(cause.key), known, n=1)
+        others = (
+            f"known here: {', '.join(known)}"
+            if known
+            else f"add it with ++{str(cause.full_key).rpartition('.')[0]}={{{cause.key}:VALUE}}"
+        )
+        hint = f"did you mean {near[0]}?" if near else others
+        return f"{cause.full_key}: no such key; {hint}"
+    reason = str(cause.msg or cause).splitlines()[0]
+    return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"
+
+
+def no_option(words: list[str], conf: Path) -> str:
+    """What Hydra does not tell: which word gives a group something that is not the name of an option in `conf`."""
+    given = re.compile(r"\+?(?P<group>[\w/]+)(@[\w.]*)?=(null|true|false|[-+.\d].*)", re.IGNORECASE)
+    for match in filter(None, map(given.fullmatch, words)):
+        folder = conf / match["group"]
+        if folder.is_dir():
+            options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            nothing = "leave it out" if match[0].startswith("+") else f"write ~{match['group']}"
+            return f"{match[0]}: not an option of the group; use one of {options}, or {nothing}"
+    return "a group is set to something that is not the name of an option; write GROUP=OPTION or ~GROUP"

@@ -1,0 +1,72 @@
+"""The folder of a run: made, locked while the run lasts, and removed again when nothing was started."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from osftx.config import ExperimentConfig
+from osftx.errors import ConfigurationError
+from osftx.plan import reuses
+
+LOCK = ".lock"
+"""In a run folder, held by the run."""
+
+
+def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tuple[Path, list[Path]]:
+    """The run folder, `output_dir` or else `usual`, and which folders had to be made for it, the innermost first.
+
+    A folder that holds a run is taken only for the same configuration (`composed`, as YAML): a run that was broken off
+    goes on there, with what the store has of it. Raises ConfigurationError otherwise, or when it cannot be written.
+    """
+    folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
+    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
+        if not reuses(config) and config.sweep.resume is None:  # it would all be trained again, over what is there
+            raise ConfigurationError(
+                [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
+            )
+        if not _same(folder, composed):
+            raise ConfigurationError(
+                [
+                    f"output_dir={folder}: holds a run with another configuration already; choose another folder "
+                    "(what both have in common is in the store, and is reused), or remove this one"
+                ]
+            )
+    data = folder / "data"
+    made = [path for path in (data, *data.parents) if not path.exists()]
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]
+        ) from error
+    return folder.resolve(), made
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second process out of the run folder; the lock ends with this process. Raises ConfigurationError."""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise ConfigurationError(
+            [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
+        ) from error
+
+
+def _same(folder: Path, composed: str) -> bool:
+    """Whether the run in `folder` was made with this configuration."""
+    try:
+        return (folder / "config.yaml").read_text() == composed
+    except OSError:
+        return False
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Nothing was started, so nothing is left behind; what was there before, or has other content, stays."""
+    for path in folders:
+        if path.is_dir() and not [inner for inner in path.iterdir() if inner.name != LOCK]:
+            (path / LOCK).unlink(missing_ok=True)
+            path.rmdir()
