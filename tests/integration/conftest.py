@@ -1,15 +1,10 @@
-"""Small random models and samples, and phases run on real ZeRO-3 ranks (gloo, CPU)."""
+"""Phases run on real ZeRO-3 ranks (gloo, CPU)."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from datasets import Features, List, Value
-from datasets.arrow_writer import ArrowWriter
-from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PreTrainedConfig
 
 from osftx.config import (
     Accelerator,
@@ -20,54 +15,8 @@ from osftx.config import (
     Precision,
     TrainingConfig,
 )
-from osftx.data.prepare import SAMPLES_FILE
 from osftx.launch import launch
 from osftx.phase import PhaseSpec, PreserveSpec
-
-VOCABULARY = 61
-
-
-def config_of(family: str) -> PreTrainedConfig:
-    """Odd sizes, so that ZeRO-3 cuts rows in two; fewer key-value heads, so that k and v are wider than tall."""
-    sizes = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 44,
-        "intermediate_size": 53,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 10,
-        "max_position_embeddings": 128,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "tie_word_embeddings": False,
-        "initializer_range": 0.2,
-    }
-    if family == "phi3":
-        return Phi3Config(**{**sizes, "hidden_size": 40})
-    return LlamaConfig(**sizes)
-
-
-def make_model(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32) -> Path:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config_of(family), dtype=dtype)
-    model.save_pretrained(folder)
-    return folder
-
-
-def make_samples(folder: Path, count: int, seed: int = 0) -> Path:
-    """Random conversations: a prompt that does not count, an answer that does."""
-    random = np.random.default_rng(seed)
-    features = Features({"input_ids": List(Value("int32")), "counted": List(Value("bool"))})
-    folder.mkdir(parents=True)
-    with ArrowWriter(path=str(folder / SAMPLES_FILE), features=features) as writer:
-        for _ in range(count):
-            prompt, answer = random.integers(3, 9), random.integers(1, 7)
-            ids = random.integers(3, VOCABULARY, size=prompt + answer).tolist()
-            writer.write({"input_ids": ids, "counted": [False] * prompt + [True] * answer})
-        writer.finalize()
-    return folder
 
 
 @pytest.fixture(scope="session")

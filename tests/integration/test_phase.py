@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_model, make_samples
 from safetensors.torch import load_file
+from small_model import make_model, make_samples
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, get_scheduler

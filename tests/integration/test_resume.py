@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_model, make_samples
 from safetensors.torch import load_file
+from small_model import make_model, make_samples
 
 from osftx.config import CheckpointingConfig, Precision
 from osftx.errors import StoppedError
