@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,9 +28,9 @@ class Summary(Callback):
     """Prepares the sweep folder, and sums up what the jobs left there. Hydra turns an error here into a warning, so a
     reason not to start leaves the program."""
 
-    def __init__(self) -> None:
-        self._of_a_dry_run: TemporaryDirectory[str] | None = None
-        self._alone: FileLock | None = None
+    # Of the class, since launchers pickle the object.
+    _of_a_dry_run: ClassVar[TemporaryDirectory[str] | None] = None
+    _alone: ClassVar[FileLock | None] = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         resumed = config.sweep.resume
@@ -43,13 +43,14 @@ class Summary(Callback):
             if resumed is not None and (problem := _why_not(config, folder)) is not None:
                 _refuse(f"{named}: {problem}")
             if config.dry_run:  # its records go when the process ends
-                self._of_a_dry_run = TemporaryDirectory(prefix="osftx-dry-run-")
-                _set_folder(config, Path(self._of_a_dry_run.name))
+                Summary._of_a_dry_run = TemporaryDirectory(prefix="osftx-dry-run-")
+                _set_folder(config, Path(Summary._of_a_dry_run.name))
                 return
             folder.mkdir(parents=True, exist_ok=True)
             if config.distributed.node_rank == 0:  # the other nodes run the same sweep
-                self._alone = FileLock(folder / LOCK)  # until this process ends
-                self._alone.acquire(timeout=0)
+                lock = FileLock(folder / LOCK)
+                lock.acquire(timeout=0)
+                Summary._alone = lock  # until this process ends
             if resumed is not None:
                 for job in read_jobs(folder):
                     if job.state is State.failed:  # a search tries it again under another number
@@ -73,6 +74,10 @@ class Summary(Callback):
                 write(sweep, folder)
                 show(sweep, folder)
         finally:
+            if Summary._of_a_dry_run is not None:
+                Summary._of_a_dry_run.cleanup()
+            if Summary._alone is not None:
+                Summary._alone.release()
             if codes:
                 sys.exit(min(codes))
 

@@ -1,6 +1,8 @@
 """The folder of a sweep before its first job and after its last, from what the jobs left there."""
 
 import json
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,14 +194,27 @@ def refusal(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_folder_of_a_running_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    running = Summary()
-    running.on_multirun_start(composed(folder))
+    Summary().on_multirun_start(composed(folder))
     for resume in (None, folder):
         OmegaConf.save(composed(folder), folder / "multirun.yaml")
         said = refusal(composed(None if resume else folder, resume), capsys)
         assert "another sweep is running there" in said
-    del running
+    end(composed(folder))
     Summary().on_multirun_start(composed(folder))
+
+
+@pytest.fixture(autouse=True)
+def a_process_of_its_own() -> Iterator[None]:
+    """In which a sweep's lock ends."""
+    yield
+    if Summary._alone is not None:
+        Summary._alone.release()
+
+
+def test_launchers_can_pickle_it(folder: Path) -> None:
+    summary = Summary()
+    summary.on_multirun_start(composed(folder))
+    pickle.loads(pickle.dumps(summary))
 
 
 def test_what_cannot_be_a_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
