@@ -172,8 +172,7 @@ def test_only_a_sweep_can_be_resumed_and_in_its_own_folder(
 
 def test_a_dry_run_leaves_nothing_and_touches_no_sweep(folder: Path) -> None:
     config = composed(folder, dry_run=True)
-    summary = Summary()
-    summary.on_multirun_start(config)
+    Summary().on_multirun_start(config)
     dry = Path(config.hydra.sweep.dir)
     assert dry != folder
     assert len(read_jobs(folder)) == 11
@@ -182,7 +181,6 @@ def test_a_dry_run_leaves_nothing_and_touches_no_sweep(folder: Path) -> None:
     job.save(dry / "0")
     assert end(config) == 2
     assert not (dry / "sweep.json").exists()
-    del summary
     assert not dry.exists()
 
 
