@@ -107,6 +107,20 @@ class TrainingConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """Samples of earlier data, mixed into a phase's own: what LAB does against forgetting (Sudalairaj et al., arXiv
+    2403.01081, section 3.2), and what OSFT does without."""
+
+    sources: list[str] = field(default_factory=list)
+    """Names of earlier phases, for what they train on themselves, and JSONL files. Empty: no replay."""
+    ratio: float | None = None
+    """Share of each source's samples, 0 to 1, rounded up: 1 is all of them, as in LAB. Which ones, the phase's seed
+    decides; they are the same in every epoch."""
+    samples: int | None = None
+    """Instead of `ratio`: samples of each source."""
+
+
+@dataclass
 class PhaseConfig:
     """One phase. Every key of `TrainingConfig` can be set here and otherwise follows `training`."""
 
@@ -118,6 +132,8 @@ class PhaseConfig:
     """Start the run at this phase from this checkpoint folder; the phases before it are skipped."""
     data: DataConfig = field(default_factory=DataConfig)
     """What this phase trains on."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """What is mixed into it."""
     num_epochs: int = II("training.num_epochs")
     effective_batch_size: int = II("training.effective_batch_size")
     max_seq_len: int = II("training.max_seq_len")

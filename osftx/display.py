@@ -25,6 +25,7 @@ def show_plan(plan: Plan) -> None:
         "unfreeze ratio": lambda phase: "-" if phase.unfreeze_rank_ratio is None else f"{phase.unfreeze_rank_ratio:g}",
         "learning rate": lambda phase: f"{phase.learning_rate:g}",
         "samples": lambda phase: f"{phase.samples:,}",
+        "of them replayed": lambda phase: f"{sum(phase.replayed.values()):,}",
         "dropped, too long": lambda phase: f"{phase.dropped:,}",
         "tokens of an epoch": lambda phase: f"{phase.tokens:,}",
         "steps": lambda phase: f"{phase.steps:,}",
@@ -32,6 +33,8 @@ def show_plan(plan: Plan) -> None:
         "frozen numbers": lambda phase: f"{phase.frozen_parameters:,}",
         "starts from": lambda phase: escape(phase.starts_from),
     }
+    if not any(phase.replayed for phase in plan.phases):
+        del rows["of them replayed"]
     for heading, cell in rows.items():
         shown.add_row(heading, *map(cell, plan.phases))
     screen = console()
@@ -39,6 +42,9 @@ def show_plan(plan: Plan) -> None:
     for phase in plan.phases:
         if phase.keeps is not None:
             screen.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")
+        if phase.replayed:
+            sources = ", ".join(f"{count:,} of {source}" for source, count in phase.replayed.items())
+            screen.print(f"{escape(phase.name)} replays {escape(sources)}", style="dim", highlight=False)
     for warning in plan.warnings:
         screen.print(f"warning: {escape(warning)}", style="yellow", highlight=False)
 

@@ -24,6 +24,9 @@ class PlannedPhase:
     unfreeze_rank_ratio: float | None
     learning_rate: float
     samples: int
+    """With those that are replayed."""
+    replayed: dict[str, int]
+    """Samples of earlier data among them, by source."""
     dropped: int
     """Samples longer than max_seq_len."""
     tokens: int
@@ -117,10 +120,11 @@ def make_plan(
     targets: list[Target],
     data: Mapping[str, DataSummary],
     recorded: Sequence[str] = (),
+    replayed: Mapping[str, dict[str, int]] | None = None,
 ) -> Plan:
     """The plan from what was found: the model's tensors, the targets (none for sft alone), each phase's data.
 
-    `recorded`: see `kept_sources`.
+    `recorded`: see `kept_sources`. `replayed`: by phase, samples of each source, contained in `data`.
     """
     ratios = unfreeze_ratios(config.schedule, ordered_phases(config))
     kept = kept_sources(config, recorded)
@@ -145,6 +149,7 @@ def make_plan(
                 unfreeze_rank_ratio=ratio,
                 learning_rate=phase.learning_rate,
                 samples=summary.samples,
+                replayed=(replayed or {}).get(name, {}),
                 dropped=summary.dropped,
                 tokens=summary.tokens,
                 steps=0 if nothing else -(-summary.samples * phase.num_epochs // phase.effective_batch_size),

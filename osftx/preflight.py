@@ -5,14 +5,17 @@ All problems are collected into one error. Imports no torch, so a dry run answer
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os.path import expanduser
 from pathlib import Path
 
+import numpy as np
+
 from osftx.config import ExperimentConfig, Method
-from osftx.data.prepare import DataSummary, prepare, summarize
+from osftx.data.prepare import DataSummary, Prepared, prepare, summarize
+from osftx.data.sources import read_conversations
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.model_folder import ModelFiles, fetch, inspect
@@ -20,6 +23,7 @@ from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, find_targets
 from osftx.plan import Plan, evaluation_budget, kept_sources, make_plan, phases_to_run, reuses, start_model
 from osftx.preserve import advice, check_amount, check_source, recorded_sources
+from osftx.replay import overlap_advice, with_replay
 
 
 @dataclass
@@ -86,63 +90,96 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
                 targets = find_targets(model.config, model.shapes, config.osft.target_patterns)
         with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
-    read = _reader(tokenizer, data_folder)
-    longest, _ = evaluation_budget(config)
-    data: dict[str, tuple[Path | None, DataSummary]] = {}
-    for _, name, phase in phases_to_run(config):
-        with found.of(f"phases.{name}.data.path"):
-            data[name] = read(phase.data.path, phase.max_seq_len)
-            _check_fits(model, data[name][1], f"phases.{name}.max_seq_len")
     recorded: list[str] = []
     with found.of():
         recorded = recorded_sources(config, path, targets)
-    preserved: dict[str, tuple[Path | None, DataSummary]] = {}
-    if [PRESERVED] in kept_sources(config, recorded).values():
-        with found.of("preserve.data.path"):
-            check_source(config)
-            preserved[PRESERVED] = read(config.preserve.data.path, longest)
-            _check_fits(model, preserved[PRESERVED][1], "training.max_seq_len")
-            check_amount(config, preserved[PRESERVED][1], targets)
-    evaluation: dict[str, tuple[Path | None, DataSummary]] = {}
-    for name, evaluation_set in config.evaluation.sets.items():
-        with found.of(f"evaluation.sets.{name}.path"):
-            evaluation[name] = read(evaluation_set.path, longest)
-            _check_fits(model, evaluation[name][1], "training.max_seq_len")
+    data = _read_data(config, found, model, tokenizer, targets, recorded, data_folder)
     if found.lines or model is None:
         if fresh and config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
-            for folder in (*_folders(data).values(), *_folders(evaluation).values(), *_folders(preserved).values()):
-                shutil.rmtree(folder, ignore_errors=True)  # two phases may share one
+            for folder in data.folders:
+                shutil.rmtree(folder, ignore_errors=True)
         raise ConfigurationError(found.lines)
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
-    plan = make_plan(config, model, targets, {name: summary for name, (_, summary) in data.items()}, recorded)
-    plan.warnings += [line for _, summary in preserved.values() for line in advice(config, summary, targets)]
-    plan.warnings += _dropped_advice({name: summary for name, (_, summary) in evaluation.items()}, longest)
+    summaries = {name: read.summary for name, read in data.training.items()}
+    plan = make_plan(config, model, targets, summaries, recorded, data.replayed)
+    if data.preserved is not None:
+        plan.warnings += advice(config, data.preserved.summary, targets)
+    plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
+    plan.warnings += overlap_advice(data.evaluation, data.training)
     plan.warnings += _store_advice(config)
-    kept = _folders(preserved).get(PRESERVED)
-    return Checked(plan, model_folder, _folders(data), _folders(evaluation), kept, recorded)
+    kept = _folder(data.preserved)
+    return Checked(plan, model_folder, _folders(data.training), _folders(data.evaluation), kept, recorded)
 
 
-def _reader(
-    tokenizer: ChatTokenizer | None, data_folder: Path | None
-) -> Callable[[str, int], tuple[Path | None, DataSummary]]:
-    """Reads one file as far as can be: fully with a tokenizer, otherwise for its lines alone."""
+@dataclass
+class _Data:
+    """What could be read of a run's data."""
 
-    def read(path: str, max_seq_len: int) -> tuple[Path | None, DataSummary]:
-        path = expanduser(path)
-        if tokenizer is None:
-            return None, _lines(path)
-        if data_folder is None:
-            return None, summarize(path, tokenizer, max_seq_len)
-        return prepare(path, tokenizer, max_seq_len, data_folder)
+    training: dict[str, Prepared] = field(default_factory=dict)
+    """By phase, with what it replays."""
+    replayed: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By phase: samples of each source."""
+    evaluation: dict[str, Prepared] = field(default_factory=dict)
+    """By evaluation set."""
+    preserved: Prepared | None = None
+    written: list[Prepared] = field(default_factory=list)
+    """Everything that was read, sources of replay too."""
 
-    return read
+    @property
+    def folders(self) -> set[Path]:
+        """Where tokenised samples lie; two files of the same content share one."""
+        everything = (*self.written, *self.training.values())
+        return {one.folder for one in everything if one.folder is not None}
 
 
-def _lines(path: str) -> DataSummary:
-    from osftx.data.sources import read_conversations
+def _read_data(
+    config: ExperimentConfig,
+    found: _Problems,
+    model: ModelFiles | None,
+    tokenizer: ChatTokenizer | None,
+    targets: list[Target],
+    recorded: list[str],
+    data_folder: Path | None,
+) -> _Data:
+    """Read, check and, with a `data_folder`, tokenise every file of the run; `found` takes the problems."""
+    data = _Data()
+    longest, _ = evaluation_budget(config)
 
-    return DataSummary(path, samples=sum(1 for _ in read_conversations(path)))
+    def read(path: str, max_seq_len: int) -> Prepared:
+        data.written.append(_read(expanduser(path), tokenizer, max_seq_len, data_folder))
+        return data.written[-1]
+
+    for _, name, phase in phases_to_run(config):
+        own = None
+        with found.of(f"phases.{name}.data.path"):
+            own = read(phase.data.path, phase.max_seq_len)
+            _check_fits(model, own.summary, f"phases.{name}.max_seq_len")
+        if own is not None:
+            with found.of():  # names the key itself
+                data.training[name], data.replayed[name] = with_replay(config, name, own, read, data_folder)
+                _check_fits(model, data.training[name].summary, f"phases.{name}.max_seq_len")
+    if [PRESERVED] in kept_sources(config, recorded).values():
+        with found.of("preserve.data.path"):
+            check_source(config)
+            data.preserved = read(config.preserve.data.path, longest)
+            _check_fits(model, data.preserved.summary, "training.max_seq_len")
+            check_amount(config, data.preserved.summary, targets)
+    for name, evaluation_set in config.evaluation.sets.items():
+        with found.of(f"evaluation.sets.{name}.path"):
+            data.evaluation[name] = read(evaluation_set.path, longest)
+            _check_fits(model, data.evaluation[name].summary, "training.max_seq_len")
+    return data
+
+
+def _read(path: str, tokenizer: ChatTokenizer | None, max_seq_len: int, data_folder: Path | None) -> Prepared:
+    """Read one file as far as can be: fully with a tokenizer, otherwise for its lines alone."""
+    if tokenizer is None:
+        count = sum(1 for _ in read_conversations(path))
+        return Prepared(None, DataSummary(path, samples=count), *np.zeros((2, count), dtype=np.uint64))
+    if data_folder is None:
+        return summarize(path, tokenizer, max_seq_len)
+    return prepare(path, tokenizer, max_seq_len, data_folder)
 
 
 def _check_store(config: ExperimentConfig) -> None:
@@ -154,11 +191,11 @@ def _check_store(config: ExperimentConfig) -> None:
         )
 
 
-def _dropped_advice(evaluation: dict[str, DataSummary], longest: int) -> list[str]:
+def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
     return [
         f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer than "
         f"training.max_seq_len={longest} and are not measured"
-        for name, summary in evaluation.items()
+        for name, (_, summary, *_) in evaluation.items()
         if summary.dropped
     ]
 
@@ -200,5 +237,9 @@ def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) ->
         raise ConfigurationError(problems)
 
 
-def _folders(read: dict[str, tuple[Path | None, DataSummary]]) -> dict[str, Path]:
-    return {name: folder.resolve() for name, (folder, _) in read.items() if folder is not None}
+def _folders(read: dict[str, Prepared]) -> dict[str, Path]:
+    return {name: folder for name, one in read.items() if (folder := _folder(one)) is not None}
+
+
+def _folder(read: Prepared | None) -> Path | None:
+    return read.folder.resolve() if read is not None and read.folder is not None else None

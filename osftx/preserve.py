@@ -1,13 +1,11 @@
 """What the first phase must keep, checked before the start: the record of an earlier phase, or `preserve.data`."""
 
-import filecmp
 from collections.abc import Sequence
-from os.path import expanduser
-from pathlib import Path
 
 from osftx.config import ExperimentConfig, SubspaceKind
 from osftx.data.prepare import DataSummary
 from osftx.errors import ConfigurationError
+from osftx.files import same_content
 from osftx.osft.record import Record, record_beside
 from osftx.osft.targets import Target
 from osftx.plan import phases_to_run
@@ -41,7 +39,7 @@ def check_source(config: ExperimentConfig) -> None:
             ]
         )
     for _, name, phase in phases_to_run(config):
-        if _same_content(path, phase.data.path):
+        if same_content(path, phase.data.path):
             raise ConfigurationError(
                 [
                     f"{path}: is what phase {name} trains on, and says nothing of what must be kept; give data for "
@@ -86,8 +84,3 @@ def _directions(targets: Sequence[Target]) -> int:
 def _remedy(config: ExperimentConfig, data: DataSummary) -> str:
     limit = config.preserve.max_tokens
     return f"raise preserve.max_tokens={limit}" if limit < data.tokens else "give more conversations"
-
-
-def _same_content(one: str, other: str) -> bool:
-    first, second = Path(expanduser(one)), Path(expanduser(other))
-    return first.is_file() and second.is_file() and filecmp.cmp(first, second, shallow=False)

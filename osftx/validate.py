@@ -20,6 +20,7 @@ from osftx.config import (
     Method,
     PhaseConfig,
     PreserveConfig,
+    ReplayConfig,
     ScheduleConfig,
     ScheduleKind,
     TrainingConfig,
@@ -76,6 +77,7 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
     ScheduleKind.explicit: {"ratios"},
 }
 PRESERVE_RANGES = {"max_tokens": at_least(1)}
+REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
 CHECKPOINTING_RANGES = {
     "every_minutes": above(0),
     "every_steps": at_least(1),
@@ -249,6 +251,30 @@ def _phases(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}.unfreeze_rank_ratio={ratio}: must be {RATIO.words}, or null to follow schedule"
 
 
+def _replay(config: ExperimentConfig) -> Iterator[str]:
+    order = config.phase_order or list(config.phases)
+    for name, phase in config.phases.items():
+        replay, path = phase.replay, f"phases.{name}.replay"
+        if replay.sources and (replay.ratio is None) == (replay.samples is None):
+            given = "ratio=null" if replay.ratio is None else f"ratio={replay.ratio}"
+            yield (
+                f"{path}.{given}: replay needs one of ratio (0 to 1, of each source) and samples (of each source); "
+                f"set {path}.ratio=0.01, say, and the other to null"
+            )
+        if not replay.sources and (replay.ratio is not None or replay.samples is not None):
+            yield f"{path}.sources=[]: nothing to replay; name phases or files, or set ratio and samples to null"
+        yield from _out_of_range(path, replay, REPLAY_RANGES, ReplayConfig())
+        before = order[: order.index(name)] if name in order else []
+        for source in dict.fromkeys(replay.sources):
+            if is_missing(source):
+                yield f"{path}.sources: names an empty source; remove it"
+            elif source in config.phases and source not in before:
+                allowed = ", ".join(before) or "there is none"
+                yield f"{path}.sources: {source} is not an earlier phase ({allowed}); name one, or a file"
+            elif replay.sources.count(source) > 1:
+                yield f"{path}.sources: {source} is named more than once; name each source once"
+
+
 def _phase_order(config: ExperimentConfig) -> Iterator[str]:
     order = config.phase_order
     if order is not None and sorted(order) != sorted(config.phases):
@@ -369,6 +395,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
     _experiment_name,
     _model,
     _phases,
+    _replay,
     _phase_order,
     _starting_point,
     _schedule,

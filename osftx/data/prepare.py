@@ -3,11 +3,12 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import ListArray
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when the same file has to give other samples, or the same samples another layout."""
 
 SAMPLES_FILE = "samples.arrow"
 SUMMARY_FILE = "summary.json"
+INDEX_FILE = "index.npy"
+DIGEST_BYTES = 8
 
 
 @dataclass
@@ -42,8 +45,6 @@ class DataSummary:
     """Conversations that are left out because they are longer than max_seq_len."""
     tokens: int = 0
     """Tokens of the samples."""
-    counted_tokens: int = 0
-    """Tokens of the samples on which loss is counted."""
     longest: int = 0
     """Tokens of the longest conversation, whether it was dropped or not."""
     longest_sample: int = 0
@@ -52,21 +53,31 @@ class DataSummary:
     """Highest token id of the samples."""
 
 
-def summarize(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int) -> DataSummary:
+class Prepared(NamedTuple):
+    """What has become of one file of conversations."""
+
+    folder: Path | None
+    """Where the samples are; None when nothing was written."""
+    summary: DataSummary
+    lengths: np.ndarray
+    """Tokens of each sample, (samples,) uint64."""
+    digests: np.ndarray
+    """A hash of each sample's tokens, (samples,) uint64: equal samples can be found without reading them again."""
+
+
+def summarize(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int) -> Prepared:
     """Read, check and tokenise the whole file without writing anything.
 
     Raises:
         ConfigurationError: see `prepare`.
     """
-    summary = DataSummary(str(path))
-    for _ in _samples(path, tokenizer, max_seq_len, summary):
+    summary, index = DataSummary(str(path)), _Index()
+    for _ in _samples(path, tokenizer, max_seq_len, summary, index):
         pass
-    return summary
+    return Prepared(None, summary, *index.arrays())
 
 
-def prepare(
-    path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, folder: str | Path
-) -> tuple[Path, DataSummary]:
+def prepare(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, folder: str | Path) -> Prepared:
     """Write the tokenised samples to a folder inside `folder`, or find them there.
 
     The name of the inner folder is a fingerprint of the content of the file, the tokenizer, max_seq_len and
@@ -79,25 +90,19 @@ def prepare(
         max_seq_len: the most tokens in one sample; longer conversations are dropped and counted.
         folder: where prepared files are kept; made if it does not exist.
 
-    Returns:
-        The inner folder, and what it holds.
-
     Raises:
         ConfigurationError: the file cannot be read or has no conversation, with the problems of up to
             MAX_PROBLEMS_SHOWN lines; or all conversations are longer than max_seq_len.
     """
     target = Path(folder) / _fingerprint(path, tokenizer, max_seq_len)
     if not target.exists():
-        unfinished = target.with_name(f"{target.name}.unfinished-{uuid4().hex[:8]}")
-        unfinished.mkdir(parents=True)
-        try:
-            summary = _write(path, tokenizer, max_seq_len, unfinished / SAMPLES_FILE)
-            (unfinished / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=2) + "\n")
-            _publish(unfinished, target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    summary = DataSummary(**json.loads((target / SUMMARY_FILE).read_text()))
-    return target, replace(summary, path=str(path))
+        with unfinished(target) as place:
+            summary, index = DataSummary(str(path)), _Index()
+            samples = _samples(path, tokenizer, max_seq_len, summary, index)
+            write_samples(({"input_ids": s.input_ids, "counted": s.counted} for s in samples), place)
+            write_index(place, summary, *index.arrays())
+    summary, lengths, digests = read_index(target)
+    return Prepared(target, replace(summary, path=str(path)), lengths, digests)
 
 
 def load_samples(folder: str | Path) -> "Dataset":
@@ -135,10 +140,62 @@ def _marked_after_first(lists: "ListArray") -> np.ndarray:
     return marked_before[ends] - marked_before[np.minimum(starts + 1, ends)]
 
 
+@contextmanager
+def unfinished(target: Path) -> Iterator[Path]:
+    """A folder to write to, which gets the name `target` when it is complete, or goes."""
+    place = target.with_name(f"{target.name}.unfinished-{uuid4().hex[:8]}")
+    place.mkdir(parents=True)
+    try:
+        yield place
+        _publish(place, target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def write_samples(rows: Iterable[Mapping[str, object]], folder: Path) -> None:
+    """Rows with `input_ids` and `counted`, for `load_samples`."""
+    from datasets import Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    features = Features({"input_ids": List(Value("int32")), "counted": List(Value("bool"))})
+    with ArrowWriter(path=str(folder / SAMPLES_FILE), features=features) as writer:
+        for row in rows:
+            writer.write(row)
+        writer.finalize()
+
+
+def write_index(folder: Path, summary: DataSummary, lengths: np.ndarray, digests: np.ndarray) -> None:
+    """What is known of the samples in `folder`, for `read_index`."""
+    (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    np.save(folder / INDEX_FILE, np.stack([lengths, digests]))
+
+
+def read_index(folder: Path) -> tuple[DataSummary, np.ndarray, np.ndarray]:
+    """Summary, lengths and digests: see `Prepared`."""
+    summary = DataSummary(**json.loads((folder / SUMMARY_FILE).read_text()))
+    lengths, digests = np.load(folder / INDEX_FILE)
+    return summary, lengths, digests
+
+
+class _Index:
+    """Gathers length and digest of each sample."""
+
+    def __init__(self) -> None:
+        self._lengths, self._digests = array("Q"), array("Q")
+
+    def add(self, input_ids: list[int]) -> None:
+        self._lengths.append(len(input_ids))
+        digest = hashlib.blake2b(array("i", input_ids).tobytes(), digest_size=DIGEST_BYTES).digest()
+        self._digests.append(int.from_bytes(digest, "little"))
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self._lengths, dtype=np.uint64), np.array(self._digests, dtype=np.uint64)
+
+
 def _samples(
-    path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, summary: DataSummary
+    path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, summary: DataSummary, index: _Index
 ) -> Iterator[EncodedConversation]:
-    """Yield the samples that are not too long and count all of them in `summary` on the way."""
+    """Yield the samples that are not too long; all are counted in `summary`, those yielded are in `index`."""
     with _progress(path) as advance:
         for sample in _encoded(path, tokenizer, advance):
             length = len(sample.input_ids)
@@ -148,9 +205,9 @@ def _samples(
                 continue
             summary.samples += 1
             summary.tokens += length
-            summary.counted_tokens += sum(sample.counted)
             summary.longest_sample = max(summary.longest_sample, length)
             summary.highest_id = max(summary.highest_id, *sample.input_ids)
+            index.add(sample.input_ids)
             yield sample
     if not summary.samples:
         raise ConfigurationError(
@@ -191,19 +248,6 @@ def _progress(path: str | Path) -> Iterator[Callable[[int], object]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"Tokenising {Path(path).name}", total=total)
         yield lambda count: progress.advance(task, count)
-
-
-def _write(path: str | Path, tokenizer: ChatTokenizer, max_seq_len: int, target: Path) -> DataSummary:
-    from datasets import Features, List, Value
-    from datasets.arrow_writer import ArrowWriter
-
-    summary = DataSummary(str(path))
-    features = Features({"input_ids": List(Value("int32")), "counted": List(Value("bool"))})
-    with ArrowWriter(path=str(target), features=features) as writer:
-        for sample in _samples(path, tokenizer, max_seq_len, summary):
-            writer.write({"input_ids": sample.input_ids, "counted": sample.counted})
-        writer.finalize()
-    return summary
 
 
 def _publish(unfinished: Path, target: Path) -> None:

@@ -59,9 +59,9 @@ def test_every_number_of_a_plan() -> None:
         # Steps: 21 samples * 2 epochs = 42 = 5 * 8 + 2, so 6. Ratio 0.3 keeps floor(10 * 0.7) = 7 of 10 directions, so
         # 20 * 3 numbers per target; 0.2 keeps 8: 20 * 2.
         phases=[
-            PlannedPhase(0, "one", "osft", 0.3, 5e-6, 21, 4, 300, 6, "base-model", 120, 1000, None),
-            PlannedPhase(1, "two", "sft", None, 1e-4, 21, 4, 300, 6, "one", 1000, 0, None),
-            PlannedPhase(2, "three", "osft", 0.2, 5e-6, 21, 4, 300, 6, "two", 80, 1000, None),
+            PlannedPhase(0, "one", "osft", 0.3, 5e-6, 21, {}, 4, 300, 6, "base-model", 120, 1000, None),
+            PlannedPhase(1, "two", "sft", None, 1e-4, 21, {}, 4, 300, 6, "one", 1000, 0, None),
+            PlannedPhase(2, "three", "osft", 0.2, 5e-6, 21, {}, 4, 300, 6, "two", 80, 1000, None),
         ],
         warnings=[],
     )

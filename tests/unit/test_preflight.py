@@ -73,7 +73,7 @@ def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path
 )
 def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, says: str, nested: bool) -> None:
     good = home / "good.jsonl"
-    summary = summarize(good, ChatTokenizer.load(str(home / "base")), 100)
+    summary = summarize(good, ChatTokenizer.load(str(home / "base")), 100).summary
     found = {"vocab_size": summary.highest_id, "max_position_embeddings": summary.longest}[key]
     file = home / "base" / "config.json"
     config = json.loads(file.read_text())

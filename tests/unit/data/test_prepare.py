@@ -36,12 +36,11 @@ def test_summary_and_samples(data: Path, chatml: ChatTokenizer, tmp_path: Path) 
     kept = [sample for sample in every if len(sample.input_ids) <= MAX_SEQ_LEN]
     assert len(kept) == 3
 
-    folder, summary = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    folder, summary, *_ = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
 
-    assert summary == summarize(data, chatml, MAX_SEQ_LEN)
+    assert summary == summarize(data, chatml, MAX_SEQ_LEN).summary
     assert (summary.path, summary.samples, summary.dropped) == (str(data), 3, 1)
     assert summary.tokens == sum(len(sample.input_ids) for sample in kept)
-    assert summary.counted_tokens == sum(sum(sample.counted) for sample in kept)
     assert summary.longest == len(every[1].input_ids)
     assert summary.longest_sample == max(len(sample.input_ids) for sample in kept)
     assert summary.highest_id == max(token for sample in kept for token in sample.input_ids)
@@ -67,9 +66,9 @@ def test_counted_tokens_equal_the_naive_count(tmp_path: Path) -> None:
 
 
 def test_a_sample_of_max_seq_len_tokens_is_kept(data: Path, chatml: ChatTokenizer) -> None:
-    longest = summarize(data, chatml, 10_000).longest
-    assert summarize(data, chatml, longest).dropped == 0
-    assert summarize(data, chatml, longest - 1).dropped == 1
+    longest = summarize(data, chatml, 10_000).summary.longest
+    assert summarize(data, chatml, longest).summary.dropped == 0
+    assert summarize(data, chatml, longest - 1).summary.dropped == 1
 
 
 def test_summary_writes_nothing(data: Path, chatml: ChatTokenizer, tmp_path: Path) -> None:
@@ -84,9 +83,11 @@ def test_prepared_samples_are_used_again(
     first = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(data.read_bytes())
-    monkeypatch.delattr(module, "_write")
-    assert prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared") == first
-    folder, summary = prepare(copy, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    monkeypatch.delattr(module, "write_samples")
+    again = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert again[:2] == first[:2]
+    assert again.digests.tolist() == first.digests.tolist() == summarize(data, chatml, MAX_SEQ_LEN).digests.tolist()
+    folder, summary, *_ = prepare(copy, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
     assert (folder, summary.path) == (first[0], str(copy))
 
 
@@ -110,7 +111,7 @@ def test_what_changes_the_samples_makes_a_new_folder(
 def test_another_process_was_faster(
     data: Path, chatml: ChatTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, summary = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    folder, summary, *_ = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
     publish = module._publish
 
     def publish_late(unfinished: Path, target: Path) -> None:
@@ -119,13 +120,13 @@ def test_another_process_was_faster(
 
     folder = folder.rename(tmp_path / "of the other process")
     monkeypatch.setattr(module, "_publish", publish_late)
-    again, same = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    again, same, *_ = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
     assert same == summary
     assert list((tmp_path / "prepared").iterdir()) == [again]
 
 
 def test_all_dropped(data: Path, chatml: ChatTokenizer, tmp_path: Path) -> None:
-    longest = summarize(data, chatml, 10_000).longest
+    longest = summarize(data, chatml, 10_000).summary.longest
     with pytest.raises(ConfigurationError) as caught:
         prepare(data, chatml, 5, tmp_path / "prepared")
     (problem,) = caught.value.problems

@@ -261,7 +261,7 @@ from osftx.data.tokenizer import ChatTokenizer
 tokenizer = ChatTokenizer.load({str(folders["chatml"])!r})
 summarize({str(data)!r}, tokenizer, 100)
 assert "datasets" not in sys.modules
-folder, _ = prepare({str(data)!r}, tokenizer, 100, {str(tmp_path)!r})
+folder, *_ = prepare({str(data)!r}, tokenizer, 100, {str(tmp_path)!r})
 assert len(load_samples(folder)) == len(sample_lengths(load_samples(folder))) == 1
 assert not {{"torch", "transformers"}} & set(sys.modules)
 """

@@ -1,0 +1,63 @@
+"""What a phase trains on beside its own file, checked before the start: replay, and evaluation questions by mistake."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from osftx.config import ExperimentConfig
+from osftx.data.mixing import mix, replayed_samples
+from osftx.data.prepare import Prepared
+from osftx.errors import ConfigurationError
+from osftx.files import same_content
+
+
+def with_replay(
+    config: ExperimentConfig, name: str, own: Prepared, read: Callable[[str, int], Prepared], folder: Path | None
+) -> tuple[Prepared, dict[str, int]]:
+    """The samples of a phase with what it replays, left in `folder` if given, and how many each source gives.
+
+    `own` is what the phase's own file holds; `read` reads another one, of samples up to so many tokens. Raises
+    ConfigurationError for a source that cannot be read, is too small, or is what the phase trains on anyway.
+    """
+    phase = config.phases[name]
+    replay, key = phase.replay, f"phases.{name}.replay"
+    chosen: dict[str, tuple[Prepared, int]] = {}
+    problems: list[str] = []
+    for source in replay.sources:
+        path = config.phases[source].data.path if source in config.phases else source
+        if same_content(path, phase.data.path):
+            problems.append(f"{key}.sources: {source} is what the phase itself trains on; name earlier data")
+            continue
+        try:
+            samples = read(path, phase.max_seq_len)
+        except ConfigurationError as error:
+            problems += [f"{key}.sources: {problem}" for problem in error.problems]
+            continue
+        available = samples.summary.samples
+        if replay.samples is not None and replay.samples > available:
+            problems.append(
+                f"{key}.samples={replay.samples}: {source} has {available} samples of up to "
+                f"phases.{name}.max_seq_len={phase.max_seq_len} tokens; ask for fewer, or for a share: ratio=1"
+            )
+            continue
+        chosen[source] = samples, replayed_samples(available, replay.ratio, replay.samples)
+    if problems:
+        raise ConfigurationError(problems)
+    counts = {source: count for source, (_, count) in chosen.items()}
+    return (mix(own, list(chosen.values()), phase.seed, folder) if any(counts.values()) else own), counts
+
+
+def overlap_advice(evaluation: Mapping[str, Prepared], training: Mapping[str, Prepared]) -> list[str]:
+    """One line for each evaluation set of which a phase trains on samples: the same tokens, prompt and answer."""
+    lines = []
+    for name, asked in evaluation.items():
+        for phase, trained in training.items():
+            shared = int(np.isin(asked.digests, trained.digests).sum())
+            if shared:
+                every = "all" if shared == len(asked.digests) else "some"
+                lines.append(
+                    f"evaluation set {name}: phase {phase} trains on {shared} of its {len(asked.digests)} samples, so "
+                    f"it shows what was memorised, not only what was learned; take {every} of them out of one"
+                )
+    return lines
