@@ -251,6 +251,9 @@ class EvaluationSetConfig:
 class EvaluationConfig:
     sets: dict[str, EvaluationSetConfig] = field(default_factory=dict)
     """Measured before the first phase and after each phase: loss, token accuracy, exact match."""
+    every_steps: int | None = None
+    """Optimizer steps between two measurements within a phase: the curve of what is kept against what is learned. null:
+    none. A phase with a curve is another one to the store than the same without."""
 
 
 @dataclass

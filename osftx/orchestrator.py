@@ -73,6 +73,7 @@ def run(
             preserve=_preserve(config, checked, kept.get(name), source),
             evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
             evaluation_max_tokens=budget,
+            evaluate_every_steps=config.evaluation.every_steps,
             evaluate_before=place == 1,
         )
         fingerprint = of_phase(spec, parent)
@@ -136,7 +137,10 @@ def collect(
     results: dict[str, Any] = {
         "experiment": config.name,
         "objective": None,
-        "phases": [_phase(spec, result, run_folder) for spec, result in finished],
+        "phases": [
+            _phase(spec, result, run_folder) | {"curve": _curve(result, measured[before])}
+            for (spec, result), before in zip(finished, states, strict=False)
+        ],
         "retention": retention,
         "summary": summary(accuracy, rows),
         "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *arguments]),
@@ -145,6 +149,14 @@ def collect(
     found = [at_path(results, path) for path in as_list(config.objective)]
     results["objective"] = found[0] if isinstance(config.objective, str) else found
     return results
+
+
+def _curve(result: dict[str, Any], before: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the sets scored from the state before the phase to its last step; empty unless measured in between."""
+    if result.get("curve") is None:
+        return []
+    ends = ({"step": 0, "evaluation": before}, {"step": result["steps"], "evaluation": result["evaluation"]})
+    return [ends[0], *result["curve"], ends[1]]
 
 
 def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[str, Any]:

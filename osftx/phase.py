@@ -57,6 +57,8 @@ class PhaseSpec:
     """null: nothing is kept, and the phase always starts at its first step."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
     """Folder of the tokenised samples, by set."""
+    evaluate_every_steps: int | None = None
+    """Measure the sets while the phase trains, too, every so many optimizer steps; null: no."""
     evaluate_before: bool = False
     """Measure the sets before the first step too (the run's `base` row)."""
     evaluate_only: bool = False

@@ -38,6 +38,7 @@ from osftx.osft.targets import Target, find_targets
 from osftx.phase import PhaseSpec
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS, Saves
+from osftx.training.curve import Curve
 from osftx.training.engine import DTYPES, close, init_distributed, initialize, load_model, zero_config
 from osftx.training.export import export
 from osftx.training.inputs import gathering, measure_inputs
@@ -83,13 +84,14 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
     evaluation_before = _measure_before(spec, partial(measure, engine, 0)) if spec.evaluate_before else None
+    curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     if optimizer is not None and scheduler is not None:
         optimizer.register_step_post_hook(Projection(subspaces))
         saves = None
         if spec.resume is not None:
             where = Path(spec.resume.folder)
             saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun)
-        trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves)
+        trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves, curve)
     done = trainer.progress
     protection = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])
     if kept is not None:
@@ -111,6 +113,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
                 "evaluation_before": evaluation_before,
                 "evaluation": evaluation,
+                "curve": curve.points() if curve is not None else None,
                 "targets": protection,
             },
         )
@@ -155,6 +158,13 @@ def _measure_before(spec: PhaseSpec, measure: Callable[[], Evaluation]) -> Evalu
     if dist.get_rank() == 0:
         write_json(kept, {"content": content, "evaluation": evaluation})
     return evaluation
+
+
+def _curve(spec: PhaseSpec, measure: Callable[[int], Evaluation], total_steps: int) -> Curve | None:
+    if spec.evaluate_every_steps is None:
+        return None
+    folder = Path(spec.resume.folder if spec.resume is not None else spec.folder)
+    return Curve(folder, spec.evaluate_every_steps, total_steps, measure)
 
 
 def _read_evaluations(path: Path) -> dict[str, Any]:

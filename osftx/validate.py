@@ -16,6 +16,7 @@ from osftx.config import (
     Accelerator,
     CheckpointingConfig,
     DistributedConfig,
+    EvaluationConfig,
     ExperimentConfig,
     Method,
     PhaseConfig,
@@ -78,6 +79,7 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
 }
 PRESERVE_RANGES = {"max_tokens": at_least(1)}
 REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
+EVALUATION_RANGES = {"every_steps": at_least(1)}
 CHECKPOINTING_RANGES = {
     "every_minutes": above(0),
     "every_steps": at_least(1),
@@ -348,6 +350,12 @@ def _rendezvous(config: ExperimentConfig) -> Iterator[str]:
 
 
 def _evaluation(config: ExperimentConfig) -> Iterator[str]:
+    yield from _out_of_range("evaluation", config.evaluation, EVALUATION_RANGES, EvaluationConfig())
+    if config.evaluation.every_steps is not None and not config.evaluation.sets:
+        yield (
+            f"evaluation.every_steps={config.evaluation.every_steps}: there is no evaluation set to measure; choose "
+            "evaluation=NAME, or set it to null"
+        )
     states = (BASE_STATE, *config.phases)
     for name, evaluation_set in config.evaluation.sets.items():
         path = f"evaluation.sets.{name}"

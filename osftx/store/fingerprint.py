@@ -64,6 +64,9 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "training": training,
         "attn_implementation": spec.model.attn_implementation,
     }
+    if spec.evaluate_every_steps is not None:  # the curve is a part of what the phase leaves
+        sets = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
+        content["curve"] = {"every_steps": spec.evaluate_every_steps, "sets": sets}
     if spec.method is Method.osft:
         content["ratio"] = spec.unfreeze_rank_ratio
         content["subspace"] = spec.osft.subspace.value

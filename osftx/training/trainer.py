@@ -17,6 +17,7 @@ from osftx.data.packing import plan_steps, sample_order
 from osftx.progress import progress
 from osftx.training.batches import Samples, Step, plan_step
 from osftx.training.checkpoint import Progress, Saves
+from osftx.training.curve import Curve
 from osftx.training.stop import StopRequest
 
 
@@ -37,8 +38,10 @@ class Trainer:
         title: str,
         metrics: Path,
         saves: Saves | None,
+        curve: Curve | None,
     ) -> None:
-        """Train to the end, from the newest of the `saves` on; each step writes a JSON line to `metrics`.
+        """Train to the end, from the newest of the `saves` on; each step writes a JSON line to `metrics`, and the
+        `curve` measures where it is due.
 
         Raises FloatingPointError if it diverges, Stopped after a signal when there are `saves`.
         """
@@ -47,6 +50,8 @@ class Trainer:
         done = self.progress
         if done.steps and self.rank == 0:
             print(f"going on after step {done.steps} of {len(self.steps)}", flush=True)
+        if curve is not None:
+            curve.begin(done.steps)
         engine.train()
         with (
             progress(title, len(self.steps), "steps", done.steps) as bar,
@@ -82,6 +87,8 @@ class Trainer:
                     log.flush()
                 bar.set_postfix(loss=f"{loss:.4f}", lr=f"{learning_rate:.2e}", refresh=False)
                 bar.update()
+                if curve is not None:
+                    curve.after_step(done.steps)
                 if saves is not None and stop is not None:
                     saves.after_step(done, last=done.steps == len(self.steps), stop=stop)
 

@@ -33,6 +33,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
         evaluation_sets: dict[str, Path] | None = None,
         dtype: Precision = Precision.float32,
         preserve: PreserveSpec | None = None,
+        evaluate_every_steps: int | None = None,
         **training: Any,
     ) -> PhaseSpec:
         settings: dict[str, Any] = {
@@ -59,6 +60,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             folder=str(tmp_path_factory.mktemp("phase")),
             evaluation_sets={name: str(path) for name, path in (evaluation_sets or {}).items()},
             evaluation_max_tokens=64,
+            evaluate_every_steps=evaluate_every_steps,
             evaluate_before=True,
             preserve=preserve,
         )

@@ -24,7 +24,7 @@ from osftx.phase import PhaseSpec, ResumeSpec
 from osftx.saves import save_folder, saved_steps
 
 STEPS = 24
-SETTINGS: dict[str, Any] = {"num_epochs": 12, "dtype": Precision.bfloat16}
+SETTINGS: dict[str, Any] = {"num_epochs": 12, "dtype": Precision.bfloat16, "evaluate_every_steps": 4}
 """Of a phase of 16 samples, 8 a step."""
 
 
@@ -114,7 +114,7 @@ def test_it_goes_on_with_the_same_bits(
     assert weights(spec) == weights(undisturbed)
     assert metrics(spec) == metrics(undisturbed)
     assert [line["step"] for line in metrics(spec)] == list(range(1, STEPS + 1))
-    for key in ("steps", "samples", "tokens", "evaluation_before", "evaluation", "targets"):
+    for key in ("steps", "samples", "tokens", "evaluation_before", "evaluation", "curve", "targets"):
         assert result(spec)[key] == result(undisturbed)[key], key
     assert saved_steps(Path(spec.resume.folder)) == [STEPS, STEPS - 2]  # the last two
 
@@ -160,6 +160,8 @@ def test_a_damaged_save_is_not_used(
     assert re.search(rf"the save .*step_{newest:08d} is damaged \(__1_0.distcp has another content\)", shown)
     assert f"going on after step {before} of {STEPS}" in shown
     assert weights(spec) == weights(undisturbed)
+    assert result(spec)["curve"] == result(undisturbed)["curve"]
+    assert [point["step"] for point in result(spec)["curve"]] == [4, 8, 12, 16, 20]
     assert saved_steps(folder) == [STEPS, STEPS - 2]
 
 
@@ -168,6 +170,8 @@ def test_a_full_disk_costs_the_save_alone(
 ) -> None:
     """Stands for it: files may not grow beyond what all but the saves need."""
     spec = again(undisturbed, tmp_path)
+    spec.evaluate_every_steps = None  # measuring in between does not change what is trained
+    spec.save()
     largest = max(path.stat().st_size for path in Path(undisturbed.folder).rglob("*") if path.is_file())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 4096, hard))

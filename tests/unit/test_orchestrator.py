@@ -243,6 +243,20 @@ class Ranks:
             (Path(spec.folder) / "result.json").write_text(json.dumps(result_of(spec)))
 
 
+def test_a_curve_goes_from_the_state_before_to_the_last_step(tmp_path: Path) -> None:
+    config = experiment()
+    phases = finished(config, tmp_path, "one", "two")
+    between = [{"step": 4, "evaluation": measured("one")}, {"step": 8, "evaluation": measured("two")}]
+    phases[1][1]["curve"] = between
+    one, two = collect(config, phases, tmp_path, [])["phases"]
+    assert one["curve"] == []
+    assert two["curve"] == [
+        {"step": 0, "evaluation": measured("one")},
+        *between,
+        {"step": 20, "evaluation": measured("two")},
+    ]
+
+
 def walk(
     monkeypatch: pytest.MonkeyPatch,
     config: ExperimentConfig,

@@ -113,6 +113,15 @@ def test_what_is_kept_is_told_by_its_samples_or_by_the_parent() -> None:
     assert kept("/a/kept_inputs", None) == kept("/b/kept_inputs", None) != kept("/a/kept_inputs", None, max_tokens=11)
 
 
+def test_a_curve_is_told_by_its_steps_and_sets() -> None:
+    def curve(every_steps: int | None, **sets: str) -> str:
+        return of_phase(changed(evaluate_every_steps=every_steps, evaluation_sets=sets), "parent")
+
+    different = [curve(None, a="/data/x"), curve(5, a="/data/x"), curve(6, a="/data/x"), curve(5, a="/data/y")]
+    assert len({*different, curve(5, b="/data/x")}) == 5
+    assert curve(5, a="/elsewhere/x") == curve(5, a="/data/x")
+
+
 def test_sft_does_not_read_what_osft_is_told() -> None:
     sft = changed(method=Method.sft, unfreeze_rank_ratio=None)
     assert of_phase(replace(sft, osft=OsftConfig(target_patterns=["x"])), "parent") == of_phase(sft, "parent")
