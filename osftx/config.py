@@ -28,6 +28,14 @@ class SubspaceKind(Enum):
     """The input directions that the layers use least on what must be kept (`preserve`)."""
 
 
+class RankAllocation(Enum):
+    uniform = "uniform"
+    """The same share of every target's rank."""
+    layer_importance = "layer_importance"
+    """More is kept of layers that change their input less, on average as much as the ratio says (the paper's adaptive
+    rank selection)."""
+
+
 class ScheduleKind(Enum):
     progressive = "progressive"
     geometric = "geometric"
@@ -177,6 +185,14 @@ class ScheduleConfig:
 class OsftConfig:
     subspace: SubspaceKind = SubspaceKind.weights
     """What decides which directions are free: `weights` or `activations`."""
+    rank_allocation: RankAllocation = RankAllocation.uniform
+    """How the free rank is shared out among the layers: `uniform` or `layer_importance`, which each phase measures on
+    its own samples. The plan counts as if it were uniform."""
+    minimum_retention: float = 0.1
+    """Share of its directions that a layer of no importance would keep, with `layer_importance` (the paper's mrr)."""
+    train_others: bool = False
+    """Train everything beside the targets as well, without protection: embeddings, norms, biases, the head. The
+    reference trainer does; it is for comparison."""
     target_patterns: list[str] | None = None
     """Regular expressions, matched against whole module names (`re.fullmatch`); null takes the targets of the
     model's family (`osft/targets.py`)."""

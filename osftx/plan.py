@@ -140,7 +140,10 @@ def make_plan(
             trainable = sum(shape.trainable_numbers for shape in updates)
             # At ratio 1 the targets themselves are trained, otherwise an update beside frozen weights.
             frozen = model.parameters - (trainable if ratio == 1.0 else 0)
-        nothing = phase.method is Method.osft and ratio == 0.0
+            if config.osft.train_others:
+                others = model.parameters - sum(rows * columns for target in targets for rows, columns in target.blocks)
+                trainable, frozen = trainable + others, frozen - others
+        nothing = trainable == 0
         planned.append(
             PlannedPhase(
                 index=index,

@@ -13,17 +13,28 @@ from pathlib import Path
 
 import numpy as np
 
-from osftx.config import ExperimentConfig, Method
+from osftx.config import ExperimentConfig, Method, RankAllocation
 from osftx.data.prepare import DataSummary, Prepared, prepare, summarize
 from osftx.data.sources import read_conversations
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.model_folder import ModelFiles, fetch, inspect
+from osftx.osft.allocation import layers_of
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, find_targets
-from osftx.plan import Plan, evaluation_budget, kept_sources, make_plan, phases_to_run, reuses, start_model
+from osftx.plan import (
+    Plan,
+    evaluation_budget,
+    kept_sources,
+    make_plan,
+    ordered_phases,
+    phases_to_run,
+    reuses,
+    start_model,
+)
 from osftx.preserve import advice, check_amount, check_source, recorded_sources
 from osftx.replay import overlap_advice, with_replay
+from osftx.schedule import unfreeze_ratios
 
 
 @dataclass
@@ -88,6 +99,7 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         with found.of():
             if any(phase.method is Method.osft for _, _, phase in phases_to_run(config)):
                 targets = find_targets(model.config, model.shapes, config.osft.target_patterns)
+                _check_allocation(config, targets)
         with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
     recorded: list[str] = []
@@ -131,6 +143,22 @@ class _Data:
         """Where tokenised samples lie; two files of the same content share one."""
         everything = (*self.written, *self.training.values())
         return {one.folder for one in everything if one.folder is not None}
+
+
+def _check_allocation(config: ExperimentConfig, targets: list[Target]) -> None:
+    """Raise for ranks that cannot be shared out by the importance of layers."""
+    if config.osft.rank_allocation is RankAllocation.uniform:
+        return
+    layers_of([target.name for target in targets])
+    minimum = config.osft.minimum_retention
+    problems = [
+        f"osft.minimum_retention={minimum}: phase {name} keeps {1 - ratio:g} of the directions on average (unfreeze "
+        f"ratio {ratio:g}); set it to {1 - ratio:g} or less"
+        for name, ratio in unfreeze_ratios(config.schedule, ordered_phases(config)).items()
+        if ratio is not None and 1 - ratio < minimum
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _read_data(

@@ -22,11 +22,12 @@ from filelock import FileLock
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from osftx.config import Method
+from osftx.config import Method, RankAllocation
 from osftx.evaluation.heldout import check_finite, evaluate
 from osftx.files import link_folder, write_json
 from osftx.manifest import is_whole
 from osftx.model_folder import read_folder, tensor_files
+from osftx.osft.allocation import layer_ratios, layers_of
 from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs
 from osftx.osft.projection import Projection
@@ -41,7 +42,9 @@ from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.curve import Curve
 from osftx.training.engine import DTYPES, close, init_distributed, initialize, load_model, zero_config
 from osftx.training.export import export
-from osftx.training.inputs import gathering, measure_inputs
+from osftx.training.importance import input_output_similarity
+from osftx.training.inputs import measure_inputs
+from osftx.training.reading import gathering
 from osftx.training.trainer import Trainer
 
 BASES = "bases"
@@ -78,9 +81,10 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
         return
     targets = _targets(spec, source)
     kept = _kept_inputs(model, targets, spec, device)
-    subspaces = _choose_trainable(model, targets, spec, kept)
-    _check_exportable(model, source)
     samples = Samples(Path(spec.data))
+    similarity = _similarity(model, targets, samples, spec, device)
+    subspaces = _choose_trainable(model, targets, spec, kept, similarity)
+    _check_exportable(model, source)
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
     evaluation_before = _measure_before(spec, partial(measure, engine, 0)) if spec.evaluate_before else None
@@ -114,6 +118,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "evaluation_before": evaluation_before,
                 "evaluation": evaluation,
                 "curve": curve.points() if curve is not None else None,
+                "layer_similarity": similarity,
                 "targets": protection,
             },
         )
@@ -197,9 +202,16 @@ def _targets(spec: PhaseSpec, source: Path) -> list[Target]:
 
 
 def _choose_trainable(
-    model: nn.Module, targets: list[Target], spec: PhaseSpec, kept: KeptInputs | None
+    model: nn.Module,
+    targets: list[Target],
+    spec: PhaseSpec,
+    kept: KeptInputs | None,
+    similarity: dict[str, float] | None,
 ) -> list[Subspace]:
-    """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`)."""
+    """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`).
+
+    `similarity`: see `_similarity`.
+    """
     if spec.method is Method.sft:
         model.requires_grad_(True)
         return []
@@ -207,8 +219,42 @@ def _choose_trainable(
     bases, known = Path(spec.folder) / BASES if spec.osft.save_bases else None, None
     if spec.resume is not None:  # needed to go on, whatever is kept at the end
         bases, known = Path(spec.resume.folder) / BASES, Path(spec.resume.eigenvectors)
+    ratios = dict.fromkeys((target.name for target in targets), spec.unfreeze_rank_ratio)
+    if similarity is not None:
+        by_layer = layer_ratios(similarity, spec.unfreeze_rank_ratio, spec.osft.minimum_retention)
+        ratios = {target: by_layer[layer] for target, layer in layers_of(list(ratios)).items()}
     settings = zero_config(spec.training)
-    return open_subspaces(model, targets, spec.unfreeze_rank_ratio, settings, bases, kept, Eigenvectors(known))
+    subspaces = open_subspaces(model, targets, ratios, settings, bases, kept, Eigenvectors(known))
+    if spec.osft.train_others:
+        protected = {f"{target.name}.weight" for target in targets}
+        for name, parameter in model.named_parameters():
+            if name not in protected and ".updates." not in name:
+                parameter.requires_grad_(True)
+    return subspaces
+
+
+def _similarity(
+    model: nn.Module, targets: list[Target], samples: Samples, spec: PhaseSpec, device: torch.device
+) -> dict[str, float] | None:
+    """What ranks the layers for the allocation of ranks; None for a uniform one. Collective.
+
+    A phase that was broken off goes on with what it measured at first, lest rounding give another free rank.
+    """
+    if spec.method is Method.sft or spec.osft.rank_allocation is RankAllocation.uniform:
+        return None
+    known = Path(spec.resume.folder) / "similarity.json" if spec.resume is not None else None
+    if known is not None and (measured := agreed(_read_similarity, known)):
+        return measured
+    layers = dict.fromkeys(layers_of([target.name for target in targets]).values())
+    measured = input_output_similarity(model, layers, samples, spec.training.max_tokens_per_gpu, device)
+    if known is not None and dist.get_rank() == 0:
+        write_json(known, measured)
+    return measured
+
+
+def _read_similarity(path: Path) -> dict[str, float]:
+    """Nothing where there is no such file; it is written whole."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:

@@ -19,8 +19,10 @@ from osftx.config import (
     EvaluationConfig,
     ExperimentConfig,
     Method,
+    OsftConfig,
     PhaseConfig,
     PreserveConfig,
+    RankAllocation,
     ReplayConfig,
     ScheduleConfig,
     ScheduleKind,
@@ -80,6 +82,7 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
 PRESERVE_RANGES = {"max_tokens": at_least(1)}
 REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
 EVALUATION_RANGES = {"every_steps": at_least(1)}
+OSFT_RANGES = {"minimum_retention": RATIO}
 CHECKPOINTING_RANGES = {
     "every_minutes": above(0),
     "every_steps": at_least(1),
@@ -307,6 +310,17 @@ def _target_patterns(config: ExperimentConfig) -> Iterator[str]:
             yield f"osft.target_patterns={pattern}: not a regular expression ({error}); correct it"
 
 
+def _rank_allocation(config: ExperimentConfig) -> Iterator[str]:
+    osft = config.osft
+    yield from _out_of_range("osft", osft, OSFT_RANGES, OsftConfig())
+    uniform = osft.rank_allocation is RankAllocation.uniform
+    if uniform and osft.minimum_retention != OsftConfig().minimum_retention:
+        yield (
+            f"osft.minimum_retention={osft.minimum_retention}: not read by osft.rank_allocation=uniform; remove it, or "
+            "set osft.rank_allocation=layer_importance"
+        )
+
+
 def _preserve(config: ExperimentConfig) -> Iterator[str]:
     yield from _out_of_range("preserve", config.preserve, PRESERVE_RANGES, PreserveConfig())
 
@@ -409,6 +423,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
     _schedule,
     _explicit_ratios,
     _training,
+    _rank_allocation,
     _target_patterns,
     _preserve,
     _checkpointing,

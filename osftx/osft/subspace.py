@@ -4,7 +4,7 @@ The decompositions go round in groups: each rank computes one of the group. So t
 holds more than two full weights, or by inputs one weight beside the second moment of one input and its eigenvectors.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -59,7 +59,7 @@ class Subspace:
 def open_subspaces(
     model: nn.Module,
     targets: Sequence[Target],
-    ratio: float,
+    ratios: Mapping[str, float],
     zero_config: dict[str, Any],
     bases_folder: Path | None,
     kept: KeptInputs | None,
@@ -67,22 +67,21 @@ def open_subspaces(
 ) -> list[Subspace]:
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
-    The directions are chosen by what must be `kept`, or by the weights where that is None. Ratio 0 leaves everything
-    frozen, ratio 1 trains the target weights themselves: both without a subspace.
+    `ratios` has the unfreeze ratio of each target by its name. The directions are chosen by what must be `kept`, or by
+    the weights where that is None. A target with ratio 0 stays frozen, with ratio 1 its weight itself is trained: both
+    without a subspace.
     Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`,
     `output_power`, fp32); the folder appears whole or not at all. Where it is there already, its bases are taken: what
     was trained means nothing in others. Raises ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
-    linear_layers = [_linear_layer(model, target) for target in targets]
-    if ratio == 0.0:
-        return []
-    if ratio == 1.0:
-        for layer in linear_layers:
-            layer.weight.requires_grad_(True)
-        return []
     kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
-    matrices = [matrix for target in targets for matrix in _replace(model, target, ratio, kind, zero_config)]
+    for target in targets:
+        _linear_layer(model, target).weight.requires_grad_(ratios[target.name] == 1.0)
+    cut = [target for target in targets if 0.0 < ratios[target.name] < 1.0]
+    matrices = [matrix for target in cut for matrix in _replace(model, target, ratios[target.name], kind, zero_config)]
+    if not matrices:
+        return []
     unfinished = None
     if bases_folder is not None and agreed(is_whole, bases_folder):
         found = _from_folder(matrices, bases_folder)
@@ -204,7 +203,8 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs, eigenvectors: Eige
     device = matrices[0].weight.device
     places: list[list[int]] = [[] for _ in range(world_size)]
     for place, owner in enumerate(owners(kept.record.widths, world_size)):
-        places[owner].append(place)
+        if kept.record.readers[place][0] in of_module:  # all readers of an input lie in one layer, with one ratio
+            places[owner].append(place)
     with progress("decomposing", total=len(kept.record.readers), unit="inputs") as bar:
         for group in zip_longest(*places):  # one of each rank, while it has some
             moment, own = torch.empty(0), None

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from osftx.config import Method, TrainingConfig
+from osftx.config import Method, RankAllocation, TrainingConfig
 from osftx.files import write_json
 from osftx.manifest import digest
 from osftx.phase import PhaseSpec
@@ -70,6 +70,10 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
     if spec.method is Method.osft:
         content["ratio"] = spec.unfreeze_rank_ratio
         content["subspace"] = spec.osft.subspace.value
+        content["rank_allocation"] = spec.osft.rank_allocation.value
+        content["train_others"] = spec.osft.train_others
+        if spec.osft.rank_allocation is RankAllocation.layer_importance:
+            content["minimum_retention"] = spec.osft.minimum_retention
         content["target_patterns"] = spec.osft.target_patterns
         content["save_bases"] = spec.osft.save_bases
         if spec.preserve is not None:

@@ -1,19 +1,16 @@
 """Measure what the target layers read: one pass over some data, with the model as it is."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
-import deepspeed
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.record import Record
-from osftx.progress import progress
-from osftx.training.batches import Samples, plan_step
+from osftx.training.batches import Samples
+from osftx.training.reading import read_samples
 
 
 def measure_inputs(
@@ -33,48 +30,25 @@ def measure_inputs(
     (but one sample always), of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
     Raises ValueError for a target that does not read every token.
     """
-    chosen = _share(samples.lengths, max_tokens)
-    step = plan_step(samples, chosen, max_tokens_per_gpu, dist.get_rank(), dist.get_world_size(), device)
     moments = _Moments()
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(partial(_before_reading, moments, name)) for name in targets
     ]
-    training = model.training
-    model.eval()
-    with progress("reading inputs", step.count, "batches") as bar, torch.no_grad():
-        for batch in step.micro_batches:
-            moments.counts = bool(batch.chosen)
-            forward(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=1)
-            bar.update()
-    model.train(training)
+    tokens = read_samples(
+        forward,
+        model,
+        samples,
+        moments.count,
+        title="reading inputs",
+        max_tokens=max_tokens,
+        max_tokens_per_gpu=max_tokens_per_gpu,
+        device=device,
+    )
     for hook in hooks:
         hook.remove()
     _check_seen(moments, targets)
     record = Record(moments.readers, moments.widths, [source])
-    return KeptInputs(record, {place: (total / step.tokens).cpu() for place, total in moments.sums.items()})
-
-
-@contextmanager
-def gathering(model: nn.Module) -> Iterator[None]:
-    """Lets a partitioned model run without an engine: each module's own weights are gathered while it runs."""
-    gathers: list[deepspeed.zero.GatheredParameters] = []
-
-    def enter(module: nn.Module, _: object) -> None:
-        gathers.append(deepspeed.zero.GatheredParameters(list(module.parameters(recurse=False))))
-        gathers[-1].__enter__()
-
-    def leave(*_: object) -> None:
-        gathers.pop().__exit__()
-
-    hooks = []
-    for module in model.modules():
-        if next(module.parameters(recurse=False), None) is not None:
-            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return KeptInputs(record, {place: (total / tokens).cpu() for place, total in moments.sums.items()})
 
 
 class _Moments:
@@ -87,10 +61,13 @@ class _Moments:
         self.rows: list[int] = []
         """Tokens that each input had on this rank."""
         self.sums: dict[int, Tensor] = {}
-        self.counts = True
-        """False while a dummy batch keeps this rank in step with the others."""
+        self._counts = True
         self._place_of: dict[str, int] = {}
         self._last: Tensor | None = None
+
+    def count(self, counts: bool) -> None:
+        """Whether what is seen from now on counts: a dummy batch only keeps this rank in step with the others."""
+        self._counts = counts
 
     def see(self, name: str, x: Tensor) -> None:
         """`x` (..., n) is what the module `name` is about to read. Collective."""
@@ -101,8 +78,8 @@ class _Moments:
         if self.readers[place][0] != name:
             return  # its first reader has counted it
         rows = x.reshape(-1, x.shape[-1]).double()
-        gram = rows.T @ rows if self.counts else rows.new_zeros(rows.shape[1], rows.shape[1])
-        if self.counts:
+        gram = rows.T @ rows if self._counts else rows.new_zeros(rows.shape[1], rows.shape[1])
+        if self._counts:
             self.rows[place] += len(rows)
         dist.reduce(gram, self.owners[place])
         if self.owners[place] == dist.get_rank():
@@ -133,10 +110,3 @@ def _check_seen(moments: "_Moments", targets: Sequence[str]) -> None:
             f"{len(partly)} targets, such as {partly[0]}, do not read every token, so their inputs cannot tell "
             "what to keep; narrow osft.target_patterns, or use osft.subspace=weights"
         )
-
-
-def _share(lengths: np.ndarray, max_tokens: int) -> np.ndarray:
-    """Indices of randomly drawn samples, as many as fit in `max_tokens`; at least one."""
-    order = np.random.default_rng(0).permutation(len(lengths))
-    count = int(np.searchsorted(np.cumsum(lengths[order]), max_tokens, side="right"))
-    return order[: max(count, 1)]

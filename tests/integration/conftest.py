@@ -34,6 +34,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
         dtype: Precision = Precision.float32,
         preserve: PreserveSpec | None = None,
         evaluate_every_steps: int | None = None,
+        osft: OsftConfig | None = None,
         **training: Any,
     ) -> PhaseSpec:
         settings: dict[str, Any] = {
@@ -54,7 +55,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             unfreeze_rank_ratio=ratio,
             model=ModelConfig(path=str(model)),
             training=TrainingConfig(**(settings | training)),
-            osft=OsftConfig(),
+            osft=osft or OsftConfig(),
             distributed=DistributedConfig(nproc_per_node=ranks, accelerator=Accelerator.cpu, timeout_s=120),
             data=str(samples),
             folder=str(tmp_path_factory.mktemp("phase")),

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, get_scheduler
 
-from osftx.config import Method, Precision
+from osftx.config import Method, OsftConfig, Precision, RankAllocation
 from osftx.data.packing import plan_steps, sample_order
 from osftx.data.prepare import load_samples
 from osftx.errors import TrainingError
+from osftx.osft.allocation import layer_ratios
 from osftx.osft.record import Record
+from osftx.osft.targets import frozen_rank
 from osftx.phase import PhaseSpec, PreserveSpec
 
 RunPhase = Callable[..., PhaseSpec]
@@ -227,6 +229,54 @@ def test_sft_trains_every_weight(run_phase: RunPhase, model: Path, samples: Path
     assert not [name for name in before if torch.equal(before[name], after[name])]
     assert losses(spec)[-1] < losses(spec)[0]
     assert result(spec)["targets"] == []
+
+
+def similarity(folder: Path, samples: Path) -> dict[str, float]:
+    """Mean cosine of each layer's input and output by plain torch, one sample at a time."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    sums = torch.zeros(model.config.num_hidden_layers + 1, dtype=torch.float64)
+    for place, layer in enumerate(model.model.layers):
+
+        def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, place: int = place) -> None:
+            sums[place] += functional.cosine_similarity(inputs[0], output, dim=-1).double().sum()
+
+        layer.register_forward_hook(add)
+    with torch.no_grad():
+        for row in load_samples(samples):
+            model(torch.tensor([row["input_ids"]]))
+            sums[-1] += len(row["input_ids"])
+    return {f"model.layers.{place}": float(total / sums[-1]) for place, total in enumerate(sums[:-1])}
+
+
+def test_ranks_by_layer_importance(run_phase: RunPhase, model: Path, samples: Path, kept_samples: Path) -> None:
+    """As plain torch finds it; by activations, with one layer that keeps everything."""
+    allocation = OsftConfig(rank_allocation=RankAllocation.layer_importance, minimum_retention=0.0)
+    preserve = PreserveSpec(record=None, samples=str(kept_samples), max_tokens=1000)
+    spec = run_phase(model, samples, ratio=0.1, osft=allocation, preserve=preserve)
+    expected = similarity(model, samples)
+    assert result(spec)["layer_similarity"] == pytest.approx(expected, rel=1e-5)
+    ratios = layer_ratios(expected, 0.1, 0.0)
+    assert min(ratios.values()) == 0.0 < max(ratios.values()) < 1.0, ratios
+    before, after = weights(model), weights(spec.checkpoint)
+    for layer, ratio in ratios.items():
+        ranks = {t["name"]: t for t in result(spec)["targets"] if t["name"].startswith(f"{layer}.")}
+        assert len(ranks) == (len(TARGETS) if ratio else 0)
+        for name, target in ranks.items():
+            assert target["frozen_rank"] == frozen_rank(target["shape"][1], ratio), name
+            assert target["leak_fp32"] < 1e-5
+        changed = [name for name in before if name.startswith(layer) and not torch.equal(before[name], after[name])]
+        assert len(changed) == len(ranks)
+
+
+def test_others_are_trained_on_request_beside_the_protected_targets(
+    run_phase: RunPhase, model: Path, samples: Path
+) -> None:
+    spec = run_phase(model, samples, osft=OsftConfig(train_others=True), num_epochs=4)
+    before, after = weights(model), weights(spec.checkpoint)
+    assert not [name for name in before if torch.equal(before[name], after[name])]
+    assert {is_target(name) for name in before} == {True, False}
+    for name in filter(is_target, before):
+        assert true_leak(before[name], after[name], 0.3) < 1e-4, name
 
 
 def test_fused_weights_in_bfloat16_with_activation_checkpointing(

@@ -60,7 +60,7 @@ DEEPSPEED = {
     "training/checkpoint.py",
     "training/engine.py",
     "training/export.py",
-    "training/inputs.py",
+    "training/reading.py",
     "training/trainer.py",
     "evaluation/heldout.py",
     "train_phase.py",
@@ -73,6 +73,9 @@ TORCH = DEEPSPEED | {
     "osft/layer.py",
     "osft/sharding.py",
     "training/batches.py",
+    "training/curve.py",
+    "training/importance.py",
+    "training/inputs.py",
     "worker.py",
 }
 ALLOWED_IN = {

@@ -133,6 +133,7 @@ def test_results_of_a_whole_run() -> None:
             "worst_weight": "v_proj",
             "kept_output_change": 0.02,
         },
+        "curve": [],
     }
     assert results["command"].endswith(" -m osftx +experiment=study training.seed=1")
     assert {"osftx", "torch", "deepspeed"} <= set(results["versions"])
