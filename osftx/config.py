@@ -305,7 +305,8 @@ class ExperimentConfig:
     """Use phases of the store, and keep new ones there. Off: every phase is trained, in the run folder alone. With
     several nodes it is off."""
     objective: Any = "summary.average_accuracy"
-    """The number in results.json that a search goes by, as its path; several as a list of paths."""
+    """The number in results.json that a search goes by, as its path, or a weighted sum of such numbers:
+    `summary.learning_accuracy - 0.5*summary.forgetting`. Several objectives as a list."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     dry_run: bool = False
     """Check everything, print the plan, start nothing."""

@@ -1,5 +1,6 @@
 """What a search goes by: numbers of results.json, named by their paths, each with the direction that is better.
 
+An objective is one path, or a weighted sum of several, such as `summary.learning_accuracy - 0.5*summary.forgetting`.
 Several objectives are compared by Pareto dominance: a job is on the front when no other is at least as good in all of
 them and better in one.
 """
@@ -11,10 +12,13 @@ from typing import Any
 
 OBJECTIVE = re.compile(
     r"summary\.(average_accuracy|learning_accuracy|forgetting|backward_transfer)"
-    r"|phases\.(?P<phase>\d+)\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved))"
+    r"|phases\.(?P<phase>\d+)\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved|kept_output_change))"
     r"|retention\.metrics\.(exact_match|loss|token_accuracy)\.(?P<state>\d+)\.(?P<set>\d+)"
 )
 LOWER_IS_BETTER = re.compile(r"summary\.forgetting|phases\..*|retention\.metrics\.loss\..*")
+
+
+TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*((?P<weight>\d+(\.\d*)?(e[+-]?\d+)?)\s*\*\s*)?(?P<path>[a-z_][a-z0-9_.]*)\s*")
 
 
 class Direction(Enum):
@@ -27,9 +31,31 @@ def as_list(given: Any) -> list[Any]:
     return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
 
 
-def direction(path: str) -> Direction:
-    """What is better: less of forgetting, loss, leak, time, tokens and steps; more of everything else."""
-    return Direction.minimize if LOWER_IS_BETTER.fullmatch(path) else Direction.maximize
+def terms(objective: str) -> list[tuple[float, str]]:
+    """(weight, path) of each term. Raises ValueError for what is no sum of paths."""
+    found: list[tuple[float, str]] = []
+    place = 0
+    while place < len(objective) or not found:
+        term = TERM.match(objective, place)
+        if term is None or (found and not term["sign"]):
+            raise ValueError(f"cannot be read from {objective[place:].strip() or 'its end'!r} on")
+        weight = float(term["weight"] or 1.0)
+        found.append((-weight if term["sign"] == "-" else weight, term["path"]))
+        place = term.end()
+    return found
+
+
+def direction(objective: str) -> Direction:
+    """What is better: less of forgetting, loss, leak, time, tokens and steps; more of everything else, and of a sum."""
+    return Direction.minimize if LOWER_IS_BETTER.fullmatch(objective) else Direction.maximize
+
+
+def value(results: dict[str, Any], objective: str) -> float | None:
+    """The objective's value in results.json; None where a number that it needs is not there."""
+    numbers = [(weight, at_path(results, path)) for weight, path in terms(objective)]
+    if any(number is None for _, number in numbers):
+        return None
+    return sum(weight * number for weight, number in numbers if number is not None)
 
 
 def at_path(results: dict[str, Any], path: str) -> float | None:

@@ -15,7 +15,7 @@ from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
-from osftx.objectives import as_list, at_path
+from osftx.objectives import as_list, value
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.phase import PhaseSpec, PreserveSpec
@@ -146,7 +146,7 @@ def collect(
         "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *arguments]),
         "versions": _versions(),
     }
-    found = [at_path(results, path) for path in as_list(config.objective)]
+    found = [value(results, objective) for objective in as_list(config.objective)]
     results["objective"] = found[0] if isinstance(config.objective, str) else found
     return results
 

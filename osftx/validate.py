@@ -28,7 +28,7 @@ from osftx.config import (
     ScheduleKind,
     TrainingConfig,
 )
-from osftx.objectives import OBJECTIVE, as_list
+from osftx.objectives import OBJECTIVE, as_list, terms
 
 
 class Range(NamedTuple):
@@ -385,7 +385,16 @@ def _objective(config: ExperimentConfig) -> Iterator[str]:
     if not objectives:
         yield "objective=[]: names nothing; use summary.average_accuracy, or several as [PATH,PATH]"
     for objective in objectives:
-        yield from _objective_problems(config, objective)
+        try:
+            paths = [path for _, path in terms(objective)] if isinstance(objective, str) else [objective]
+        except ValueError as error:
+            yield (
+                f"objective={objective}: {error}; give a path of results.json, or a sum of them with weights, such as "
+                "summary.learning_accuracy - 0.5*summary.forgetting"
+            )
+            continue
+        for path in paths:
+            yield from _objective_problems(config, path)
     for objective in sorted({str(objective) for objective in objectives if objectives.count(objective) > 1}):
         yield f"objective={objective}: named twice; name each objective once"
 

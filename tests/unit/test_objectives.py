@@ -2,7 +2,7 @@
 
 import pytest
 
-from osftx.objectives import Direction, as_list, best, direction
+from osftx.objectives import Direction, as_list, best, direction, terms, value
 
 MORE, LESS = Direction.maximize, Direction.minimize
 
@@ -18,10 +18,25 @@ MORE, LESS = Direction.maximize, Direction.minimize
         ("phases.1.preservation.leak_saved", LESS),
         ("retention.metrics.loss.1.0", LESS),
         ("retention.metrics.exact_match.1.0", MORE),
+        ("summary.learning_accuracy - summary.forgetting", MORE),
     ],
 )
 def test_what_is_better(path: str, better: Direction) -> None:
     assert direction(path) is better
+
+
+def test_a_weighted_sum() -> None:
+    results = {"summary": {"learning_accuracy": 0.9, "forgetting": 0.4, "backward_transfer": None}}
+    assert value(results, "summary.learning_accuracy") == 0.9
+    assert value(results, "summary.learning_accuracy - 0.5*summary.forgetting") == pytest.approx(0.7)
+    assert value(results, " -2e-1 * summary.forgetting+summary.learning_accuracy ") == pytest.approx(0.82)
+    assert value(results, "summary.learning_accuracy + summary.backward_transfer") is None
+
+
+@pytest.mark.parametrize("wrong", ["", "0.5", "a b", "a - ", "a * 2", "2a", "a--b", "a + (b)"])
+def test_what_is_no_sum_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="cannot be read from"):
+        terms(wrong)
 
 
 def test_one_path_or_several() -> None:
