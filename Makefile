@@ -4,18 +4,21 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 DEVELOPS := .venv/.develops
 
-.PHONY: demo test test-faults lint install clean
+.PHONY: demo test test-faults study lint install clean
 
 demo: $(RUNS)
 	$(BIN)/python -m osftx +experiment=tiny_two_phase
 	$(BIN)/python -m osftx +experiment=tiny_two_phase name=tiny_by_activations osft.subspace=activations
 
 test: lint
-	$(BIN)/python -m pytest -n 2 tests/unit tests/property      # one process each
-	$(BIN)/python -m pytest tests/integration                   # two ranks each: one after another
+	$(BIN)/python -m pytest -n 2 tests/unit tests/property
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration    # two launches of ranks at a time
 
 test-faults: $(DEVELOPS)         # kills at random moments: several minutes
 	$(BIN)/python -m pytest tests/faults -s
+
+study: $(DEVELOPS)                # make study NAME=rivals: trains and writes the tables of experiments/rivals
+	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/$(NAME)/run.sh
 
 lint: $(DEVELOPS)
 	$(BIN)/ruff check .

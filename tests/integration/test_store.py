@@ -17,6 +17,7 @@ from osftx.store.entries import verified
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = (
     "osft.subspace=activations",
+    "distributed.nproc_per_node=1",  # what two ranks do is tested elsewhere
     "phases.knowledge.num_epochs=1",
     "phases.skills.num_epochs=1",
     "phases.skills.data.path=experiments/tiny/data/knowledge_train.jsonl",  # shorter than its own

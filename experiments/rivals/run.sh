@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Trains and compares everything of this study; what is trained already is reused. From the checkout:
+#   make study NAME=rivals
+set -euo pipefail
+
+here=experiments/rivals
+out=${OUT:-outputs/studies}/rivals
+sweep() {  # NAME BASE SKILL OVERRIDES...: three seeds, two jobs at a time
+    local name=$1 base=$2 skill=$3
+    shift 3
+    python -m osftx -m "$@" name="$name" training.seed=42,43,44 "model.path=${bases[$base]}" \
+        "phases.skills.data.path=${data[$skill]}/skills_train.jsonl" \
+        "evaluation.sets.skills.path=${data[$skill]}/skills_eval.jsonl" \
+        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 \
+        "store_dir=$out/store" "hydra.sweep.dir=$out/$base/$skill/$name"
+}
+
+declare -A bases=([long]=experiments/tiny/base [short]=$out/short_base)
+declare -A data=([ends]=experiments/tiny/data [swap]=$out/swap_data)
+mkdir -p "$out"
+python experiments/tiny/make_data.py --skill swap --output "${data[swap]}"
+[ -d "${bases[short]}" ] || python experiments/tiny/train_base.py --steps 800 --output "${bases[short]}" \
+    --checkpoint "$out/short_base.pt"
+
+for base in long short; do
+    for skill in ends swap; do
+        sft=(+experiment=tiny_lab_two_phase "phases.skills.replay.sources=[experiments/tiny/data/base_keep.jsonl,knowledge]")
+        sweep osft_by_weights $base $skill +experiment=tiny_two_phase
+        sweep osft_by_activations $base $skill +experiment=tiny_two_phase osft.subspace=activations
+        sweep sft $base $skill "${sft[@]}" phases.skills.replay.ratio=0
+        sweep sft_replay_1_percent $base $skill "${sft[@]}" phases.skills.replay.ratio=0.01
+        sweep sft_replay_10_percent $base $skill "${sft[@]}" phases.skills.replay.ratio=0.1
+        sweep sft_replay_all $base $skill "${sft[@]}" phases.skills.replay.ratio=1
+        python -m osftx.compare "$out/$base/$skill"/* --output "$here/$base/$skill"
+    done
+done
