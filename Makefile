@@ -18,6 +18,7 @@ test-faults: $(DEVELOPS)         # kills at random moments: several minutes
 	$(BIN)/python -m pytest tests/faults -s
 
 study: $(DEVELOPS)                # make study NAME=rivals: trains and writes the tables of experiments/rivals
+	@test -x experiments/$(NAME)/run.sh || { echo "make study NAME=one of: $(patsubst experiments/%/run.sh,%,$(wildcard experiments/*/run.sh))"; exit 2; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" experiments/$(NAME)/run.sh
 
 lint: $(DEVELOPS)
