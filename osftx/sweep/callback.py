@@ -39,6 +39,8 @@ class Summary(Callback):
         shared = OmegaConf.to_container(config, resolve=False)["output_dir"]  # type: ignore[index, call-overload]
         if shared is not None and "${" not in shared:
             _refuse(f"output_dir={shared}: the jobs of a sweep cannot share it; use hydra.sweep.dir")
+        if OmegaConf.select(config, "hydra.launcher.n_jobs") == 0:
+            _refuse("hydra.launcher.n_jobs=0: joblib runs 1 or more jobs at a time, or -1 for one a core; set it")
         try:
             if resumed is not None and (problem := _why_not(config, folder)) is not None:
                 _refuse(f"{named}: {problem}")

@@ -217,6 +217,9 @@ def test_launchers_can_pickle_it(folder: Path) -> None:
 
 def test_what_cannot_be_a_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the jobs of a sweep cannot share it" in refusal(composed(folder, output_dir="run"), capsys)
+    config = composed(folder)
+    config.hydra.launcher = {"n_jobs": 0}
+    assert "hydra.launcher.n_jobs=0: joblib runs 1 or more" in refusal(config, capsys)
     (folder / "file").write_text("")
     assert "cannot be written (File exists)" in refusal(composed(folder / "file"), capsys)
     assert "cannot be written (Not a directory)" in refusal(composed(folder / "file" / "below"), capsys)
