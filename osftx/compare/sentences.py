@@ -22,7 +22,9 @@ def answer(comparison: Comparison, group: ComparedGroup) -> str:
         return f"{group.label} never reaches {comparison.level:.3f} in {comparison.phase} (at most {most:.3f})."
     where = f"at {comparison.phase} accuracy {group.learning.mean:.3f}"
     if group is reference:
-        return f"{group.label} keeps {value(kept)} {where} ({seeds(kept.count)}); the others are compared with it."
+        alone = len(comparison.groups) == 1
+        role = "there is no other group to compare it with" if alone else "the others are compared with it"
+        return f"{group.label} keeps {value(kept)} {where} ({seeds(kept.count)}); {role}."
     if comparison.nothing_learned:
         return f"{group.label}: no answer, since {where} some run has not learned anything yet."
     difference = group.difference[ALL]

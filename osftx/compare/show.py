@@ -15,7 +15,9 @@ def show(comparison: Comparison) -> None:
     screen = console()
     for text in tables(comparison):
         if text.rows:
-            screen.print(_rich(text))
+            # Few groups in a narrow terminal: side by side, as in the plan.
+            turned = text.texts == 1 and text.turned().width <= screen.width < text.width
+            screen.print(_rich(text.turned() if turned else text))
     for group in comparison.groups:
         screen.print(escape(answer(comparison, group)), highlight=False)
     for note in notes(comparison):

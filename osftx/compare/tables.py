@@ -31,6 +31,17 @@ class TextTable:
     texts: int = 1
     """The first columns, which hold text; the others hold numbers."""
 
+    @property
+    def width(self) -> int:
+        """Characters of a line on the screen, with borders."""
+        columns = zip(self.headings, *self.rows, strict=True)
+        return 1 + sum(3 + max(map(len, column)) for column in columns)
+
+    def turned(self) -> "TextTable":
+        """Rows as columns."""
+        first, *others = zip(self.headings, *self.rows, strict=True)
+        return TextTable(self.title, list(first), [list(row) for row in others])
+
 
 def tables(comparison: Comparison) -> Iterator[TextTable]:
     yield _runs(comparison)
@@ -53,26 +64,28 @@ def _runs(comparison: Comparison) -> TextTable:
 def _kept(comparison: Comparison) -> TextTable:
     """One row a group and part: all that was taught before, and where there are both, base and earlier phases."""
     sets = comparison.sets
-    names = {ALL: "all before", BASE: "base", EARLIER: "earlier phases"}
+    names = {ALL: "all", BASE: "base", EARLIER: "earlier phases"}
     rows = []
     for group in comparison.groups:
         for part in sets.parts:
             first = part == sets.parts[0]
+            beside = _reached(comparison, group)
             rows.append(
                 [
                     group.label if first else "",
-                    f"{names[part]}: {', '.join(sets.of(part))}",
+                    names[part],
                     _value(group.kept[part], ".3f"),
                     *_against(group, part),
-                    *(_reached(comparison, group) if first else [""] * 3),
+                    *(beside if first else [""] * len(beside)),
                 ]
             )
     if comparison.level is None:
-        where = f"after {comparison.phase}, learning not matched"
+        where, learned = f"after {comparison.phase}, learning not matched", ["learning"]
     else:
-        where = f"at {comparison.phase} accuracy {comparison.level:.3f}"
+        where, learned = f"at {comparison.phase} accuracy {comparison.level:.3f}", []
+    of = "; ".join(f"{names[part]}: {', '.join(sets.of(part))}" for part in (BASE, EARLIER) if sets.of(part))
     headings = ["group", "taught before", "kept", "against the first", "95% interval", "excludes 0"]
-    return TextTable(f"Kept {where}", [*headings, "learning", "steps", "seeds"], rows, texts=2)
+    return TextTable(f"Kept {where} ({of})", [*headings, *learned, "steps", "seeds"], rows, texts=2)
 
 
 def _against(group: ComparedGroup, part: str) -> list[str]:
@@ -85,18 +98,18 @@ def _against(group: ComparedGroup, part: str) -> list[str]:
 
 
 def _reached(comparison: Comparison, group: ComparedGroup) -> list[str]:
-    """Learning, steps and seeds of what is compared."""
-    if group.learning is None:
-        return [NONE, NONE, "0"]
-    learning = _value(group.learning, ".3f") if comparison.level is None else f"{group.learning.mean:.3f}"
-    return [learning, _value(group.steps, ".1f"), str(group.learning.count)]
+    """Steps and seeds of what is compared; learning too where it is not the same for all."""
+    learning = [_value(group.learning, ".3f")] if comparison.level is None else []
+    return [*learning, _value(group.steps, ".1f"), str(group.learning.count if group.learning is not None else 0)]
 
 
 def _settings(comparison: Comparison) -> TextTable:
     groups = comparison.groups
     keys = dict.fromkeys(key for group in groups for key in group.settings)
     rows = [[key, *(group.settings.get(key, NONE) for group in groups)] for key in keys]
-    return TextTable("Settings that differ", ["setting", *(group.label for group in groups)], rows, texts=1)
+    return TextTable(
+        "Settings that differ", ["setting", *(group.label for group in groups)], rows, texts=len(groups) + 1
+    )
 
 
 def _value(estimate: Estimate | None, form: str) -> str:

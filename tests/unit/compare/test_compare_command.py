@@ -93,6 +93,7 @@ def test_seeds_that_do_not_reach_the_level_are_told(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / "a", PLAIN, 1), write_run(tmp_path / "b", CAREFUL, 2)]
     found = compared(tmp_path / "out", *map(str, folders), "--at", "0.95")
     assert any("Only 1 of the 2 seeds of study reach 0.950" in note for note in found["notes"])
+    assert found["answers"]["study"].endswith("(1 seed); there is no other group to compare it with.")
 
 
 def test_a_run_that_learns_nothing_decides_nothing(tmp_path: Path) -> None:
