@@ -149,12 +149,12 @@ def read_run(folder: Path) -> RunRecord:
 def _ended_early(folder: Path) -> str | None:
     """Why the run is not done; None if it is, or if its files cannot be read (which `read_run` tells)."""
     if not (folder / RESULTS).exists():
-        return f"no {RESULTS}, the run ended early"
+        return f"no {RESULTS}, the run ended early or is not done"
     try:
         done, planned = (len(_json(folder / name)["phases"]) for name in (RESULTS, PLAN))
     except UNREADABLE:
         return None
-    return f"the run ended early, after {done} of {planned} phases" if done < planned else None
+    return f"the run ended early or is not done: {done} of {planned} phases" if done < planned else None
 
 
 def _check_shape(results: Json, config: ExperimentConfig, planned: list[str]) -> None:

@@ -118,9 +118,7 @@ def _at_the_end(comparison: Comparison, group: ComparedGroup, difference: Estima
     assert group.learning is not None and reference.learning is not None
     own, other = group.learning.mean, reference.learning.mean
     both = f"{own:.3f} against {other:.3f}"
-    said = _kept_against(
-        group.label, reference.label, difference, f"after {comparison.phase} (learned to {both}, not matched)"
-    )
+    said = _kept_against(group.label, reference.label, difference, f"after {comparison.phase}, at learning {both}")
     if learned_alike(group, reference):
         return said
     learned = "more" if own > other else "less"
