@@ -10,9 +10,13 @@ from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # several runs may write one file
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

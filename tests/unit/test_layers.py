@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("evaluation", "preserve", "replay", "reuse", "run_folder"),
     ("preflight",),
     ("train_phase", "display", "report"),
-    ("worker", "orchestrator", "sweep", "parallel"),
+    ("worker", "orchestrator", "sweep", "parallel", "compare"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -33,6 +33,7 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
 RANKS = {"training", "train_phase", "worker"}
 PARENT = {
+    "compare",
     "devices",
     "hydra_errors",
     "run_folder",
@@ -84,7 +85,7 @@ ALLOWED_IN = {
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},
     "liger_kernel": {"training/engine.py"},
-    "matplotlib": {"report/figures.py", "report/sweep_figures.py"},
+    "matplotlib": {"compare/figures.py", "report/figures.py", "report/sweep_figures.py"},
     "optuna": {"sweep/importance.py"},
 }
 

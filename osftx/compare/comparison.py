@@ -1,0 +1,196 @@
+"""The comparison itself, as plain data: what the tables, the figure and comparison.json are made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from osftx.compare.curves import Sets, curve_of, end_points, learned_before, phase_problems, sets_of
+from osftx.compare.groups import Group, group_problems, groups_of, short
+from osftx.compare.matched import TOLERANCE, Curve, Point, at_level, common_level, highest
+from osftx.compare.runs import RunRecord
+from osftx.compare.same import other_experiments
+from osftx.compare.statistics import Estimate, estimate, paired_difference
+from osftx.errors import ConfigurationError
+from osftx.evaluation.retention import FIGURES
+
+SAME_LEARNING = 0.02
+"""Exact match: what is learned to within this counts as learned alike."""
+
+MEASURES = (*FIGURES, "tokens", "duration_s", "peak_memory_gb")
+"""What is told of each whole run."""
+
+
+@dataclass
+class ComparedRun:
+    folder: str
+    seeds: tuple[int, ...]
+    reused: bool
+    """Whether phases were taken over; their time is that of their training."""
+    measures: dict[str, float | None]
+    """By name in `MEASURES`."""
+    learned_before: dict[str, float]
+    """Exact match on what each earlier phase teaches, right after it."""
+    curve: list[Point]
+    """Measured states of the phase; those before and after it where there is no curve."""
+    highest_learning: float
+    compared: Point | None
+    """The state at the matched level, or the end point; None where the level is not reached."""
+
+
+@dataclass
+class ComparedGroup:
+    label: str
+    settings: dict[str, str]
+    """Those that are not the same in all groups, by short key."""
+    runs: list[ComparedRun]
+    measures: dict[str, Estimate | None]
+    learned_before: dict[str, Estimate | None]
+    learning: Estimate | None
+    """At the state that is compared."""
+    steps: Estimate | None
+    """Optimizer steps of the phase up to there."""
+    kept: dict[str, Estimate | None]
+    """Exact match on what was taught before, by part."""
+    difference: dict[str, Estimate | None] = field(default_factory=dict)
+    """Of what is kept, against the first group, paired by seed; empty for that one."""
+
+    @property
+    def seeds(self) -> int:
+        return len(self.runs)
+
+
+@dataclass
+class Comparison:
+    phase: str
+    sets: Sets
+    level: float | None
+    """Learning at which all are compared; None where there are end points alone."""
+    chosen: bool
+    """Whether the level was asked for; else it is the highest that every run reaches."""
+    groups: list[ComparedGroup]
+    """The first one is the reference."""
+    no_curve: list[str]
+    """Folders of the runs without a curve."""
+    left_out: list[str]
+    other_hardware: bool
+    """Whether the runs were on different numbers or kinds of devices."""
+
+    @property
+    def reference(self) -> ComparedGroup:
+        return self.groups[0]
+
+    @property
+    def start(self) -> float:
+        """The most that any run knows of what the phase teaches before it."""
+        return max(run.curve[0].learning for group in self.groups for run in group.runs)
+
+    @property
+    def nothing_learned(self) -> bool:
+        """Whether the level is one at which some run has not learned anything yet."""
+        return self.level is not None and self.level <= self.start + TOLERANCE
+
+
+def compare(runs: Sequence[RunRecord], left_out: Sequence[str], phase: str | None, level: float | None) -> Comparison:
+    """Compare runs in a phase (None: the last one) at a level of learning (None: the highest that all reach).
+
+    Raises ConfigurationError.
+    """
+    if problems := list(other_experiments(runs)):
+        raise ConfigurationError(problems)
+    groups = groups_of(runs)
+    phase = phase if phase is not None else runs[0].phases[-1]
+    if problems := [*group_problems(groups), *phase_problems(runs[0], phase)]:
+        raise ConfigurationError(problems)
+    sets = sets_of(runs[0], phase)
+    measured = {str(run.folder): curve_of(run, phase, sets) for run in runs}
+    no_curve = [folder for folder, curve in measured.items() if not curve]
+    chosen = level is not None
+    if no_curve:
+        if level is not None:
+            raise ConfigurationError([_no_level(level, no_curve)])
+        curves: Mapping[str, Curve] = {str(run.folder): end_points(run, phase, sets) for run in runs}
+    else:
+        curves = measured
+        if level is None:
+            level = common_level(list(curves.values()))
+        elif (most := max(map(highest, curves.values()))) < level - TOLERANCE:
+            raise ConfigurationError([f"--at {level:g}: no run reaches it; give {most:.4g} or less"])
+    compared = [_group(group, phase, sets, curves, level) for group in groups]
+    for group in compared[1:]:
+        group.difference = {part: _difference(group, compared[0], part) for part in sets.parts}
+    hardware = {
+        (run.config.distributed.nproc_per_node, run.config.distributed.nnodes, run.config.distributed.accelerator)
+        for run in runs
+    }
+    return Comparison(phase, sets, level, chosen, compared, no_curve, list(left_out), len(hardware) > 1)
+
+
+def learned_otherwise(group: ComparedGroup, reference: ComparedGroup) -> dict[str, tuple[float, float]]:
+    """Earlier phases that the group has not learned like the reference: (its learning, the reference's).
+
+    At matched learning in one phase, less may have been forgotten since less was learned in another.
+    """
+    return {
+        phase: (own.mean, other.mean)
+        for phase, own in group.learned_before.items()
+        if own is not None
+        and (other := reference.learned_before[phase]) is not None
+        and abs(own.mean - other.mean) > SAME_LEARNING
+    }
+
+
+def learned_alike(group: ComparedGroup, reference: ComparedGroup) -> bool:
+    """Whether both stand at the same learning in the phase."""
+    assert group.learning is not None and reference.learning is not None  # the end points are always there
+    return abs(group.learning.mean - reference.learning.mean) <= SAME_LEARNING
+
+
+def _group(group: Group, phase: str, sets: Sets, curves: Mapping[str, Curve], level: float | None) -> ComparedGroup:
+    runs = [_run(run, phase, curves[str(run.folder)], level) for run in group.runs]
+    points = [run.compared for run in runs if run.compared is not None]
+    return ComparedGroup(
+        label=group.label,
+        settings={short(key): value for key, value in group.settings.items()},
+        runs=runs,
+        measures={name: _mean([run.measures[name] for run in runs]) for name in MEASURES},
+        learned_before={name: _mean([run.learned_before[name] for run in runs]) for name in runs[0].learned_before},
+        learning=estimate([point.learning for point in points]),
+        steps=estimate([point.step for point in points]),
+        kept={part: estimate([point.kept[part] for point in points]) for part in sets.parts},
+    )
+
+
+def _run(run: RunRecord, phase: str, curve: Curve, level: float | None) -> ComparedRun:
+    return ComparedRun(
+        folder=str(run.folder),
+        seeds=run.seeds,
+        reused=run.reused,
+        measures={
+            **{name: run.results["summary"].get(name) for name in FIGURES},
+            "tokens": run.tokens,
+            "duration_s": run.duration_s,
+            "peak_memory_gb": run.peak_memory_gb,
+        },
+        learned_before=learned_before(run, phase),
+        curve=list(curve),
+        highest_learning=highest(curve),
+        compared=curve[-1] if level is None else at_level(curve, level),
+    )
+
+
+def _difference(group: ComparedGroup, reference: ComparedGroup, part: str) -> Estimate | None:
+    own, other = (
+        {run.seeds: run.compared.kept[part] for run in one.runs if run.compared is not None}
+        for one in (group, reference)
+    )
+    return paired_difference(own, other)
+
+
+def _mean(values: Sequence[float | None]) -> Estimate | None:
+    return estimate([value for value in values if value is not None])
+
+
+def _no_level(level: float, folders: list[str]) -> str:
+    return (
+        f"--at {level:g}: there is no curve to find it on in {', '.join(folders)}; run with evaluation.every_steps=N, "
+        "or leave --at out"
+    )

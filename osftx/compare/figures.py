@@ -1,0 +1,85 @@
+"""The figure of a comparison: what is kept against what is learned, a thin line a run, a thick one a group.
+
+Groups have colours of Okabe and Ito's palette, and marks of their own, so that neither alone tells them apart.
+"""
+
+from io import BytesIO
+from statistics import fmean
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from osftx.compare.comparison import ComparedGroup, Comparison
+from osftx.compare.curves import ALL
+from osftx.compare.matched import mean_curve
+from osftx.compare.sentences import seeds
+from osftx.report.figures import PHASE_COLOURS, STYLE, WIDTH_INCHES, new_figure
+
+MARKS = ["o", "D", "s", "^", "v", "P", "X", "*", "<", ">"]
+THIN, THICK = 0.8, 2.2
+
+
+def picture(comparison: Comparison) -> bytes:
+    """A PNG file."""
+    with rc_context(STYLE):
+        file = BytesIO()
+        kept_against_learned(comparison).savefig(file, format="png")
+        return file.getvalue()
+
+
+def kept_against_learned(comparison: Comparison) -> Figure:
+    """Curves and their means; without curves the end points alone, between which nothing is known."""
+    figure, axes = new_figure(WIDTH_INCHES, 4.0 + 0.22 * len(comparison.groups))
+    for place, group in enumerate(comparison.groups):
+        colour, mark = PHASE_COLOURS[place % len(PHASE_COLOURS)], MARKS[place % len(MARKS)]
+        label = f"{group.label} ({seeds(group.seeds)})"
+        if comparison.level is None:
+            _end_points(axes, group, colour, mark, label)
+        else:
+            _curves(axes, group, colour, mark, label)
+    if comparison.level is not None:
+        axes.axvline(comparison.level, color="#999999", linewidth=0.8, linestyle=":")
+    axes.set_xlabel(f"learned: exact match on {', '.join(comparison.sets.taught)}")
+    axes.set_ylabel(f"kept: exact match on {', '.join(comparison.sets.of(ALL))}")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid()
+    figure.legend(loc="outside lower center", frameon=False)
+    return figure
+
+
+def _curves(axes: Axes, group: ComparedGroup, colour: str, mark: str, label: str) -> None:
+    for run in group.runs:
+        learned, kept = [point.learning for point in run.curve], [point.kept[ALL] for point in run.curve]
+        single = len(group.runs) == 1
+        axes.plot(
+            learned,
+            kept,
+            color=colour,
+            linewidth=THICK if single else THIN,
+            alpha=1.0 if single else 0.6,
+            marker=mark,
+            markersize=3,
+            label=label if single else None,
+        )
+    if len(group.runs) > 1:
+        line = mean_curve([run.curve for run in group.runs], ALL)
+        axes.plot(
+            [level for level, _ in line],
+            [kept for _, kept in line],
+            color=colour,
+            linewidth=THICK,
+            marker=mark,
+            markevery=0.2,
+            label=f"{label}, mean",
+        )
+
+
+def _end_points(axes: Axes, group: ComparedGroup, colour: str, mark: str, label: str) -> None:
+    ends = [run.curve[-1] for run in group.runs]
+    learned, kept = [point.learning for point in ends], [point.kept[ALL] for point in ends]
+    axes.plot(learned, kept, linestyle="", marker=mark, markersize=4, color=colour, alpha=0.6)
+    axes.plot(
+        [fmean(learned)], [fmean(kept)], linestyle="", marker=mark, markersize=10, color=colour, label=label, zorder=3
+    )
