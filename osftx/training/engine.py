@@ -1,7 +1,9 @@
 """DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
 
 import os
+from contextlib import suppress
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,28 @@ def init_distributed(timeout_s: int) -> torch.device:
     """Join the group that the launcher has set up (RANK, WORLD_SIZE, ...); returns this rank's device."""
     # A C++ extension that only inference uses, whose first build takes a minute and a half.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _import_without_compiling("deepspeed.runtime.zero.muon.muon_optimizer")
     accelerator = get_accelerator()
     accelerator.set_device(int(os.environ["LOCAL_RANK"]))
     deepspeed.init_distributed(
         accelerator.communication_backend_name(), timeout=timedelta(seconds=timeout_s), verbose=False
     )
     return torch.device(accelerator.current_device_name())
+
+
+def _import_without_compiling(module: str) -> None:
+    """DeepSpeed asks of every optimizer whether it is Muon. Its `torch.compile` would load the whole compiler:
+    seconds of every start, for what nothing here uses."""
+    before = os.environ.get("TORCHDYNAMO_DISABLE")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    try:
+        with suppress(ImportError):  # other versions have no such module
+            import_module(module)
+    finally:
+        if before is None:
+            del os.environ["TORCHDYNAMO_DISABLE"]
+        else:
+            os.environ["TORCHDYNAMO_DISABLE"] = before
 
 
 def zero_config(training: TrainingConfig) -> dict[str, Any]:
