@@ -28,7 +28,7 @@ from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase
 from osftx.validate import BASE_STATE
 
-PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
+PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel", "lm-eval")
 
 
 def run(
@@ -191,7 +191,7 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
 def _versions() -> dict[str, str]:
     installed = {}
     for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone
+        with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone, lm-eval an extra
             installed[package] = version(package)
     return installed
 

@@ -156,8 +156,8 @@ class _Index:
         meant = f"did you mean {', '.join(near)}? " if near else ""
         unread = f" ({'; '.join(self._unreadable)})" if self._unreadable else ""
         return (
-            f"{name}: neither a task nor a group of lm-eval {version(PACKAGE)} or of {KEY}.include_path{unread}; {meant}"
-            "`lm_eval ls tasks` lists all (a tag has no figure of its own: name its tasks)"
+            f"{name}: neither a task nor a group of lm-eval {version(PACKAGE)} or of {KEY}.include_path{unread}; "
+            f"{meant}`lm_eval ls tasks` lists all (a tag has no figure of its own: name its tasks)"
         )
 
 
