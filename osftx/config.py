@@ -264,12 +264,37 @@ class EvaluationSetConfig:
 
 
 @dataclass
+class LmEvalConfig:
+    """Benchmarks of the lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness), in one
+    process on one GPU or the CPU: `pip install 'osftx[eval]'`. See docs/benchmarks.md."""
+
+    tasks: list[str] = field(default_factory=list)
+    """Names of tasks and groups, measured before the first phase and after each phase. Empty: none."""
+    include_path: str | None = None
+    """Folder of your own tasks, YAML files as the harness reads them; they go before its own of the same name."""
+    num_fewshot: int | None = None
+    """Examples in each prompt; null: as many as the task says."""
+    limit: int | None = None
+    """Samples of each task, the first ones; null: all. Only to try something out."""
+    batch_size: int = 8
+    """Requests that the model answers at a time."""
+    apply_chat_template: bool = False
+    """Ask in the model's chat template, examples as earlier turns. Most published figures are without."""
+    confirm_run_unsafe_code: bool = False
+    """Take tasks that run, on this machine, code which the model writes (humaneval, mbpp)."""
+    timeout_s: int = 21600
+    """Seconds that all tasks on one state of the model may take."""
+
+
+@dataclass
 class EvaluationConfig:
     sets: dict[str, EvaluationSetConfig] = field(default_factory=dict)
     """Measured before the first phase and after each phase: loss, token accuracy, exact match."""
     every_steps: int | None = None
     """Optimizer steps between two measurements within a phase: the curve of what is kept against what is learned. null:
     none. A phase with a curve is another one to the store than the same without."""
+    lm_eval: LmEvalConfig = field(default_factory=LmEvalConfig)
+    """Benchmarks, beside the sets."""
 
 
 @dataclass

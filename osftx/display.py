@@ -50,18 +50,27 @@ def show_plan(plan: Plan) -> None:
 
 
 def show_retention(results: dict[str, Any]) -> None:
-    """The table of every metric, states by sets, and the three figures."""
+    """The table of every metric, states by sets and benchmarks, and the figures."""
     retention = results["retention"]
     screen = console()
-    if retention["sets"]:
-        shown = Table(title="Exact match (loss)", title_justify="left")
+    benchmarks = retention.get("benchmarks") or {
+        "tasks": [],
+        "metrics": {},
+        "values": [[] for _ in retention["states"]],
+    }
+    if retention["sets"] or benchmarks["tasks"]:
+        shown = Table(title="Exact match (loss)" if retention["sets"] else "Benchmarks", title_justify="left")
         shown.add_column("after")
         for name in retention["sets"]:
             shown.add_column(escape(name), justify="right")
+        for name in benchmarks["tasks"]:
+            shown.add_column(escape(f"{name}\n{benchmarks['metrics'][name]}"), justify="right", overflow="fold")
         exact, loss = (retention["metrics"][metric] for metric in METRICS[:2])
-        for state, row, losses in zip(retention["states"], exact, loss, strict=True):
-            shown.add_row(escape(state), *(f"{a:.3f} ({b:.3f})" for a, b in zip(row, losses, strict=True)))
+        for state, row, losses, scores in zip(retention["states"], exact, loss, benchmarks["values"], strict=True):
+            cells = [f"{a:.3f} ({b:.3f})" for a, b in zip(row, losses, strict=True)]
+            shown.add_row(escape(state), *cells, *(f"{score:.3f}" for score in scores))
         screen.print(shown)
+    if retention["sets"]:
         figures = [
             f"{key.replace('_', ' ')} {value:.3f}" for key, value in results["summary"].items() if value is not None
         ]

@@ -34,7 +34,7 @@ def launch(spec: PhaseSpec) -> None:
     Rank 0 prints its progress; what every rank writes to stderr is in `<folder>/logs`. Raises TrainingError naming
     phase, rank and cause; StoppedError when a signal ended it, after which a phase with `resume` may have been saved.
     """
-    with _exclusive_devices(spec) as devices:
+    with exclusive_devices(spec.distributed, f"phase {spec.name!r}") as devices:
         _run_ranks(spec, devices)
 
 
@@ -71,7 +71,7 @@ def _run_ranks(spec: PhaseSpec, devices: list[str]) -> None:
     )
     command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml"), str(os.getpid())]
     try:
-        with _environment(group, devices), _own_signals():
+        with environment(group, devices), _own_signals():
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -156,9 +156,11 @@ def _cause(message: str | dict[str, object]) -> str:
 
 
 @contextmanager
-def _exclusive_devices(spec: PhaseSpec) -> Iterator[list[str]]:
-    """Hold GPUs for this node's ranks; none are named where there is nothing to claim. Raises TrainingError."""
-    group = spec.distributed
+def exclusive_devices(group: DistributedConfig, user: str) -> Iterator[list[str]]:
+    """Hold a GPU for each of this node's processes; none are named where there is nothing to claim.
+
+    `user` is who wants them, for messages. Raises TrainingError.
+    """
     names = _visible_gpus() if group.exclusive_devices and group.accelerator is not Accelerator.cpu else []
     with ExitStack() as claim:
         held = []
@@ -168,7 +170,7 @@ def _exclusive_devices(spec: PhaseSpec) -> Iterator[list[str]]:
                 held = claim.enter_context(claimed(names, group.nproc_per_node, folder))
             except OSError as error:
                 raise TrainingError(
-                    f"phase {spec.name!r}: no GPU could be claimed, since {folder} cannot be written "
+                    f"{user}: no GPU could be claimed, since {folder} cannot be written "
                     f"({error.strerror}); mend it, or set distributed.exclusive_devices=false"
                 ) from error
         yield held
@@ -189,8 +191,8 @@ def _visible_gpus() -> list[str]:
 
 
 @contextmanager
-def _environment(group: DistributedConfig, devices: list[str]) -> Iterator[None]:
-    """What must be in place before a rank's interpreter starts; put back afterwards."""
+def environment(group: DistributedConfig, devices: list[str]) -> Iterator[None]:
+    """What must be in place before the interpreter of a rank starts; put back afterwards."""
     wanted = {
         "OMP_NUM_THREADS": str(group.omp_num_threads),
         "TOKENIZERS_PARALLELISM": "false",

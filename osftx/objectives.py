@@ -14,6 +14,7 @@ OBJECTIVE = re.compile(
     r"summary\.(average_accuracy|learning_accuracy|forgetting|backward_transfer)"
     r"|phases\.(?P<phase>\d+)\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved|kept_output_change))"
     r"|retention\.metrics\.(exact_match|loss|token_accuracy)\.(?P<state>\d+)\.(?P<set>\d+)"
+    r"|retention\.benchmarks\.values\.(?P<row>\d+)\.(?P<task>\d+)"
 )
 LOWER_IS_BETTER = re.compile(r"summary\.forgetting|phases\..*|retention\.metrics\.loss\..*")
 

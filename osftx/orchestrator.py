@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from osftx.benchmarks.measure import Benchmarks
 from osftx.config import ExperimentConfig, ModelConfig
 from osftx.display import show_retention
 from osftx.errors import StoppedError, TrainingError
@@ -27,7 +28,7 @@ from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase
 from osftx.validate import BASE_STATE
 
-PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel")
+PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel", "lm-eval")
 
 
 def run(
@@ -52,6 +53,7 @@ def run(
     kept = kept_sources(config, checked.recorded)
     store = PhaseStore(Path(config.store_dir).expanduser()) if reuses(config) else None
     parent = start_fingerprint(source, store)
+    benchmarks = Benchmarks(config, checked.benchmarks, store)
     for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
         folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
         _, budget = evaluation_budget(config)
@@ -86,7 +88,10 @@ def run(
         )
         try:
             if config.distributed.node_rank == 0:
+                if place == 1:
+                    benchmarks.measure(BASE_STATE, source, parent, folder / "benchmarks_before")
                 result = obtain(spec, fingerprint, parent, store, config.checkpointing)
+                benchmarks.measure(name, spec.checkpoint, fingerprint, folder / "benchmarks")
             else:
                 launch(spec)
         except TrainingError as error:
@@ -96,7 +101,7 @@ def run(
         source, parent = spec.checkpoint, fingerprint
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
-            results = collect(config, finished, run_folder, arguments)
+            results = collect(config, finished, run_folder, arguments, benchmarks.table())
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
@@ -121,13 +126,14 @@ def collect(
     finished: Sequence[tuple[PhaseSpec, dict[str, Any]]],
     run_folder: Path,
     arguments: Sequence[str],
+    benchmarks: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of results.json after the phases that are `finished` (spec and result.json of each)."""
     states = [BASE_STATE, *(spec.name for spec, _ in finished)]
     measured = {spec.name: result["evaluation"] for spec, result in finished}
     measured[BASE_STATE] = finished[0][1]["evaluation_before"]
     sets = list(config.evaluation.sets)
-    retention = table(states, sets, measured)
+    retention = table(states, sets, measured) | ({"benchmarks": benchmarks} if benchmarks else {})
     # A phase that was skipped has taught the run's base state; one that is still to come has not taught anything.
     to_come = {name for _, name, _ in phases_to_run(config)} - set(states)
     taught = {name: taught_in(config, name) for name in sets}
@@ -185,7 +191,7 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
 def _versions() -> dict[str, str]:
     installed = {}
     for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone
+        with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone, lm-eval an extra
             installed[package] = version(package)
     return installed
 

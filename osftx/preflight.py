@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from osftx.benchmarks.tasks import Task, find_tasks
 from osftx.config import ExperimentConfig, Method, RankAllocation
 from osftx.data.prepare import DataSummary, Prepared, prepare, summarize
 from osftx.data.sources import read_conversations
@@ -52,6 +53,8 @@ class Checked:
     """The same, of `preserve.data`; None where no phase reads it."""
     recorded: list[str] = field(default_factory=list)
     """The sources of the kept inputs beside the start model."""
+    benchmarks: dict[str, Task] = field(default_factory=dict)
+    """The tasks of the lm-evaluation-harness, by name."""
 
 
 class _Problems:
@@ -105,6 +108,9 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     recorded: list[str] = []
     with found.of():
         recorded = recorded_sources(config, path, targets)
+    benchmarks: dict[str, Task] = {}
+    with found.of():
+        benchmarks = find_tasks(config.evaluation.lm_eval)
     data = _read_data(config, found, model, tokenizer, targets, recorded, data_folder)
     if found.lines or model is None:
         if fresh and config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
@@ -121,7 +127,7 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     plan.warnings += overlap_advice(data.evaluation, data.training)
     plan.warnings += _store_advice(config)
     kept = _folder(data.preserved)
-    return Checked(plan, model_folder, _folders(data.training), _folders(data.evaluation), kept, recorded)
+    return Checked(plan, model_folder, _folders(data.training), _folders(data.evaluation), kept, recorded, benchmarks)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from osftx.config import (
     DistributedConfig,
     EvaluationConfig,
     ExperimentConfig,
+    LmEvalConfig,
     Method,
     OsftConfig,
     PhaseConfig,
@@ -82,6 +83,12 @@ SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
 PRESERVE_RANGES = {"max_tokens": at_least(1)}
 REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
 EVALUATION_RANGES = {"every_steps": at_least(1)}
+LM_EVAL_RANGES = {
+    "num_fewshot": at_least(0),
+    "limit": at_least(1),
+    "batch_size": at_least(1),
+    "timeout_s": at_least(1),
+}
 OSFT_RANGES = {"minimum_retention": RATIO}
 CHECKPOINTING_RANGES = {
     "every_minutes": above(0),
@@ -380,6 +387,22 @@ def _evaluation(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}.learned_in={learned_in}: no such phase; use one of {', '.join(states)}, or null"
 
 
+def _lm_eval(config: ExperimentConfig) -> Iterator[str]:
+    settings, path = config.evaluation.lm_eval, "evaluation.lm_eval"
+    yield from _out_of_range(path, settings, LM_EVAL_RANGES, LmEvalConfig())
+    for name in dict.fromkeys(settings.tasks):
+        if is_missing(name.strip()):
+            yield f"{path}.tasks={settings.tasks}: names an empty task; remove it"
+        elif settings.tasks.count(name) > 1:
+            yield f"{path}.tasks={settings.tasks}: {name} is named more than once; name each task once"
+    if settings.tasks and config.distributed.nnodes > 1:
+        yield (
+            f"{path}.tasks={settings.tasks}: one process measures them between two phases, and with "
+            f"distributed.nnodes={config.distributed.nnodes} the other nodes would wait for it until "
+            f"distributed.timeout_s; set {path}.tasks=[], and give the checkpoints to `lm_eval --model hf` afterwards"
+        )
+
+
 def _objective(config: ExperimentConfig) -> Iterator[str]:
     objectives = as_list(config.objective)
     if not objectives:
@@ -406,20 +429,24 @@ def _objective_problems(config: ExperimentConfig, objective: Any) -> Iterator[st
         yield (
             f"{path}: no number of results.json; use summary.average_accuracy, summary.learning_accuracy, "
             "summary.forgetting, summary.backward_transfer, phases.I.duration_s, or "
-            "retention.metrics.exact_match.STATE.SET with numbers for I, STATE, SET; several as [PATH,PATH]"
+            "retention.metrics.exact_match.STATE.SET, retention.benchmarks.values.STATE.TASK with numbers for I, "
+            "STATE, SET, TASK; several as [PATH,PATH]"
         )
         return
     order = config.phase_order or list(config.phases)
     starts = [place for place, name in enumerate(order) if name in config.phases and config.phases[name].init_from]
     running = len(order) - min(starts, default=0)  # phases before an init_from have no results
-    for group, what, count in (
-        ("phase", "phases of the run", running),
-        ("state", "states (the base, then after each phase)", running + 1),
-        ("set", "evaluation sets", len(config.evaluation.sets)),
+    states = "states (the base, then after each phase)"
+    for group, word, what, count in (
+        ("phase", "phase", "phases of the run", running),
+        ("state", "state", states, running + 1),
+        ("set", "set", "evaluation sets", len(config.evaluation.sets)),
+        ("row", "state", states, running + 1),
+        ("task", "task", "tasks of evaluation.lm_eval", len(config.evaluation.lm_eval.tasks)),
     ):
         if match[group] is not None and int(match[group]) >= count:
             remedy = f"use 0 to {count - 1}" if count else "choose another objective"
-            yield f"{path}: no {group} {match[group]} among the {count} {what}; {remedy}"
+            yield f"{path}: no {word} {match[group]} among the {count} {what}; {remedy}"
 
 
 RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
@@ -440,6 +467,7 @@ RULES: tuple[Callable[[ExperimentConfig], Iterator[str]], ...] = (
     _distributed,
     _rendezvous,
     _evaluation,
+    _lm_eval,
     _objective,
 )
 

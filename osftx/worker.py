@@ -3,26 +3,22 @@
 Exit codes: 0 done; 75 (EX_TEMPFAIL) stopped by SIGTERM or SIGUSR1 and saved; any other failed.
 """
 
-import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from osftx.config import Accelerator
+from osftx.lifetime import end_with_parent
 from osftx.phase import PhaseSpec
-
-PR_SET_PDEATHSIG = 1
-"""Linux's prctl."""
 
 
 @record
 def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml [PROCESS_ID_OF_THE_PARENT]")
-    _end_with_parent(int(sys.argv[2]) if len(sys.argv) == 3 else os.getppid())
+    end_with_parent(int(sys.argv[2]) if len(sys.argv) == 3 else os.getppid())
     spec = PhaseSpec.load(Path(sys.argv[1]))
     if spec.distributed.accelerator is not Accelerator.auto:
         os.environ["DS_ACCELERATOR"] = spec.distributed.accelerator.value  # DeepSpeed reads it when it is imported
@@ -33,17 +29,6 @@ def main() -> None:
         train_phase(spec)
     except Stopped:
         sys.exit(os.EX_TEMPFAIL)
-
-
-def _end_with_parent(parent: int) -> None:
-    """A parent that is killed cannot stop its ranks, which would keep GPUs that others take to be free.
-
-    The system sends them SIGTERM then, so that they save before they leave. Raises RuntimeError if it has ended.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            raise RuntimeError("the process that started this rank has ended")
 
 
 if __name__ == "__main__":

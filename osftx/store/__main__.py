@@ -117,7 +117,7 @@ def _prune(store: PhaseStore, everything: bool) -> int:
     for partial in store.eigenvectors.glob("*.partial"):
         partial.unlink(missing_ok=True)
     if everything:
-        for folder in (store.eigenvectors, store.folder / "evaluations"):
+        for folder in (store.eigenvectors, store.folder / "evaluations", store.folder / "benchmarks"):
             shutil.rmtree(folder, ignore_errors=True)
         store.known_digests.unlink(missing_ok=True)
     removed += sum(_remove(store, folder) for folder in _folders(store.phases) if removable.fullmatch(folder.name))

@@ -4,6 +4,7 @@
     STORE/unfinished/<fingerprint>/  saves of a phase that is in training, or was broken off
     STORE/eigenvectors/           decompositions of weights, by content
     STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
+    STORE/benchmarks/             what a model scored on a task of the lm-evaluation-harness, by both their fingerprints
     STORE/locks/                  one file a fingerprint; the system lets go of a lock when its owner ends
 
 An entry appears by one rename, whole. Files are taken over as hard links where that is possible, without a copy; the
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -130,8 +132,10 @@ class PhaseStore:
         shutil.rmtree(self.unfinished / fingerprint, ignore_errors=True)
 
     @contextmanager
-    def lock(self, fingerprint: str) -> Iterator[None]:
+    def lock(self, fingerprint: str, doing: str = "training this phase") -> Iterator[None]:
         """Held while a phase is looked up, trained and committed: another run waits, and then finds it.
+
+        `doing` is what the one that holds it is at, for the message.
 
         A lock of the operating system, which ends with its owner; on a file system without such locks filelock falls
         back to the file itself. Without one where the store cannot be written.
@@ -144,7 +148,7 @@ class PhaseStore:
                 lock.acquire(timeout=WAIT_TOLD_AFTER_S)
             except Timeout:
                 print(
-                    f"another run is training this phase; waiting to reuse it (if no run is alive, remove {path})",
+                    f"another run is {doing}; waiting to reuse it (if no run is alive, remove {path})",
                     flush=True,
                 )
                 lock.acquire()
@@ -172,6 +176,23 @@ class PhaseStore:
             with suppress(OSError):  # a store that can only be read: it is measured again next time
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, figures)
+
+    def benchmark(self, model: str, task: str) -> dict[str, Any] | None:
+        """What the model with this fingerprint scored on that task, if it was measured."""
+        try:
+            known = json.loads(self._benchmark_file(model, task).read_text())
+        except (OSError, ValueError):
+            return None
+        return known if isinstance(known, dict) and {"metric", "value", "details"} <= known.keys() else None
+
+    def keep_benchmark(self, model: str, task: str, score: Mapping[str, Any]) -> None:
+        path = self._benchmark_file(model, task)
+        with suppress(OSError):  # a store that can only be read: it is measured again next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, score)
+
+    def _benchmark_file(self, model: str, task: str) -> Path:
+        return self.folder / "benchmarks" / f"{model}-{task}.json"
 
     def _evaluation_file(self, model: str, data: str) -> Path:
         return self.folder / "evaluations" / f"{model}-{data}.json"

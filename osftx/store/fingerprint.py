@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from osftx.config import Method, RankAllocation, TrainingConfig
+from osftx.config import LmEvalConfig, Method, ModelConfig, Precision, RankAllocation, TrainingConfig
 from osftx.files import write_json
 from osftx.manifest import digest
 from osftx.phase import PhaseSpec
@@ -24,7 +24,10 @@ TRAINING_VERSION = 1
 """Raised when osftx itself gives another result from the same settings."""
 EVALUATION_VERSION = 1
 """Raised when the same model scores otherwise."""
+BENCHMARK_VERSION = 1
+"""Raised when another figure of the harness is taken."""
 PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
+BENCHMARK_PACKAGES = ("torch", "transformers")
 ROUNDING = {"max_seq_len", "max_tokens_per_gpu", "activation_checkpointing"}
 """max_seq_len decides which samples there are, so it is in the data's fingerprint."""
 LENGTH = 32
@@ -92,6 +95,30 @@ def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
         "attn_implementation": spec.model.attn_implementation,
     }
     return _hash(content)
+
+
+def of_benchmark(
+    name: str, content: str, settings: LmEvalConfig, model: ModelConfig, dtype: Precision, harness: str
+) -> str:
+    """Everything that decides what a model scores on a task, beside the model.
+
+    `content` is the fingerprint of the task's own files (`of_files`), `harness` the version of lm-eval. Data that the
+    harness fetches from the Hub is in it by the task's name alone. The batch size changes the rounding alone.
+    """
+    versions = {package: version(package).partition("+")[0] for package in BENCHMARK_PACKAGES}
+    return _hash(
+        {
+            "benchmark_version": BENCHMARK_VERSION,
+            "packages": versions | {"lm-eval": harness},
+            "task": name,
+            "content": content,
+            "num_fewshot": settings.num_fewshot,
+            "limit": settings.limit,
+            "apply_chat_template": settings.apply_chat_template,
+            "dtype": dtype.value,
+            "attn_implementation": model.attn_implementation,
+        }
+    )
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors"),
+    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime"),
     ("manifest",),
     ("config", "model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch", "store"),
-    ("evaluation", "preserve", "replay", "reuse", "run_folder"),
+    ("benchmarks", "evaluation", "preserve", "replay", "reuse", "run_folder"),
     ("preflight",),
     ("train_phase", "display", "report"),
     ("worker", "orchestrator", "sweep", "parallel", "compare"),
@@ -33,6 +33,7 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
 RANKS = {"training", "train_phase", "worker"}
 PARENT = {
+    "benchmarks",
     "compare",
     "devices",
     "hydra_errors",
@@ -67,6 +68,7 @@ DEEPSPEED = {
     "train_phase.py",
 }
 TORCH = DEEPSPEED | {
+    "benchmarks/__main__.py",
     "launch.py",
     "osft/decomposition.py",
     "osft/eigenvectors.py",
@@ -86,6 +88,7 @@ ALLOWED_IN = {
     "transformers": {"training/engine.py", "train_phase.py"},
     "liger_kernel": {"training/engine.py"},
     "matplotlib": {"compare/figures.py", "report/figures.py", "report/sweep_figures.py"},
+    "lm_eval": {"benchmarks/__main__.py"},
     "optuna": {"sweep/importance.py"},
 }
 

@@ -18,6 +18,7 @@ MORE, LESS = Direction.maximize, Direction.minimize
         ("phases.1.preservation.leak_saved", LESS),
         ("retention.metrics.loss.1.0", LESS),
         ("retention.metrics.exact_match.1.0", MORE),
+        ("retention.benchmarks.values.1.0", MORE),
         ("summary.learning_accuracy - summary.forgetting", MORE),
     ],
 )

@@ -156,6 +156,16 @@ def test_a_valid_configuration_has_no_problem() -> None:
         ),
         ({"distributed__omp_num_threads": 0}, "distributed.omp_num_threads=0: ", "the default is 1"),
         ({"distributed__timeout_s": 0}, "distributed.timeout_s=0: ", "the default is 1800"),
+        ({"evaluation__lm_eval__limit": 0}, "evaluation.lm_eval.limit=0: must be 1 or more", "the default is null"),
+        ({"evaluation__lm_eval__num_fewshot": -1}, "evaluation.lm_eval.num_fewshot=-1: must be 0 or more", "null"),
+        ({"evaluation__lm_eval__timeout_s": 0}, "evaluation.lm_eval.timeout_s=0: must be 1 or more", "21600"),
+        ({"evaluation__lm_eval__tasks": ["a", "b", "a"]}, "evaluation.lm_eval.tasks=['a', 'b', 'a']: a is", "once"),
+        ({"evaluation__lm_eval__tasks": [""]}, "evaluation.lm_eval.tasks=['']: names an empty task", "remove it"),
+        (
+            {"evaluation__lm_eval__tasks": ["a"], "distributed__nnodes": 2, "output_dir": "out"},
+            "evaluation.lm_eval.tasks=['a']: one process measures them",
+            "set evaluation.lm_eval.tasks=[]",
+        ),
         ({"distributed__nnodes": 0}, "distributed.nnodes=0: must be 1 or more", "the default is 1"),
         ({"distributed__node_rank": 1}, "distributed.node_rank=1: must be 0 to 0", "each node its own"),
         ({"distributed__nnodes": 2}, "output_dir=null: with distributed.nnodes=2", "set output_dir"),
@@ -289,12 +299,19 @@ def test_evaluation_sets_need_a_path_and_a_known_phase() -> None:
         ("phases.2.steps", "no phase 2 among the 2 phases of the run; use 0 to 1"),
         ("retention.metrics.loss.2.0", None),
         ("retention.metrics.loss.3.0", "no state 3 among the 3 states (the base, then after each phase); use 0 to 2"),
+        ("retention.benchmarks.values.2.0", None),
+        ("retention.benchmarks.values.0.1", "no task 1 among the 1 tasks of evaluation.lm_eval; use 0 to 0"),
+        (
+            "retention.benchmarks.values.3.0",
+            "no state 3 among the 3 states (the base, then after each phase); use 0 to 2",
+        ),
         ("retention.metrics.exact_match.0.9", "no set 9 among the 1 evaluation sets; use 0 to 0"),
     ],
 )
 def test_the_objective_is_a_number_that_the_run_will_have(objective: str, says: str | None) -> None:
     def change(config: ExperimentConfig) -> None:
         config.evaluation.sets = {"facts": EvaluationSetConfig(path="f.jsonl")}
+        config.evaluation.lm_eval.tasks = ["hellaswag"]
         config.objective = objective
 
     assert broken(change) == ([f"objective={objective}: {says}"] if says else [])

@@ -1,4 +1,4 @@
-"""A rank ends with the process that started it."""
+"""A rank, or any other process of a run, ends with the process that started it."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from osftx.worker import _end_with_parent
+from osftx.lifetime import end_with_parent
 
 CHILD = """
 import os, sys, time
-from osftx.worker import _end_with_parent
-_end_with_parent(int(sys.argv[1]))
+from osftx.lifetime import end_with_parent
+end_with_parent(int(sys.argv[1]))
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
@@ -45,4 +45,4 @@ def alive(process: int) -> bool:
 def test_a_rank_whose_parent_has_ended_already_does_not_start() -> None:
     """The parent is named, since in a container it may well be process 1."""
     with pytest.raises(RuntimeError, match="has ended"):
-        _end_with_parent(os.getppid() + 1)
+        end_with_parent(os.getppid() + 1)

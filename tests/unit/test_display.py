@@ -1,0 +1,40 @@
+"""The table after each phase: evaluation sets, then benchmarks, where there are any."""
+
+from typing import Any
+
+import pytest
+
+from osftx.display import show_retention
+
+SETS = {"exact_match": [[0.5], [0.25]], "loss": [[1.0], [2.0]], "token_accuracy": [[0.6], [0.3]]}
+NO_SETS: dict[str, Any] = {metric: [[], []] for metric in SETS}
+BENCHMARKS = {"tasks": ["gsm8k"], "metrics": {"gsm8k": "exact_match,strict-match"}, "values": [[0.71], [0.69]]}
+KEPT = {"leak_fp32": None, "leak_saved": None, "worst_weight": None, "kept_output_change": None}
+
+
+def shown(capsys: pytest.CaptureFixture[str], sets: bool, benchmarks: bool) -> str:
+    retention: dict[str, Any] = {
+        "sets": ["facts"] if sets else [],
+        "states": ["base", "first"],
+        "metrics": SETS if sets else NO_SETS,
+    }
+    if benchmarks:
+        retention["benchmarks"] = BENCHMARKS
+    show_retention({"retention": retention, "summary": {"forgetting": 0.1}, "phases": [{"preservation": KEPT}]})
+    return capsys.readouterr().out
+
+
+def test_benchmarks_stand_beside_the_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    table = shown(capsys, sets=True, benchmarks=True)
+    (row,) = [line for line in table.splitlines() if "first" in line]
+    assert row.index("0.250 (2.000)") < row.index("0.690")
+    assert "strict-match" in table
+    assert "forgetting 0.100" in table
+
+
+def test_benchmarks_alone_and_sets_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = shown(capsys, sets=False, benchmarks=True)
+    assert "Benchmarks" in alone
+    assert "Exact match" not in alone
+    assert "gsm8k" not in shown(capsys, sets=True, benchmarks=False)
+    assert shown(capsys, sets=False, benchmarks=False) == ""
