@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from math import floor, log10
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ class Place(NamedTuple):
 
 
 def protection_drawings(run: Run) -> Iterator[Drawing]:
-    if any(phase.targets for phase in run.phases):
+    if _measured_leaks(run):
         text = (
             "Share of the update that lies in frozen directions, of the worst weight in each layer; lower is better. "
             "Filled and solid as saved, hollow and dashed as trained. The axis is logarithmic."
@@ -55,10 +56,8 @@ def leaks(run: Run) -> Figure:
                 name = f"{phase.label}, {look['label']}"
                 axes.plot(layers, worst, **{**look, "label": name}, color=colour(number), marker=marks, linewidth=1.3)
     axes.set_yscale("log")
-    # Decades around what was measured: one that is zero has no place on the axis.
-    measured = [t[key] for phase in run.phases for t in phase.targets for key in ("leak_fp32", "leak_saved") if t[key]]
-    if measured:
-        axes.set_ylim(10 ** _decade(min(measured)), 10 ** (_decade(max(measured)) + 1))
+    measured = _measured_leaks(run)
+    axes.set_ylim(10 ** floor(log10(min(measured))), 10 ** (floor(log10(max(measured))) + 1))
     axes.yaxis.set_major_formatter("{x:.0e}")  # the usual one writes powers as mathematics, which is off
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
@@ -113,5 +112,6 @@ def _has_own_ranks(phase: PhaseRecord) -> bool:
     return any(len(ranks) > 1 for ranks in free.values())
 
 
-def _decade(value: float) -> int:
-    return int(f"{value:e}".partition("e")[2])
+def _measured_leaks(run: Run) -> list[float]:
+    """All that have a place on a logarithmic axis: zero has none."""
+    return [target[key] for phase in run.phases for target in phase.targets for key in LOOKS if target[key] > 0]

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_folders import HOSTILE, edit, make_run_folder, planned, read, targets
+from report_folders import HOSTILE, add_curves, edit, make_run_folder, phase_folder, planned, read, targets
 
 from osftx.evaluation.retention import FIGURES
 from osftx.report import write_report
+from osftx.report.page import render
+from osftx.report.run import Run
 
 NAMES = ["leak", "learning_rate", "loss", "memory", "ratio", "retention", "throughput"]
 """Of the figures of a whole run without measurements on the way."""
@@ -21,6 +23,11 @@ def run_folder(tmp_path: Path) -> Path:
 
 def figures(run_folder: Path) -> list[str]:
     return sorted(path.stem for path in (run_folder / "figures").iterdir())
+
+
+def text_alone(run_folder: Path) -> str:
+    """The page without figures, which take their time."""
+    return render(Run.read(run_folder), {})
 
 
 def test_figures_are_png_files(run_folder: Path) -> None:
@@ -95,20 +102,20 @@ def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> Non
         run_folder / "results.json",
         summary=dict.fromkeys(FIGURES) | {"average_accuracy": 0.5},
     )
-    assert write_report(run_folder).read_text().count("<b>-</b>") == 3
+    assert text_alone(run_folder).count("<b>-</b>") == 3
 
 
 def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:
     result = run_folder / "phases" / "01_knowledge" / "result.json"
     edit(result, targets=[{**target, "relative_change": None} for target in targets()])
     row = '<td>-</td><td>1.7e-03</td><td class="text">model.layers.0.self_attn.q_proj</td>'
-    assert row in write_report(run_folder).read_text()
+    assert row in text_alone(run_folder)
 
 
 def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
     edit(run_folder / "plan.json", phases=[planned(0, "knowledge", None), planned(1, "skills", 0.3)])
     edit(run_folder / "phases" / "01_knowledge" / "result.json", targets=[])
-    page = write_report(run_folder).read_text()
+    page = text_alone(run_folder)
     protection = page.split("<h2>Protection")[1].split("<h2>")[0]
     assert "2 skills" in protection
     assert "1 knowledge" not in protection
@@ -117,12 +124,12 @@ def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
 def test_only_sft_phases_need_no_protection(run_folder: Path) -> None:
     for path in (run_folder / "phases").glob("*/result.json"):
         edit(path, targets=[])
-    assert "Protection" not in write_report(run_folder).read_text()
+    assert "Protection" not in text_alone(run_folder)
 
 
 def test_a_phase_that_trains_nothing(run_folder: Path) -> None:
     (run_folder / "phases" / "01_knowledge" / "metrics.jsonl").unlink()
-    assert "1 knowledge" in write_report(run_folder).read_text()
+    assert "1 knowledge" in text_alone(run_folder)
 
 
 def test_a_run_that_stopped_after_one_phase(run_folder: Path) -> None:
@@ -132,7 +139,7 @@ def test_a_run_that_stopped_after_one_phase(run_folder: Path) -> None:
     retention["metrics"] = {name: rows[:2] for name, rows in retention["metrics"].items()}
     edit(run_folder / "results.json", phases=results["phases"][:1], retention=retention)
     shutil.rmtree(run_folder / "phases" / "02_skills")
-    page = write_report(run_folder).read_text()
+    page = text_alone(run_folder)
     assert "1 of 2 phases are done" in page
     assert "0.984" in page
 
@@ -148,3 +155,101 @@ def test_a_run_that_stopped_at_once(run_folder: Path) -> None:
 def test_a_report_can_be_written_again(run_folder: Path) -> None:
     first = write_report(run_folder).read_bytes()
     assert write_report(run_folder).read_bytes() == first
+
+
+def section(page: str, heading: str) -> str:
+    """The text of one section, with a space for every tag."""
+    html = page.split(f"<h2>{heading}")[1].split("<h2>", maxsplit=1)[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<img[^>]+>", "", html))).split())
+
+
+def test_measurements_on_the_way_are_drawn(run_folder: Path) -> None:
+    add_curves(run_folder)
+    page = write_report(run_folder).read_text()
+    assert figures(run_folder) == sorted([*NAMES, "curves", "set_curves"])
+    assert "2 skills: learned 0.000 to 0.765, kept 0.943 to 0.920." in section(page, "Retention")
+
+
+def test_without_a_configuration_the_page_lacks_only_what_that_says(run_folder: Path) -> None:
+    add_curves(run_folder)
+    (run_folder / "config.yaml").unlink()
+    page = write_report(run_folder).read_text()
+    assert "curves" not in figures(run_folder)
+    assert "set_curves" in figures(run_folder)
+    assert "1 knowledge - 8 NVIDIA H100" in section(page, "How to repeat it")
+
+
+def test_replayed_samples_stand_in_the_plan(run_folder: Path) -> None:
+    assert "Replayed" not in section(text_alone(run_folder), "Plan")
+    first, second = read(run_folder / "plan.json")["phases"]
+    second["replayed"] = {"base": 1500, "knowledge": 20}
+    edit(run_folder / "plan.json", phases=[{**first, "replayed": {}}, second])
+    plan = section(text_alone(run_folder), "Plan")
+    assert "1 knowledge osft 0.3 5e-06 1,234 - 7" in plan
+    assert "2 skills osft 0.2 5e-06 1,234 base 1,500 knowledge 20 7" in plan
+
+
+def test_benchmarks_have_a_table_and_columns_beside_the_sets(run_folder: Path) -> None:
+    retention = read(run_folder / "results.json")["retention"]
+    metrics = {"mmlu": "acc", "wikitext": "word_perplexity"}
+    values = [[0.612, 8.5], [0.604, 9.25], [0.601, None]]
+    write_report(run_folder)
+    narrow = (run_folder / "figures" / "retention.png").read_bytes()
+    edit(
+        run_folder / "results.json",
+        retention={**retention, "benchmarks": {"tasks": list(metrics), "metrics": metrics, "values": values}},
+    )
+    text = section(write_report(run_folder).read_text(), "Retention")
+    assert "mmlu acc wikitext word_perplexity base 0.612 8.500 knowledge 0.604 9.250 skills 0.601 -" in text
+    assert "Right of the white line: benchmarks" in text
+    assert (run_folder / "figures" / "retention.png").read_bytes() != narrow
+
+
+def test_benchmarks_alone_need_no_evaluation_set(run_folder: Path) -> None:
+    nothing = {"exact_match": [[], [], []], "loss": [[], [], []], "token_accuracy": [[], [], []]}
+    benchmarks = {"tasks": ["mmlu"], "metrics": {"mmlu": "acc"}, "values": [[0.6], [0.5], [0.4]]}
+    retention = {"sets": [], "states": ["base", "knowledge", "skills"], "metrics": nothing, "benchmarks": benchmarks}
+    edit(run_folder / "results.json", retention=retention, summary=dict.fromkeys(FIGURES))
+    text = section(text_alone(run_folder), "Retention")
+    assert "base 0.600 knowledge 0.500 skills 0.400" in text
+    assert "Exact match" not in text
+
+
+def test_every_weight_has_a_line(run_folder: Path) -> None:
+    plain = [{**target, "kept_output_change": None} for target in targets()]
+    edit(phase_folder(run_folder, 1, "knowledge") / "result.json", targets=plain)
+    text = section(text_alone(run_folder), "Protection")
+    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 Every weight" in text
+    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 1.7e-03" in text
+
+
+def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:
+    own = [*targets(1, 1229), *targets(2, 900)[2:]]
+    edit(phase_folder(run_folder, 2, "skills") / "result.json", targets=own)
+    write_report(run_folder)
+    assert "free_rank" in figures(run_folder)
+
+
+def test_a_leak_of_zero_has_no_place_in_the_figure(run_folder: Path) -> None:
+    odd = [{**targets()[0], "name": name, "leak_fp32": 0.0, "leak_saved": 0.0} for name in ("head", "tail")]
+    for path in (run_folder / "phases").glob("*/result.json"):
+        edit(path, targets=odd)
+    write_report(run_folder)
+    assert "leak" not in figures(run_folder)
+    odd[0]["leak_saved"] = 1e-3
+    edit(phase_folder(run_folder, 2, "skills") / "result.json", targets=odd)
+    write_report(run_folder)
+    assert "leak" in figures(run_folder)
+
+
+def test_what_repeats_it_is_told_for_each_phase(run_folder: Path) -> None:
+    text = section(text_alone(run_folder), "How to repeat it")
+    assert "1 knowledge 42 8 NVIDIA H100 before, reused knowledge-fingerprint" in text
+    assert "2 skills 43 8 NVIDIA H100 in this run skills-fingerprint" in text
+    assert "Of a reused phase" in text
+
+
+def test_without_a_reused_phase_nothing_is_said_about_it(run_folder: Path) -> None:
+    phases = read(run_folder / "results.json")["phases"]
+    edit(run_folder / "results.json", phases=[{**phase, "reused": False} for phase in phases])
+    assert "reused" not in section(text_alone(run_folder), "How to repeat it")
