@@ -3,16 +3,25 @@
 Jobs are blue circles and the best ones vermilion diamonds, so that neither colour nor shape alone tells them apart.
 """
 
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from osftx.report.figures import PHASE_COLOURS, STYLE, WIDTH_INCHES, Picture, new_figure
+from osftx.report.drawing import (
+    PHASE_COLOURS,
+    WIDTH_INCHES,
+    Drawing,
+    Picture,
+    add_legend,
+    empty_figure,
+    new_figure,
+    save,
+)
 from osftx.report.sweep import JobRecord, SweepRecord
 
 JOB_COLOUR, BEST_COLOUR = PHASE_COLOURS[:2]
@@ -29,39 +38,29 @@ MOST_NAMED = 12
 
 def draw_sweep(sweep: SweepRecord, folder: Path) -> dict[str, Picture]:
     """Draw what there are finished jobs for into `folder`: `objective`, `front`, `parameters`, `importance`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures: dict[str, Picture] = {}
+    return save(sweep_drawings(sweep), folder)
 
-    def add(name: str, title: str, text: str, figure: Figure) -> None:
-        path = folder / f"{name}.png"
-        figure.savefig(path)
-        pictures[name] = Picture(path, title, text)
 
+def sweep_drawings(sweep: SweepRecord) -> Iterator[Drawing]:
     if not sweep.finished:
-        return pictures
+        return
     several = len(sweep.objectives) > 1
-    with rc_context(STYLE):
-        if several:
-            pairs = list(combinations(range(len(sweep.objectives)), 2))[:MOST_PAIRS]
-            for place, (x, y) in enumerate(pairs):
-                text = "Every finished job; diamonds, with their numbers, are those that no other job beats."
-                title = f"{sweep.objectives[y]} against {sweep.objectives[x]}".capitalize()
-                add(f"front_{place + 1}" if len(pairs) > 1 else "front", title, text, front(sweep, x, y))
-        else:
-            text = "Each job in the order in which they were started; the line is the best so far."
-            add("objective", "Objective by job", text, by_job(sweep))
-        for place, objective in enumerate(sweep.objectives if sweep.parameters else []):
-            name = f"parameters_{place + 1}" if several else "parameters"
-            add(
-                name,
-                f"{objective} by setting".capitalize(),
-                "Every finished job, by each of the settings; diamonds are the best.",
-                by_setting(sweep, place),
-            )
-        if sweep.importance:
-            text = "Share of each setting in what tells good jobs from the others (PED-ANOVA)."
-            add("importance", "Importance of the settings", text, importance(sweep))
-    return pictures
+    if several:
+        pairs = list(combinations(range(len(sweep.objectives)), 2))[:MOST_PAIRS]
+        for place, (x, y) in enumerate(pairs):
+            text = "Every finished job; diamonds, with their numbers, are those that no other job beats."
+            title = f"{sweep.objectives[y]} against {sweep.objectives[x]}".capitalize()
+            yield Drawing(f"front_{place + 1}" if len(pairs) > 1 else "front", title, text, front(sweep, x, y))
+    else:
+        text = "Each job in the order in which they were started; the line is the best so far."
+        yield Drawing("objective", "Objective by job", text, by_job(sweep))
+    for place, objective in enumerate(sweep.objectives if sweep.parameters else []):
+        name = f"parameters_{place + 1}" if several else "parameters"
+        text = "Every finished job, by each of the settings; diamonds are the best."
+        yield Drawing(name, f"{objective} by setting".capitalize(), text, by_setting(sweep, place))
+    if sweep.importance:
+        text = "Share of each setting in what tells good jobs from the others (PED-ANOVA)."
+        yield Drawing("importance", "Importance of the settings", text, importance(sweep))
 
 
 def by_job(sweep: SweepRecord) -> Figure:
@@ -111,7 +110,7 @@ def by_setting(sweep: SweepRecord, objective: int) -> Figure:
     columns = min(PANELS_A_ROW, len(sweep.parameters))
     rows = -(-len(sweep.parameters) // columns)
     width = max(WIDTH_INCHES, PANEL_INCHES * columns)
-    figure = Figure(figsize=(width, PANEL_INCHES * rows + 0.4), layout="constrained")
+    figure = empty_figure(width, PANEL_INCHES * rows + 0.4)
     for place, key in enumerate(sweep.parameters):
         axes = figure.add_subplot(rows, columns, place + 1)
         jobs = [job for job in sweep.finished if key in job.parameters]
@@ -138,7 +137,7 @@ def importance(sweep: SweepRecord) -> Figure:
     axes.set_xlim(0, 1.1)
     axes.set_xlabel("share")
     if len(sweep.importance) > 1:
-        figure.legend(loc="outside upper left", ncols=len(sweep.importance), frameon=False)
+        add_legend(figure)
     return figure
 
 
@@ -188,4 +187,4 @@ def _value(job: JobRecord, place: int) -> float:
 def _finish(figure: Figure, axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
     axes.grid(axis="y")
-    figure.legend(loc="outside right upper", frameon=False)
+    add_legend(figure)

@@ -1,10 +1,10 @@
-"""The page of a sweep: one HTML file that needs no other file and no network. The template escapes all text."""
+"""The page of a sweep: one HTML file that needs no other file and no network."""
 
 from collections.abc import Mapping
 
-from osftx.report.figures import Picture
-from osftx.report.page import template
+from osftx.report.drawing import Picture
 from osftx.report.sweep import SweepRecord
+from osftx.report.templates import template
 
 FIGURES = ("average_accuracy", "learning_accuracy", "forgetting")
 """Of each job's summary, as on the screen."""

@@ -1,5 +1,6 @@
-"""Phases run on real ZeRO-3 ranks (gloo, CPU)."""
+"""Phases run on real ZeRO-3 ranks (gloo, CPU). The folders of the reports' unit tests serve the browser's tests too."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from osftx.config import (
 )
 from osftx.launch import launch
 from osftx.phase import PhaseSpec, PreserveSpec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "report"))
 
 
 @pytest.fixture(scope="session")

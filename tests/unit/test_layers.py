@@ -87,7 +87,15 @@ ALLOWED_IN = {
     "torch": TORCH,
     "transformers": {"training/engine.py", "train_phase.py"},
     "liger_kernel": {"training/engine.py"},
-    "matplotlib": {"compare/figures.py", "report/figures.py", "report/sweep_figures.py"},
+    "matplotlib": {
+        "compare/figures.py",
+        "report/drawing.py",
+        "report/plan_figures.py",
+        "report/protection_figures.py",
+        "report/retention_figures.py",
+        "report/sweep_figures.py",
+        "report/training_figures.py",
+    },
     "lm_eval": {"benchmarks/__main__.py"},
     "optuna": {"sweep/importance.py"},
 }

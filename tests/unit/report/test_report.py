@@ -1,118 +1,38 @@
-import json
 import re
 import shutil
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
+from report_folders import HOSTILE, add_curves, edit, make_run_folder, phase_folder, planned, read, targets
 
 from osftx.evaluation.retention import FIGURES
 from osftx.report import write_report
+from osftx.report.page import render
+from osftx.report.run import Run
 
-HOSTILE = "<script>alert('$x$')</script>"
-
-
-def planned(index: int, name: str, ratio: float | None) -> dict[str, Any]:
-    return {
-        "index": index,
-        "name": name,
-        "method": "sft" if ratio is None else "osft",
-        "unfreeze_rank_ratio": ratio,
-        "learning_rate": 5e-06,
-        "samples": 1234,
-        "dropped": 7,
-        "tokens": 987654,
-        "steps": 20,
-        "starts_from": "meta-llama/Llama-3.1-8B-Instruct" if index == 0 else "knowledge",
-        "trainable_parameters": 2_000_000_000,
-        "frozen_parameters": 8_030_261_248,
-    }
-
-
-def finished(name: str, leak: float | None) -> dict[str, Any]:
-    return {
-        "name": name,
-        "method": "osft",
-        "unfreeze_rank_ratio": 0.3,
-        "checkpoint": f"phases/{name}/checkpoint",
-        "steps": 20,
-        "tokens": 1_975_308,
-        "duration_s": 3725.0,
-        "preservation": {"leak_fp32": leak, "leak_saved": leak, "worst_weight": None},
-    }
-
-
-def step(number: int) -> dict[str, Any]:
-    return {
-        "step": number,
-        "lr": 5e-06 * (1 - number / 20),
-        "loss": 2.5 / number,
-        "tokens_per_second": 12345.0,
-        "peak_memory_usage_GB": 41.75,
-    }
+NAMES = ["leak", "learning_rate", "loss", "memory", "ratio", "retention", "throughput"]
+"""Of the figures of a whole run without measurements on the way."""
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """Two finished OSFT phases, three evaluation sets, a warning."""
-    names = ("knowledge", "skills")
-    plan = {
-        "name": "study",
-        "phases": [planned(0, "knowledge", 0.3), planned(1, "skills", 0.2)],
-        "warnings": ["phase skills: something to think about"],
-    }
-    metrics = {
-        "exact_match": [[0.911, 0.0, 0.0], [0.902, 0.984, 0.0], [0.887, 0.953, 0.765]],
-        "loss": [[0.25, 4.5, 3.75], [0.26, 0.125, 3.5], [0.27, 0.15, 0.5]],
-        "token_accuracy": [[0.95, 0.1, 0.2], [0.94, 0.99, 0.2], [0.93, 0.98, 0.9]],
-    }
-    results = {
-        "experiment": "study",
-        "objective": 0.8683,
-        "phases": [finished(name, 0.004) for name in names],
-        "retention": {"sets": ["base", *names], "states": ["base", *names], "metrics": metrics},
-        "summary": {
-            "average_accuracy": 0.8683,
-            "learning_accuracy": 0.8744,
-            "forgetting": 0.0275,
-            "backward_transfer": -0.0125,
-        },
-        "command": "python -m osftx +experiment=study 'phases.skills.learning_rate=1e-5'",
-        "versions": {"osftx": "0.1.0", "torch": "2.13.0"},
-    }
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    for number, name in enumerate(names, start=1):
-        folder = tmp_path / "phases" / f"{number:02d}_{name}"
-        folder.mkdir(parents=True)
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(step(n)) + "\n" for n in range(1, 21)))
-        target = {"shape": [4096, 4096], "frozen_rank": 2867, "free_rank": 1229}
-        target |= {"relative_change": 0.0123, "kept_output_change": 0.0017}
-        targets = [
-            {"name": "model.layers.0.self_attn.q_proj", "leak_fp32": 1e-06, "leak_saved": 0.0042, **target},
-            {"name": "model.layers.1.mlp.down_proj", "leak_fp32": 2.5e-06, "leak_saved": 0.0031, **target},
-        ]
-        (folder / "result.json").write_text(json.dumps({"name": name, "targets": targets}))
-    return tmp_path
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return make_run_folder(tmp_path)
 
 
 def figures(run_folder: Path) -> list[str]:
-    return sorted(path.name for path in (run_folder / "figures").iterdir())
+    return sorted(path.stem for path in (run_folder / "figures").iterdir())
+
+
+def text_alone(run_folder: Path) -> str:
+    """The page without figures, which take their time."""
+    return render(Run.read(run_folder), {})
 
 
 def test_figures_are_png_files(run_folder: Path) -> None:
     write_report(run_folder)
-    assert figures(run_folder) == ["learning_rate.png", "loss.png", "ratio.png", "retention.png"]
+    assert figures(run_folder) == NAMES
     for path in (run_folder / "figures").iterdir():
         with Image.open(path) as image:
             assert image.format == "PNG"
@@ -128,7 +48,7 @@ def test_the_page_holds_the_numbers(run_folder: Path) -> None:
         *("1,234", "987,654", "2 B", "8.03 B", "5e-06", "meta-llama/Llama-3.1-8B-Instruct"),
         *("0.868", "0.874", "0.028", "-0.013", "0.765", "0.984", "3.750", "0.990"),
         *("1:02:05", "1,975,308", "2.500", "0.125", "12,345", "41.750"),
-        *("2.5e-06", "4.2e-03", "model.layers.0.self_attn.q_proj", "1.2e-02", "2,458", "8,192"),
+        *("2.5e-06", "4.2e-03", "model.layers.0.self_attn.q_proj", "1.2e-02", "4,916", "16,384"),
         *(
             "python -m osftx +experiment=study 'phases.skills.learning_rate=1e-5'",
             "osftx 0.1.0, torch 2.13.0",
@@ -142,7 +62,7 @@ def test_the_page_needs_nothing_but_itself(run_folder: Path) -> None:
     page = write_report(run_folder).read_text()
     assert re.findall(r"https?://", page) == []
     sources = re.findall(r'(?:src|href)="([^"]{0,22})', page)
-    assert sources == ["data:image/png;base64,"] * 4
+    assert sources == ["data:image/png;base64,"] * 7
     assert "<script" not in page
     assert "url(" not in page
 
@@ -174,7 +94,7 @@ def test_without_evaluation_sets(run_folder: Path) -> None:
     page = write_report(run_folder).read_text()
     assert "Retention" not in page
     assert "Average accuracy" not in page
-    assert figures(run_folder) == ["learning_rate.png", "loss.png", "ratio.png"]
+    assert figures(run_folder) == [name for name in NAMES if name != "retention"]
 
 
 def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> None:
@@ -182,22 +102,21 @@ def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> Non
         run_folder / "results.json",
         summary=dict.fromkeys(FIGURES) | {"average_accuracy": 0.5},
     )
-    assert write_report(run_folder).read_text().count("<b>-</b>") == 3
+    assert text_alone(run_folder).count("<b>-</b>") == 3
 
 
 def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:
     result = run_folder / "phases" / "01_knowledge" / "result.json"
-    targets = read(result)["targets"]
-    edit(result, targets=[{**target, "relative_change": None} for target in targets])
+    edit(result, targets=[{**target, "relative_change": None} for target in targets()])
     row = '<td>-</td><td>1.7e-03</td><td class="text">model.layers.0.self_attn.q_proj</td>'
-    assert row in write_report(run_folder).read_text()
+    assert row in text_alone(run_folder)
 
 
 def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
     edit(run_folder / "plan.json", phases=[planned(0, "knowledge", None), planned(1, "skills", 0.3)])
     edit(run_folder / "phases" / "01_knowledge" / "result.json", targets=[])
-    page = write_report(run_folder).read_text()
-    protection = page.split("<h2>Protection")[1]
+    page = text_alone(run_folder)
+    protection = page.split("<h2>Protection")[1].split("<h2>")[0]
     assert "2 skills" in protection
     assert "1 knowledge" not in protection
 
@@ -205,12 +124,12 @@ def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
 def test_only_sft_phases_need_no_protection(run_folder: Path) -> None:
     for path in (run_folder / "phases").glob("*/result.json"):
         edit(path, targets=[])
-    assert "Protection" not in write_report(run_folder).read_text()
+    assert "Protection" not in text_alone(run_folder)
 
 
 def test_a_phase_that_trains_nothing(run_folder: Path) -> None:
     (run_folder / "phases" / "01_knowledge" / "metrics.jsonl").unlink()
-    assert "1 knowledge" in write_report(run_folder).read_text()
+    assert "1 knowledge" in text_alone(run_folder)
 
 
 def test_a_run_that_stopped_after_one_phase(run_folder: Path) -> None:
@@ -220,7 +139,7 @@ def test_a_run_that_stopped_after_one_phase(run_folder: Path) -> None:
     retention["metrics"] = {name: rows[:2] for name, rows in retention["metrics"].items()}
     edit(run_folder / "results.json", phases=results["phases"][:1], retention=retention)
     shutil.rmtree(run_folder / "phases" / "02_skills")
-    page = write_report(run_folder).read_text()
+    page = text_alone(run_folder)
     assert "1 of 2 phases are done" in page
     assert "0.984" in page
 
@@ -230,9 +149,107 @@ def test_a_run_that_stopped_at_once(run_folder: Path) -> None:
     shutil.rmtree(run_folder / "phases")
     page = write_report(run_folder).read_text()
     assert "0 of 2 phases are done" in page
-    assert figures(run_folder) == ["ratio.png"]
+    assert figures(run_folder) == ["ratio"]
 
 
 def test_a_report_can_be_written_again(run_folder: Path) -> None:
     first = write_report(run_folder).read_bytes()
     assert write_report(run_folder).read_bytes() == first
+
+
+def section(page: str, heading: str) -> str:
+    """The text of one section, with a space for every tag."""
+    html = page.split(f"<h2>{heading}")[1].split("<h2>", maxsplit=1)[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<img[^>]+>", "", html))).split())
+
+
+def test_measurements_on_the_way_are_drawn(run_folder: Path) -> None:
+    add_curves(run_folder)
+    page = write_report(run_folder).read_text()
+    assert figures(run_folder) == sorted([*NAMES, "curves", "set_curves"])
+    assert "2 skills: learned 0.000 to 0.765, kept 0.943 to 0.920." in section(page, "Retention")
+
+
+def test_without_a_configuration_the_page_lacks_only_what_that_says(run_folder: Path) -> None:
+    add_curves(run_folder)
+    (run_folder / "config.yaml").unlink()
+    page = write_report(run_folder).read_text()
+    assert "curves" not in figures(run_folder)
+    assert "set_curves" in figures(run_folder)
+    assert "1 knowledge - 8 NVIDIA H100" in section(page, "How to repeat it")
+
+
+def test_replayed_samples_stand_in_the_plan(run_folder: Path) -> None:
+    assert "Replayed" not in section(text_alone(run_folder), "Plan")
+    first, second = read(run_folder / "plan.json")["phases"]
+    second["replayed"] = {"base": 1500, "knowledge": 20}
+    edit(run_folder / "plan.json", phases=[{**first, "replayed": {}}, second])
+    plan = section(text_alone(run_folder), "Plan")
+    assert "1 knowledge osft 0.3 5e-06 1,234 - 7" in plan
+    assert "2 skills osft 0.2 5e-06 1,234 base 1,500 knowledge 20 7" in plan
+
+
+def test_benchmarks_have_a_table_and_columns_beside_the_sets(run_folder: Path) -> None:
+    retention = read(run_folder / "results.json")["retention"]
+    metrics = {"mmlu": "acc", "wikitext": "word_perplexity"}
+    values = [[0.612, 8.5], [0.604, 9.25], [0.601, None]]
+    write_report(run_folder)
+    narrow = (run_folder / "figures" / "retention.png").read_bytes()
+    edit(
+        run_folder / "results.json",
+        retention={**retention, "benchmarks": {"tasks": list(metrics), "metrics": metrics, "values": values}},
+    )
+    text = section(write_report(run_folder).read_text(), "Retention")
+    assert "mmlu acc wikitext word_perplexity base 0.612 8.500 knowledge 0.604 9.250 skills 0.601 -" in text
+    assert "Right of the white line: benchmarks" in text
+    assert (run_folder / "figures" / "retention.png").read_bytes() != narrow
+
+
+def test_benchmarks_alone_need_no_evaluation_set(run_folder: Path) -> None:
+    nothing = {"exact_match": [[], [], []], "loss": [[], [], []], "token_accuracy": [[], [], []]}
+    benchmarks = {"tasks": ["mmlu"], "metrics": {"mmlu": "acc"}, "values": [[0.6], [0.5], [0.4]]}
+    retention = {"sets": [], "states": ["base", "knowledge", "skills"], "metrics": nothing, "benchmarks": benchmarks}
+    edit(run_folder / "results.json", retention=retention, summary=dict.fromkeys(FIGURES))
+    text = section(text_alone(run_folder), "Retention")
+    assert "base 0.600 knowledge 0.500 skills 0.400" in text
+    assert "Exact match" not in text
+
+
+def test_every_weight_has_a_line(run_folder: Path) -> None:
+    plain = [{**target, "kept_output_change": None} for target in targets()]
+    edit(phase_folder(run_folder, 1, "knowledge") / "result.json", targets=plain)
+    text = section(text_alone(run_folder), "Protection")
+    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 Every weight" in text
+    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 1.7e-03" in text
+
+
+def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:
+    own = [*targets(1, 1229), *targets(2, 900)[2:]]
+    edit(phase_folder(run_folder, 2, "skills") / "result.json", targets=own)
+    write_report(run_folder)
+    assert "free_rank" in figures(run_folder)
+
+
+def test_a_leak_of_zero_has_no_place_in_the_figure(run_folder: Path) -> None:
+    odd = [{**targets()[0], "name": name, "leak_fp32": 0.0, "leak_saved": 0.0} for name in ("head", "tail")]
+    for path in (run_folder / "phases").glob("*/result.json"):
+        edit(path, targets=odd)
+    write_report(run_folder)
+    assert "leak" not in figures(run_folder)
+    odd[0]["leak_saved"] = 1e-3
+    edit(phase_folder(run_folder, 2, "skills") / "result.json", targets=odd)
+    write_report(run_folder)
+    assert "leak" in figures(run_folder)
+
+
+def test_what_repeats_it_is_told_for_each_phase(run_folder: Path) -> None:
+    text = section(text_alone(run_folder), "How to repeat it")
+    assert "1 knowledge 42 8 NVIDIA H100 before, reused knowledge-fingerprint" in text
+    assert "2 skills 43 8 NVIDIA H100 in this run skills-fingerprint" in text
+    assert "Of a reused phase" in text
+
+
+def test_without_a_reused_phase_nothing_is_said_about_it(run_folder: Path) -> None:
+    phases = read(run_folder / "results.json")["phases"]
+    edit(run_folder / "results.json", phases=[{**phase, "reused": False} for phase in phases])
+    assert "reused" not in section(text_alone(run_folder), "How to repeat it")

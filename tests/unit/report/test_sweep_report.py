@@ -1,35 +1,13 @@
 """The report of a sweep, from a sweep.json."""
 
-import json
 import re
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
+from report_folders import HOSTILE, job, make_sweep_folder
 
 from osftx.report import write_sweep_report
-
-HOSTILE = "<script>alert('$x$')</script>"
-
-
-def job(number: int, rate: str, objective: Any, **changes: Any) -> dict[str, Any]:
-    figures = {"average_accuracy": 0.512, "learning_accuracy": 0.934, "forgetting": 0.056, "backward_transfer": -0.1}
-    done = {"number": number, "state": "done", "failure": None, "objective": objective, "summary": figures}
-    done |= {"parameters": {"training.learning_rate": rate, "order": "[a,b]" if number % 2 else "[b,a]"}}
-    return done | {"trained": 1, "reused": 1, "duration_s": 3725.0, "best": False} | changes
-
-
-def sweep(folder: Path, jobs: list[dict[str, Any]], **changes: Any) -> Path:
-    content = {
-        "objectives": ["summary.average_accuracy"],
-        "directions": ["maximize"],
-        "parameters": ["training.learning_rate", "order"],
-        "jobs": jobs,
-        "importance": {},
-    }
-    (folder / "sweep.json").write_text(json.dumps(content | changes))
-    return folder
 
 
 def figures(folder: Path) -> list[str]:
@@ -41,7 +19,7 @@ def test_one_objective(tmp_path: Path) -> None:
     jobs.append(job(2, "0.001", None, state="failed", failure="rank 1: out of memory", summary={}))
     jobs.append(job(3, "0.002", 0.1, state="pruned"))
     shares = {"training.learning_rate": 0.8, "order": 0.2}
-    sweep(tmp_path, jobs, importance={"summary.average_accuracy": shares})
+    make_sweep_folder(tmp_path, jobs, importance={"summary.average_accuracy": shares})
     path = write_sweep_report(tmp_path)
     page = unescape(path.read_text())
     assert path == tmp_path / "sweep.html"
@@ -58,7 +36,7 @@ def test_several_objectives(tmp_path: Path, count: int) -> None:
     jobs = [job(n, f"1e-{n + 2}", [0.5 + n / 10, 0.1 * n, 3.0][:count], best=n < 2) for n in range(4)]
     shares = {"training.learning_rate": 0.8, "order": 0.2}
     directions = ["maximize", "minimize", "minimize"][:count]
-    sweep(tmp_path, jobs, objectives=names, directions=directions, importance=dict.fromkeys(names, shares))
+    make_sweep_folder(tmp_path, jobs, objectives=names, directions=directions, importance=dict.fromkeys(names, shares))
     page = write_sweep_report(tmp_path).read_text()
     fronts = ["front"] if count == 2 else ["front_1", "front_2", "front_3"]
     assert figures(tmp_path) == [*fronts, "importance", *(f"parameters_{n + 1}" for n in range(count))]
@@ -67,7 +45,7 @@ def test_several_objectives(tmp_path: Path, count: int) -> None:
 
 
 def test_without_a_finished_job_there_is_a_table_alone(tmp_path: Path) -> None:
-    sweep(tmp_path, [job(0, "1e-5", None, state="failed", failure=HOSTILE), job(1, "1e-4", [None, 0.2])])
+    make_sweep_folder(tmp_path, [job(0, "1e-5", None, state="failed", failure=HOSTILE), job(1, "1e-4", [None, 0.2])])
     page = write_sweep_report(tmp_path).read_text()
     assert figures(tmp_path) == []
     assert "<script" not in page
@@ -76,5 +54,5 @@ def test_without_a_finished_job_there_is_a_table_alone(tmp_path: Path) -> None:
 
 def test_names_with_a_dollar_sign_are_drawn(tmp_path: Path) -> None:
     jobs = [job(n, "1", 0.5, parameters={HOSTILE: f"$x_{n}$ <b>"}) for n in range(2)]
-    write_sweep_report(sweep(tmp_path, jobs, parameters=[HOSTILE]))
+    write_sweep_report(make_sweep_folder(tmp_path, jobs, parameters=[HOSTILE]))
     assert "parameters" in figures(tmp_path)
