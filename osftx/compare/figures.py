@@ -14,7 +14,7 @@ from osftx.compare.comparison import ComparedGroup, Comparison
 from osftx.compare.curves import ALL
 from osftx.compare.matched import mean_curve
 from osftx.compare.sentences import seeds
-from osftx.report.figures import PHASE_COLOURS, STYLE, WIDTH_INCHES, new_figure
+from osftx.report.drawing import PHASE_COLOURS, STYLE, WIDTH_INCHES, new_figure
 
 MARKS = ["o", "D", "s", "^", "v", "P", "X", "*", "<", ">"]
 THIN, THICK = 0.8, 2.2
