@@ -48,7 +48,7 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
             train_dtype=Precision.float32,
             save_dtype=Precision.float32,
         ),
-        osft=OsftConfig(SubspaceKind.activations, [r".*\.(?:q|k)_proj", "null"], save_bases=False),
+        osft=OsftConfig(SubspaceKind.activations, target_patterns=[r".*\.(?:q|k)_proj", "null"], save_bases=False),
         distributed=DistributedConfig(3, 2, 1, 48, "node:1", Accelerator.cpu, False, 4, 60),
         data="/data/sämple",
         folder=str(folder),
