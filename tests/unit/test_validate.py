@@ -1,12 +1,15 @@
 import inspect
 import math
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
+from osftx import validate
 from osftx.config import (
     Accelerator,
     DataConfig,
@@ -19,7 +22,8 @@ from osftx.config import (
     ScheduleKind,
 )
 from osftx.conversion import typed
-from osftx.validate import LR_SCHEDULERS, RULES, TRAINING_RANGES, problems
+from osftx.validate import GROUPS, problems
+from osftx.validate.training import LR_SCHEDULERS, TRAINING_RANGES
 
 
 def experiment() -> ExperimentConfig:
@@ -356,14 +360,17 @@ def test_the_schedules_and_their_arguments_are_those_of_transformers() -> None:
         assert set(inspect.signature(functions[name]).parameters) - given == arguments
 
 
-def test_every_rule_is_registered() -> None:
-    import osftx.validate as module
-
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_every_rule_is_registered(group: ModuleType) -> None:
     rules = {
         value
-        for name, value in vars(module).items()
-        if callable(value)
-        and getattr(value, "__annotations__", {}).keys() == {"config", "return"}
-        and name != "problems"
+        for value in vars(group).values()
+        if callable(value) and getattr(value, "__annotations__", {}).keys() == {"config", "return"}
     }
-    assert rules == set(RULES)
+    assert rules == set(group.RULES)
+    assert rules
+
+
+def test_every_group_of_rules_is_asked() -> None:
+    modules = {path.stem for path in Path(validate.__path__[0]).glob("*.py")} - {"__init__", "ranges"}
+    assert modules == {group.__name__.rpartition(".")[2] for group in GROUPS}
