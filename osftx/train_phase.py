@@ -87,7 +87,10 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     _check_exportable(model, source)
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
-    evaluation_before = _measure_before(spec, partial(measure, engine, 0)) if spec.evaluate_before else None
+    evaluation_before = None
+    if spec.evaluate_before:  # the folders of tokenised samples are named by their content
+        sets = {name: Path(path).name for name, path in spec.evaluation_sets.items()}
+        evaluation_before = _once(spec, "evaluation_before", partial(measure, engine, 0), of=sets)
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     if optimizer is not None and scheduler is not None:
         optimizer.register_step_post_hook(Projection(subspaces))
@@ -147,22 +150,28 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _measure_before(spec: PhaseSpec, measure: Callable[[], Evaluation]) -> Evaluation:
-    """What the start model scores; also when the phase is broken off and goes on, measured once. Collective.
-
-    The folders of tokenised samples are named by their content: other data is measured anew.
-    """
+def _once(spec: PhaseSpec, name: str, measure: Callable[[], dict[str, Any]], of: object = None) -> dict[str, Any]:
+    """What `measure` gives. A phase that is broken off and goes on takes what it measured at first, in `<name>.json`,
+    unless that was `of` something else. Collective."""
     if spec.resume is None:
         return measure()
-    kept = Path(spec.resume.folder) / "evaluation_before.json"
-    content = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
-    known = agreed(_read_evaluations, kept)
-    if content == known.get("content"):
-        return dict(known["evaluation"])
-    evaluation = measure()
+    path = Path(spec.resume.folder) / f"{name}.json"
+    known = agreed(_read, path)
+    if known.get("of") == of and isinstance(known.get("measured"), dict):
+        return dict(known["measured"])
+    measured = measure()
     if dist.get_rank() == 0:
-        write_json(kept, {"content": content, "evaluation": evaluation})
-    return evaluation
+        write_json(path, {"of": of, "measured": measured})
+    return measured
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Nothing where there is no such file, or not what was written."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _curve(spec: PhaseSpec, measure: Callable[[int], Evaluation], total_steps: int) -> Curve | None:
@@ -170,15 +179,6 @@ def _curve(spec: PhaseSpec, measure: Callable[[int], Evaluation], total_steps: i
         return None
     folder = Path(spec.resume.folder if spec.resume is not None else spec.folder)
     return Curve(folder, spec.evaluate_every_steps, total_steps, measure)
-
-
-def _read_evaluations(path: Path) -> dict[str, Any]:
-    """Nothing where there is no such file, or not what was written."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and isinstance(content.get("evaluation"), dict) else {}
 
 
 def _evaluation(spec: PhaseSpec, device: torch.device) -> Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]:
@@ -242,19 +242,9 @@ def _similarity(
     """
     if spec.method is Method.sft or spec.osft.rank_allocation is RankAllocation.uniform:
         return None
-    known = Path(spec.resume.folder) / "similarity.json" if spec.resume is not None else None
-    if known is not None and (measured := agreed(_read_similarity, known)):
-        return measured
-    layers = dict.fromkeys(layers_of([target.name for target in targets]).values())
-    measured = input_output_similarity(model, layers, samples, spec.training.max_tokens_per_gpu, device)
-    if known is not None and dist.get_rank() == 0:
-        write_json(known, measured)
-    return measured
-
-
-def _read_similarity(path: Path) -> dict[str, float]:
-    """Nothing where there is no such file; it is written whole."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    layers = list(dict.fromkeys(layers_of([target.name for target in targets]).values()))
+    measure = partial(input_output_similarity, model, layers, samples, spec.training.max_tokens_per_gpu, device)
+    return _once(spec, "similarity", measure)
 
 
 def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:
