@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains and compares everything of this study; what is trained already is reused. From the checkout:
 #   make study NAME=rivals
+#   BASES=long SKILLS=ends make study NAME=rivals     # a part of it
 set -euo pipefail
 
 here=experiments/rivals
@@ -22,8 +23,8 @@ python experiments/tiny/make_data.py --skill swap --output "${data[swap]}"
 [ -d "${bases[short]}" ] || python experiments/tiny/train_base.py --steps 800 --output "${bases[short]}" \
     --checkpoint "$out/short_base.pt"
 
-for base in long short; do
-    for skill in ends swap; do
+for base in ${BASES:-long short}; do
+    for skill in ${SKILLS:-ends swap}; do
         sft=(+experiment=tiny_lab_two_phase "phases.skills.replay.sources=[experiments/tiny/data/base_keep.jsonl,knowledge]")
         sweep osft_by_weights $base $skill +experiment=tiny_two_phase
         sweep osft_by_activations $base $skill +experiment=tiny_two_phase osft.subspace=activations
