@@ -8,14 +8,8 @@ from osftx.validate.ranges import RATIO, at_least, is_missing, out_of_range
 
 REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
 PHASE_NAME = re.compile(r"[A-Za-z0-9_-]+")
-EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 BASE_STATE = "base"
 """The name of the model before the first phase, in results and in `learned_in`."""
-
-
-def _experiment_name(config: ExperimentConfig) -> Iterator[str]:
-    if not EXPERIMENT_NAME.fullmatch(config.name):
-        yield f"name={config.name}: must be letters, digits, - _ . (it names the run folder); set name=NAME"
 
 
 def _phases(config: ExperimentConfig) -> Iterator[str]:
@@ -80,4 +74,4 @@ def _starting_point(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}: names no checkpoint; give a folder, or null"
 
 
-RULES = (_experiment_name, _phases, _replay, _phase_order, _starting_point)
+RULES = (_phases, _replay, _phase_order, _starting_point)

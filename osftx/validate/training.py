@@ -1,9 +1,9 @@
-"""The model and how a phase trains: attention, batches, AdamW, learning-rate schedules."""
+"""How a phase trains: batches, AdamW, learning-rate schedules."""
 
 from collections.abc import Iterator
 
 from osftx.config import Accelerator, ExperimentConfig, PhaseConfig, TrainingConfig
-from osftx.validate.ranges import DECAY, above, at_least, between, is_missing, out_of_range
+from osftx.validate.ranges import DECAY, above, at_least, between, out_of_range
 
 TRAINING_RANGES = {
     "num_epochs": at_least(1),
@@ -39,19 +39,6 @@ LR_SCHEDULERS: dict[str, set[str]] = {
         "num_cycles",
     },
 }
-ATTENTION = ("sdpa", "flash_attention_2", "flex_attention", "eager")
-CPU_ATTENTION = ("sdpa", "eager")
-
-
-def _model(config: ExperimentConfig) -> Iterator[str]:
-    if is_missing(config.model.path):
-        yield "model.path=???: no model; set model.path=FOLDER_OR_HUB_NAME, or choose one such as model=tiny"
-    attention = config.model.attn_implementation
-    path = f"model.attn_implementation={attention}"
-    if attention not in ATTENTION:
-        yield f"{path}: unknown; use one of {', '.join(ATTENTION)}"
-    elif config.distributed.accelerator is Accelerator.cpu and attention not in CPU_ATTENTION:
-        yield f"{path}: does not train on a CPU; use one of {', '.join(CPU_ATTENTION)}"
 
 
 def _training(config: ExperimentConfig) -> Iterator[str]:
@@ -109,4 +96,4 @@ def _lr_scheduler_problems(path: str, settings: TrainingConfig | PhaseConfig) ->
         )
 
 
-RULES = (_model, _training)
+RULES = (_training,)
