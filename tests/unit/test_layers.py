@@ -55,6 +55,8 @@ PARENT = {
 }
 
 DEEPSPEED = {
+    "osft/merging.py",
+    "osft/sharding.py",
     "osft/subspace.py",
     "osft/projection.py",
     "training/checkpoint.py",
@@ -71,7 +73,6 @@ TORCH = DEEPSPEED | {
     "osft/eigenvectors.py",
     "osft/kept_inputs.py",
     "osft/layer.py",
-    "osft/sharding.py",
     "training/batches.py",
     "training/curve.py",
     "training/importance.py",
