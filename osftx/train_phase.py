@@ -30,6 +30,7 @@ from osftx.model_folder import read_folder, tensor_files
 from osftx.osft.allocation import layer_ratios, layers_of
 from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs
+from osftx.osft.merging import Merging
 from osftx.osft.projection import Projection
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
@@ -93,11 +94,13 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
         evaluation_before = _once(spec, "evaluation_before", partial(measure, engine, 0), of=sets)
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     if optimizer is not None and scheduler is not None:
+        merging = Merging(subspaces)
         optimizer.register_step_post_hook(Projection(subspaces))
+        optimizer.register_step_post_hook(merging)
         saves = None
         if spec.resume is not None:
             where = Path(spec.resume.folder)
-            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun)
+            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun, merging)
         trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves, curve)
     done = trainer.progress
     protection = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])

@@ -1,14 +1,21 @@
-"""What the ranks share: matrices whose rows are spread over them, cut as ZeRO-3 cuts a parameter; one's answer."""
+"""What the ranks share: parameters and matrices spread over them, cut as ZeRO-3 cuts a parameter; one's answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import deepspeed
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from torch import Tensor, nn
 
 Answer = TypeVar("Answer")
+Range = tuple[int, int]
+"""From the first to before the last."""
+Partitioned = Any
+"""A parameter that ZeRO-3 has cut: DeepSpeed gives it attributes of its own, such as `ds_shape` and `ds_tensor`."""
 
 
 def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
@@ -18,17 +25,64 @@ def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
     return answer[0]  # type: ignore[return-value]
 
 
-def row_range(rows: int, columns: int, rank: int, world_size: int) -> tuple[int, int]:
+def is_gathered(parameter: nn.Parameter) -> bool:
+    """Whether all of a parameter is on this rank: ZeRO-3 has not cut it, has gathered it, or keeps it for its size."""
+    return getattr(parameter, "ds_status", ZeroParamStatus.AVAILABLE) is ZeroParamStatus.AVAILABLE
+
+
+def gathered(parameter: nn.Parameter) -> AbstractContextManager[object]:
+    """Gathers a parameter that ZeRO-3 has cut, and lets go of it afterwards. Collective, if it is cut."""
+    return nullcontext() if is_gathered(parameter) else deepspeed.zero.GatheredParameters([parameter])
+
+
+def flat_range(elements: int, rank: int, world_size: int) -> Range:
+    """The flat elements of a parameter in rank's ZeRO-3 shard: `ceil(elements / world_size)`, less at the end."""
+    per_rank = -(-elements // world_size)
+    return min(rank * per_rank, elements), min((rank + 1) * per_rank, elements)
+
+
+def row_range(rows: int, columns: int, rank: int, world_size: int) -> Range:
     """Rows [start, stop) that touch rank's ZeRO-3 shard of a (rows, columns) parameter.
 
-    A shard is `ceil(rows * columns / world_size)` flat elements, so the row at a border may belong to two ranks.
+    The row at a border may belong to two ranks.
     """
-    per_rank = -(-rows * columns // world_size)
-    first = min(rank * per_rank, rows * columns)
-    last = min(first + per_rank, rows * columns)
+    first, last = flat_range(rows * columns, rank, world_size)
     if first == last:
         return rows, rows
     return first // columns, -(-last // columns)
+
+
+def row_ranges(rows: int, columns: int, block: slice | None = None) -> list[Range]:
+    """`row_range` of each rank; with a `block` of the rows, the rows of it, counted from its first."""
+    begin, end = (block.start, block.stop) if block is not None else (0, rows)
+    world_size = dist.get_world_size()
+    ranges = [row_range(rows, columns, rank, world_size) for rank in range(world_size)]
+    return [(min(max(start, begin), end) - begin, min(max(stop, begin), end) - begin) for start, stop in ranges]
+
+
+def fetch_rows(shard: Tensor, rows: int, columns: int, wanted: Sequence[Range]) -> Tensor:
+    """The rows of a (rows, columns) parameter that this rank wants, from the flat ZeRO-3 `shard` of each. Collective.
+
+    `wanted` are the ranges of rows by rank.
+    """
+    rank, world_size = dist.get_rank(), dist.get_world_size()
+    held = [flat_range(rows * columns, other, world_size) for other in range(world_size)]
+    asked = [(start * columns, stop * columns) for start, stop in wanted]
+    sends = [overlap(held[rank], other) for other in asked]
+    receives = [overlap(other, asked[rank]) for other in held]
+    offset = held[rank][0]
+    sent = torch.cat([shard[start - offset : stop - offset] for start, stop in sends])
+    fetched = shard.new_empty(asked[rank][1] - asked[rank][0])
+    dist.all_to_all_single(
+        fetched, sent, [stop - start for start, stop in receives], [stop - start for start, stop in sends]
+    )
+    return fetched.view(-1, columns)  # shards lie in the order of the ranks, so do their parts
+
+
+def overlap(one: Range, other: Range) -> Range:
+    """What both have; empty, inside `one`, where that is nothing."""
+    start = min(max(one[0], other[0]), one[1])
+    return start, max(start, min(one[1], other[1]))
 
 
 @dataclass
@@ -36,14 +90,12 @@ class ShardedRows:
     """An fp32 matrix (rows, columns); this rank keeps rows [start, stop)."""
 
     local: Tensor
-    ranges: list[tuple[int, int]]
+    ranges: list[Range]
     rows: int
 
     @classmethod
-    def keep(cls, matrix: Tensor, cut_columns: int) -> "ShardedRows":
-        """Keep this rank's rows of `matrix`, cut like a ZeRO-3 parameter of shape (rows, cut_columns)."""
-        world_size = dist.get_world_size()
-        ranges = [row_range(len(matrix), cut_columns, rank, world_size) for rank in range(world_size)]
+    def keep(cls, matrix: Tensor, ranges: list[Range]) -> "ShardedRows":
+        """Keep this rank's rows of `matrix`; the ranges of all ranks cover it, and may overlap."""
         start, stop = ranges[dist.get_rank()]
         return cls(matrix[start:stop].clone(), ranges, len(matrix))
 
@@ -54,7 +106,7 @@ class ShardedRows:
         padded[: len(self.local)] = self.local
         parts = [torch.empty_like(padded) for _ in self.ranges]
         dist.all_gather(parts, padded)
-        whole = self.local.new_empty(self.rows, self.local.shape[1])
+        matrix = self.local.new_empty(self.rows, self.local.shape[1])
         for part, (start, stop) in zip(parts, self.ranges, strict=True):
-            whole[start:stop] = part[: stop - start]
-        return whole
+            matrix[start:stop] = part[: stop - start]
+        return matrix

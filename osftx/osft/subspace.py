@@ -23,7 +23,7 @@ from osftx.osft.decomposition import Bases, input_vectors, short_side_vectors, s
 from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.layer import FreeUpdate, OsftLinear
-from osftx.osft.sharding import ShardedRows, agreed
+from osftx.osft.sharding import Partitioned, Range, ShardedRows, agreed, row_ranges
 from osftx.osft.targets import Target, UpdateShape, update_shapes
 from osftx.progress import progress
 
@@ -32,18 +32,22 @@ from osftx.progress import progress
 class Subspace:
     """The free subspace of one matrix of shape (m, n): the trained update and, spread over the ranks, its fp32 bases.
 
-    ZeRO-3 holds a copy of the free basis in the precision of the forward pass; the projection and the export need the
-    exact one, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
+    ZeRO-3 holds a copy of the free basis in the precision of training; the projection, the merging and the export need
+    the exact one, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
     """
 
     name: str
     weight_name: str
     """The tensor in the checkpoint that this matrix is (a block of rows of)."""
+    weight: Partitioned
+    """That tensor, partitioned: W0 + dW while training."""
     rows: slice
     """The matrix's rows within that tensor."""
+    weight_rows: list[Range]
+    """Those of them, counted from the first, that touch each rank's shard of the weight."""
     update: FreeUpdate
     free: ShardedRows
-    """(d, r)"""
+    """(d, r); where it is on the output side, cut like the weight, whose shard the merging then finds its rows for."""
     frozen: ShardedRows
     """(e, k), cut where ZeRO-3 cuts `delta` (e, r), so that the projection finds its rows at hand."""
     energy: Tensor
@@ -98,14 +102,18 @@ def open_subspaces(
             if output_power is not None:
                 tensors["output_power"] = torch.tensor([output_power], dtype=torch.float64)
             save_file(tensors, unfinished / matrix.file)
+        rows, columns = matrix.weight.ds_shape
+        weight_rows = row_ranges(rows, columns, matrix.rows)
         subspaces.append(
             Subspace(
                 matrix.shape.name,
                 matrix.weight_name,
+                matrix.weight,
                 matrix.rows,
+                weight_rows,
                 matrix.update,
-                free=ShardedRows.keep(bases.free, cut_columns=1),
-                frozen=ShardedRows.keep(bases.frozen, cut_columns=matrix.shape.free_rank),
+                free=ShardedRows.keep(bases.free, row_ranges(len(bases.free), 1) if bases.on_input else weight_rows),
+                frozen=ShardedRows.keep(bases.frozen, row_ranges(len(bases.frozen), matrix.shape.free_rank)),
                 energy=bases.energy,
                 output_power=output_power,
             )
@@ -122,7 +130,7 @@ class _Matrix(NamedTuple):
     shape: UpdateShape
     module_name: str
     weight_name: str
-    weight: nn.Parameter
+    weight: Partitioned
     rows: slice
     update: FreeUpdate
 

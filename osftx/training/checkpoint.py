@@ -53,7 +53,7 @@ class Saves:
     """The saves of a phase in `folder`, of the state of an engine, its optimizer and its schedule.
 
     `metrics`: the phase's metrics.jsonl, a copy of which goes into every save. `begun`: when this process began with
-    the phase (`time.monotonic`).
+    the phase (`time.monotonic`). `restored`: to be called when a save was put back, for what follows from it.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class Saves:
         scheduler: torch.optim.lr_scheduler.LRScheduler,
         metrics: Path,
         begun: float,
+        restored: Callable[[], None],
     ):
         self.folder, self.settings, self.metrics, self.begun = folder, settings, metrics, begun
-        self.scheduler = scheduler
+        self.scheduler, self.restored = scheduler, restored
         self.optimizer: torch.optim.Optimizer = engine.optimizer.optimizer
         self.masters: list[Tensor] = engine.optimizer.fp32_partitioned_groups_flat
         named = engine.module.named_parameters()
@@ -209,6 +210,7 @@ class Saves:
             dcp.load(tensors, checkpoint_id=save)  # into the shards themselves
             for parameter in self.parameters.values():  # from the fp32 master to what the forward pass reads
                 set_parameter(parameter, safe_get_full_fp32_param(parameter))
+        self.restored()
         if as_many:
             torch.set_rng_state(tensors[f"random_state.{self.rank}"])
             if self._device.type == "cuda":

@@ -1,8 +1,8 @@
 """Leave a plain Hugging Face folder: the source's files, tensor by tensor, with the trained ones replaced.
 
-Frozen tensors are copied from the source file (cast only where `save_dtype` is another precision than theirs); a
-target's update is added to the source's own value in fp32 and rounded once, to `save_dtype`. No rank holds more than
-one full weight and one file.
+Frozen tensors are copied from the source file (cast only where `save_dtype` is another precision than theirs). A target
+is saved as it was trained, bit for bit where `save_dtype` is the precision of training; where it is a finer one, the
+update is added to the source's own value in fp32. No rank holds more than two full weights and one file.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param
@@ -71,8 +72,6 @@ def export(
                     bar.update()
             if writes:
                 save_file(tensors, partial / path.name, {"format": "pt"})
-    for space in subspaces:  # the update is in the weight now
-        set_parameter(space.update.delta, torch.zeros(1))
     if writes:
         shutil.rmtree(folder, ignore_errors=True)  # of the same phase, run before
         partial.rename(folder)
@@ -85,13 +84,16 @@ def _merge(
 ) -> Tensor | None:
     """W0 + dW on the rank that has W0 (`before`), None elsewhere; measures what was kept. Collective."""
     updates = [(space, space.bases(), safe_get_full_fp32_param(space.update.delta)) for space in blocks]
-    if before is None:
+    after = _as_trained(blocks[0].weight)
+    if before is None or after is None:
         return None
-    after = before.to(updates[0][2].device, torch.float32)
+    finer = torch.finfo(save_dtype).eps < torch.finfo(after.dtype).eps
+    after = before.to(after.device, torch.float32, copy=True) if finer else after.to(save_dtype)
     for space, bases, delta in updates:
-        old = after[space.rows].clone()
+        old = before[space.rows].to(delta.device, torch.float32)
         trained = dense_update(space.update.on_input, bases.free, delta)
-        after[space.rows] += trained
+        if finer:
+            after[space.rows] += trained
         saved = after[space.rows].to(save_dtype).float()
         norm = float(torch.linalg.norm(old))
         kept.append(
@@ -107,6 +109,12 @@ def _merge(
             }
         )
     return after.to("cpu", save_dtype)
+
+
+def _as_trained(weight: nn.Parameter) -> Tensor | None:
+    """The whole weight on rank 0. Collective."""
+    with deepspeed.zero.GatheredParameters([weight]):
+        return weight.detach().clone() if dist.get_rank() == 0 else None
 
 
 def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:

@@ -54,3 +54,8 @@ def make_samples(folder: Path, count: int, seed: int = 0) -> Path:
             writer.write({"input_ids": ids, "counted": [False] * prompt + [True] * answer})
         writer.finalize()
     return folder
+
+
+def make_batch(seed: int) -> torch.Tensor:
+    """Random tokens (2, 12)."""
+    return torch.randint(3, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(seed))

@@ -57,6 +57,8 @@ PARENT = {
 }
 
 DEEPSPEED = {
+    "osft/merging.py",
+    "osft/sharding.py",
     "osft/subspace.py",
     "osft/projection.py",
     "training/checkpoint.py",
@@ -74,7 +76,6 @@ TORCH = DEEPSPEED | {
     "osft/eigenvectors.py",
     "osft/kept_inputs.py",
     "osft/layer.py",
-    "osft/sharding.py",
     "training/batches.py",
     "training/curve.py",
     "training/importance.py",

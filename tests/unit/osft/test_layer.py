@@ -1,8 +1,11 @@
 """OsftLinear against the dense weight that it stands for."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from osftx.osft.decomposition import Bases, leak, split_by_weight
 from osftx.osft.layer import FreeUpdate, OsftLinear, dense_update
@@ -22,7 +25,10 @@ BIAS = pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 
 
 def make_layer(shapes: list[tuple[int, int]], rank: int, bias: bool, trained: bool) -> tuple[nn.Linear, OsftLinear]:
-    """A frozen linear layer and what takes its place, with random bases; `trained` gives it a random delta."""
+    """A frozen linear layer, and what takes the place of one like it, with random bases.
+
+    `trained` gives it a random delta, which is put into its weight.
+    """
     torch.manual_seed(0)
     linear = nn.Linear(shapes[0][1], sum(rows for rows, _ in shapes), bias=bias).requires_grad_(False)
     updates = [FreeUpdate(shape, rank, on_input=shape[0] >= shape[1]) for shape in shapes]
@@ -30,12 +36,14 @@ def make_layer(shapes: list[tuple[int, int]], rank: int, bias: bool, trained: bo
         update.basis.data = torch.linalg.qr(torch.randn(min(update.shape), rank))[0]
         if trained:
             update.delta.data.normal_()
-    return linear, OsftLinear(linear, updates)
+    layer = OsftLinear(copy.deepcopy(linear), updates)
+    layer.weight.data += dense(layer)
+    return linear, layer
 
 
 def dense(layer: OsftLinear) -> Tensor:
     """dW of the whole weight, block below block."""
-    return torch.cat([dense_update(block.on_input, block.basis, block.delta) for block in layer.updates])
+    return torch.cat([dense_update(block.on_input, block.basis, block.delta) for block in layer.updates]).detach()
 
 
 @CASE
@@ -74,28 +82,73 @@ def test_the_update_stays_in_the_span_of_the_basis(shapes: list[tuple[int, int]]
 
 
 @CASE
-def test_the_gradient_goes_to_delta_alone(shapes: list[tuple[int, int]], rank: int) -> None:
-    linear, layer = make_layer(shapes, rank, bias=True, trained=True)
+@BIAS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_is_that_of_the_dense_formula(
+    shapes: list[tuple[int, int]], rank: int, bias: bool, dtype: torch.dtype
+) -> None:
+    """Autograd's through y = x (W0 + dW)^T + b; it goes to the input and to delta alone."""
+    linear, layer = make_layer(shapes, rank, bias, trained=True)
+    layer.to(dtype)
     assert {name for name, parameter in layer.named_parameters() if parameter.requires_grad} == {
         f"updates.{block}.delta" for block in range(len(shapes))
     }
-    assert layer.weight is linear.weight
-    assert layer.bias is linear.bias
-    x = torch.randn(4, shapes[0][1], requires_grad=True)
-    layer(x).square().sum().backward()
+    x = torch.randn(2, 3, shapes[0][1], dtype=dtype, requires_grad=True)
+    of_output = torch.randn(2, 3, linear.out_features, dtype=dtype)
+    layer(x).backward(of_output)
     for name, parameter in layer.named_parameters():
         assert (parameter.grad is not None) == name.endswith("delta"), name
 
-    weight = (linear.weight + dense(layer)).detach().requires_grad_()
-    y = x.detach().requires_grad_()
-    (y @ weight.T + linear.bias).square().sum().backward()
-    torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-3)
-    start = 0
-    for block in layer.updates:
-        of_block = weight.grad[start : start + block.shape[0]]
-        start += block.shape[0]
-        expected = of_block @ block.basis if block.on_input else of_block.T @ block.basis
-        torch.testing.assert_close(block.delta.grad, expected, rtol=1e-4, atol=1e-3)
+    blocks = [
+        (block.on_input, block.basis.double(), block.delta.detach().double().requires_grad_())
+        for block in layer.updates
+    ]
+    y = x.detach().double().requires_grad_()
+    weight = linear.weight.double() + torch.cat([dense_update(*block) for block in blocks])
+    (y @ weight.T).backward(of_output.double())
+    close = 1e-5 if dtype is torch.float32 else 2e-2
+
+    def check(mine: Tensor | None, expected: Tensor | None) -> None:
+        assert mine is not None
+        assert expected is not None
+        assert mine.dtype == dtype
+        assert (mine.double() - expected).norm() < close * expected.norm()
+
+    check(x.grad, y.grad)
+    for block, (_, _, delta) in zip(layer.updates, blocks, strict=True):
+        check(block.delta.grad, delta.grad)
+
+
+def test_the_gradient_of_a_bias_that_is_trained() -> None:
+    _, layer = make_layer([(20, 12)], 5, bias=True, trained=False)
+    layer.bias.requires_grad_()
+    of_output = torch.randn(2, 3, 20)
+    layer(torch.randn(2, 3, 12)).backward(of_output)
+    torch.testing.assert_close(layer.bias.grad, of_output.sum((0, 1)))
+
+
+def test_no_gradient_for_an_input_that_needs_none() -> None:
+    """The first layer of a model whose embedding is frozen."""
+    _, layer = make_layer([(20, 12)], 5, bias=False, trained=False)
+    x = torch.randn(3, 12)
+    layer(x).sum().backward()
+    assert x.grad is None
+    assert layer.updates[0].delta.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recomputed_activations_give_the_same_gradient(dtype: torch.dtype) -> None:
+    _, layer = make_layer([(24, 16), (8, 16), (8, 16)], 4, bias=True, trained=True)
+    layer.to(dtype)
+    x = torch.randn(5, 16, dtype=dtype, requires_grad=True)
+    found = []
+    for forward in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
+        layer.zero_grad()
+        x.grad = None
+        forward(x).square().sum().backward()
+        found.append([x.grad, *(block.delta.grad for block in layer.updates)])
+    for plain, recomputed in zip(*found, strict=True):
+        assert torch.equal(plain, recomputed)
 
 
 @CASE
@@ -124,7 +177,7 @@ def test_input_directions_whatever_the_shape(shape: tuple[int, int]) -> None:
     assert (update.basis.shape, update.delta.shape) == ((shape[1], 5), (shape[0], 5))
     update.basis.data = torch.linalg.qr(torch.randn(shape[1], 5))[0]
     update.delta.data.normal_()
-    x = torch.randn(3, shape[1])
     dense = dense_update(True, update.basis, update.delta).detach()
-    torch.testing.assert_close(update(x), x @ dense.T, rtol=1e-5, atol=1e-5)
     assert leak(dense, Bases(True, update.basis.detach(), torch.empty(shape[0], 0), torch.zeros(5, 5))) < 1e-6
+    x, of_output = torch.randn(3, shape[1]), torch.randn(3, shape[0])
+    torch.testing.assert_close(update.gradient(x, of_output), of_output.T @ x @ update.basis, rtol=1e-5, atol=1e-5)

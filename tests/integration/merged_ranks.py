@@ -1,0 +1,85 @@
+"""What the ranks of test_merged.py run: train small models, and leave the logits of the engine beside the export.
+
+    python -m torch.distributed.run ... merged_ranks.py FOLDER
+
+FOLDER holds `cases.json`, and for each case of it a start model `<name>/model`; the rest is written there.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from small_model import make_batch
+
+from osftx.config import ModelConfig, Precision, TrainingConfig
+from osftx.model_folder import read_folder
+from osftx.osft.eigenvectors import Eigenvectors
+from osftx.osft.merging import Merging
+from osftx.osft.projection import Projection
+from osftx.osft.subspace import open_subspaces
+from osftx.osft.targets import find_targets
+from osftx.training import engine as engines
+from osftx.training.export import export
+
+STEPS = 50
+CONFIG = engines.zero_config
+ALWAYS_CUT = {
+    "stage3_param_persistence_threshold": 0,
+    "stage3_max_reuse_distance": 0,
+    "stage3_max_live_parameters": 0,
+    "stage3_prefetch_bucket_size": 0,
+}
+"""Small models are kept whole otherwise, once they were gathered."""
+
+
+def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool) -> None:
+    def config(training: TrainingConfig) -> dict[str, Any]:
+        settings = CONFIG(training)
+        settings["zero_optimization"] |= ALWAYS_CUT if cut else {}
+        return settings
+
+    engines.zero_config = config
+    training = TrainingConfig(
+        use_liger=False,
+        activation_checkpointing=checkpointing,
+        train_dtype=dtype,
+        save_dtype=dtype,
+        learning_rate=1e-2,
+    )
+    model = engines.load_model(folder / "model", ModelConfig(path=str(folder / "model")), training)
+    files = read_folder(folder / "model")
+    targets = find_targets(files.config, files.shapes, None)
+    ratios = dict.fromkeys((target.name for target in targets), 0.3)
+    spaces = open_subspaces(model, targets, ratios, config(training), None, None, Eigenvectors(None))
+    engine, optimizer, _ = engines.initialize(model, training, STEPS)
+    assert optimizer is not None
+    optimizer.register_step_post_hook(Projection(spaces))
+    optimizer.register_step_post_hook(Merging(spaces))
+    engine.train()
+    for step in range(STEPS):
+        for micro_batch in range(2):
+            ids = make_batch(7 + 100 * step + 10 * micro_batch + dist.get_rank())
+            engine.set_gradient_accumulation_boundary(micro_batch == 1)
+            engine.backward(engine(input_ids=ids, labels=ids, use_cache=False).loss, scale_wrt_gas=False)
+            engine.step()
+    engine.eval()
+    with torch.no_grad():
+        logits = engine(input_ids=make_batch(0), use_cache=False).logits
+    kept = export(engine.module, spaces, folder / "model", folder / "export", engines.DTYPES[dtype])
+    if dist.get_rank() == 0:
+        save_file({"logits": logits}, folder / "logits.safetensors")
+        (folder / "kept.json").write_text(json.dumps(kept))
+    engine.destroy()
+    dist.barrier()
+
+
+if __name__ == "__main__":
+    cases = json.loads((Path(sys.argv[1]) / "cases.json").read_text())
+    engines.init_distributed(120)
+    for name, case in cases.items():
+        run(Path(sys.argv[1]) / name, Precision(case["dtype"]), case["cut"], case["checkpointing"])
+    dist.destroy_process_group()

@@ -1,0 +1,89 @@
+"""What is trained is what is saved, bit for bit, on real ranks; and it does not leak."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_model import make_batch, make_model
+from transformers import AutoModelForCausalLM
+
+CASES: dict[str, dict[str, Any]] = {
+    f"{family}_{dtype}_{'cut' if cut else 'kept_whole'}": {
+        "family": family,
+        "dtype": dtype,
+        "cut": cut,
+        "checkpointing": family == "phi3",
+    }
+    for family in ("llama", "phi3")
+    for dtype in ("float32", "bfloat16")
+    for cut in (True, False)
+}
+CASE = pytest.mark.parametrize("case", CASES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One launch of three ranks, which cut rows in two, trains all cases, two micro-batches a step."""
+    folder = tmp_path_factory.mktemp("merged")
+    for name, case in CASES.items():
+        make_model(folder / name / "model", case["family"], getattr(torch, case["dtype"]))
+    (folder / "cases.json").write_text(json.dumps(CASES))
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"),
+            *(str(Path(__file__).with_name("merged_ranks.py")), str(folder)),
+        ],
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
+        check=True,
+        timeout=600,
+    )
+    return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the ranks; the order of sums depends on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@CASE
+@pytest.mark.usefixtures("one_thread")
+def test_the_saved_model_answers_as_the_trained_one_did(folder: Path, case: str) -> None:
+    """By plain transformers, in a process without DeepSpeed."""
+    model = AutoModelForCausalLM.from_pretrained(folder / case / "export")
+    assert model.dtype == getattr(torch, CASES[case]["dtype"])
+    start = AutoModelForCausalLM.from_pretrained(folder / case / "model")
+    with torch.no_grad():
+        saved, before = (loaded(input_ids=make_batch(0), use_cache=False).logits for loaded in (model, start))
+    assert not torch.equal(saved, before)
+    assert torch.equal(saved, load_file(folder / case / "logits.safetensors")["logits"])
+
+
+@CASE
+def test_it_does_not_leak(folder: Path, case: str) -> None:
+    """In fp32 nor as saved, where that is fp32, too."""
+    for target in json.loads((folder / case / "kept.json").read_text()):
+        assert target["leak_fp32"] < 1e-5, target["name"]
+        assert target["leak_saved"] < (1e-5 if CASES[case]["dtype"] == "float32" else 0.05), target["name"]
+        assert target["relative_change"] > 0.01, "it was trained"
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_what_is_kept_whole_is_trained_like_what_is_cut(folder: Path, family: str) -> None:
+    """ZeRO-3 keeps small weights whole between the steps: they must be the new ones."""
+    for dtype in ("float32", "bfloat16"):
+        cut, kept = (
+            load_file(folder / f"{family}_{dtype}_{how}" / "export" / "model.safetensors")
+            for how in ("cut", "kept_whole")
+        )
+        assert all(torch.equal(cut[name], kept[name]) for name in cut)
