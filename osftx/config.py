@@ -60,8 +60,9 @@ class ModelConfig:
     """Hugging Face folder or Hub name of the model that the first phase starts from."""
     revision: str | None = None
     """Branch, tag or commit, for a Hub name."""
-    attn_implementation: str = "sdpa"
-    """transformers' attention: `sdpa`, `flash_attention_2`, `flex_attention` or `eager`."""
+    attn_implementation: str = "auto"
+    """`auto`: FlashAttention 2 where it is installed, else SDPA on each packed sample by itself (`varlen_sdpa`); or one
+    of transformers': `sdpa` (under a mask), `flash_attention_2`, `flex_attention`, `eager`."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
 

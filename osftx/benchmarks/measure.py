@@ -14,6 +14,9 @@ from osftx.files import write_json
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_benchmark, of_files
 
+FOR_PACKED_ROWS = ("auto", "varlen_sdpa")
+"""Settings of the attention that mean nothing for the padded rows of the harness."""
+
 
 class Benchmarks:
     """The benchmarks of one run; does nothing where no task is asked for."""
@@ -63,6 +66,7 @@ class Benchmarks:
 
     def _run(self, state: str, names: list[str], model: Path, fingerprint: str, folder: Path) -> dict[str, Score]:
         config, settings = self._config, self._config.evaluation.lm_eval
+        attention = config.model.attn_implementation
         spec = BenchmarkSpec(
             model=str(model),
             tasks=names,
@@ -74,7 +78,7 @@ class Benchmarks:
             apply_chat_template=settings.apply_chat_template,
             confirm_run_unsafe_code=settings.confirm_run_unsafe_code,
             dtype=config.training.train_dtype.value,
-            attn_implementation=config.model.attn_implementation,
+            attn_implementation=None if attention in FOR_PACKED_ROWS else attention,
             trust_remote_code=config.model.trust_remote_code,
             accelerator=config.distributed.accelerator.value,
             folder=str(folder),

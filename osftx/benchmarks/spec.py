@@ -28,7 +28,8 @@ class BenchmarkSpec:
     confirm_run_unsafe_code: bool
     dtype: str
     """Precision of the forward pass; the same for every state of the run."""
-    attn_implementation: str
+    attn_implementation: str | None
+    """None: transformers' choice. Its rows are padded, so those that want packed ones do not work here."""
     trust_remote_code: bool
     accelerator: str
     """`cuda`, `cpu`, or `auto`."""

@@ -20,9 +20,9 @@ from osftx.files import write_json
 from osftx.manifest import digest
 from osftx.phase import PhaseSpec
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Raised when osftx itself gives another result from the same settings."""
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 """Raised when the same model scores otherwise."""
 BENCHMARK_VERSION = 1
 """Raised when another figure of the harness is taken."""

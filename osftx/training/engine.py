@@ -12,10 +12,11 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, get_scheduler
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, get_scheduler
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from osftx.config import ModelConfig, Precision, TrainingConfig
+from osftx.training.attention import AUTO, choose_attention
 
 DTYPES = {Precision.bfloat16: torch.bfloat16, Precision.float32: torch.float32}
 
@@ -65,12 +66,13 @@ def zero_config(training: TrainingConfig) -> dict[str, Any]:
 
 def load_model(folder: Path, model: ModelConfig, training: TrainingConfig) -> PreTrainedModel:
     """The model of `folder`, partitioned over the ranks while it is read, in `train_dtype`. Collective."""
+    dtype, attention = DTYPES[training.train_dtype], model.attn_implementation
     # transformers partitions only while this object lives.
     partitioned = HfDeepSpeedConfig(zero_config(training))
     loaded = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=DTYPES[training.train_dtype],
-        attn_implementation=model.attn_implementation,
+        dtype=dtype,
+        attn_implementation=_best_attention(folder, model, dtype) if attention == AUTO else attention,
         trust_remote_code=model.trust_remote_code,
     )
     del partitioned
@@ -81,6 +83,13 @@ def load_model(folder: Path, model: ModelConfig, training: TrainingConfig) -> Pr
     if training.activation_checkpointing:
         loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return loaded
+
+
+def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str | None:
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    known = type(config) in AutoModelForCausalLM._model_mapping  # else it comes with code of its own
+    architecture = AutoModelForCausalLM._model_mapping[type(config)] if known else None
+    return choose_attention(architecture, get_accelerator().device_name(), dtype)
 
 
 def initialize(
@@ -97,6 +106,7 @@ def initialize(
         betas=(training.beta1, training.beta2),
         eps=training.eps,
         weight_decay=training.weight_decay,
+        fused=True,  # one pass over the moments instead of ten
     )
     scheduler = get_scheduler(
         training.lr_scheduler,

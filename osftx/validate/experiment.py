@@ -7,8 +7,8 @@ from osftx.config import Accelerator, ExperimentConfig
 from osftx.validate.ranges import is_missing
 
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-ATTENTION = ("sdpa", "flash_attention_2", "flex_attention", "eager")
-CPU_ATTENTION = ("sdpa", "eager")
+CPU_ATTENTION = ("auto", "varlen_sdpa", "sdpa", "eager")
+ATTENTION = (*CPU_ATTENTION, "flash_attention_2", "flex_attention")
 
 
 def _experiment_name(config: ExperimentConfig) -> Iterator[str]:

@@ -1,0 +1,103 @@
+"""Attention over packed rows, and which of transformers' implementations a model gets.
+
+Under a mask, attention costs the square of a row's tokens, however short the samples in it. `varlen_sdpa` runs each
+sample on its own: the sum of their squares, no mask, and a result that does not depend on what a sample is packed with.
+"""
+
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import is_flash_attn_2_available
+
+VARLEN_SDPA = "varlen_sdpa"
+FLASH = "flash_attention_2"
+AUTO = "auto"
+
+
+def choose_attention(model: type[PreTrainedModel] | None, device: str, dtype: torch.dtype) -> str | None:
+    """The best implementation that is right for packed samples. None leaves the choice to transformers.
+
+    `device` is a type such as `cuda`; `model` None stands for a class that is not known before it is loaded.
+    """
+    if model is None or not model._supports_flash_attn:
+        return None
+    if device == "cuda" and dtype.itemsize == 2 and is_flash_attn_2_available():
+        return FLASH
+    # Both find the samples by the positions and a window by its size. A model that SDPA cannot run has more in its
+    # attention than that: a cap on the logits, or sinks.
+    return VARLEN_SDPA if model._supports_sdpa and model._supports_attention_backend else None
+
+
+def varlen_sdpa(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_ids: Tensor | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention of one row of packed samples, as transformers calls it.
+
+    `query` (1, heads, tokens, width), `key` and `value` (1, key-value heads, tokens, width); `position_ids` (1, tokens)
+    begin at 0 with each sample. Returns (1, tokens, heads, width). Raises ValueError for other rows: padded ones, those
+    with a mask, or without positions.
+    """
+    if attention_mask is not None or position_ids is None or query.shape[0] != 1:
+        raise ValueError(
+            f"{type(module).__name__} does not hand its attention one packed row with its positions; set "
+            "model.attn_implementation=sdpa"
+        )
+    lengths = _sample_lengths(position_ids)
+    attended = []
+    for q, k, v in zip(*(whole.split(lengths, dim=2) for whole in (query, key, value)), strict=True):
+        window = _window(q.shape[2], sliding_window, q.device)
+        attended.append(
+            functional.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=window,
+                dropout_p=dropout,
+                is_causal=window is None,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        )
+    return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
+
+
+_last: tuple[ref[Tensor], list[int]] | None = None
+"""Every layer of a model asks for the same positions; on a GPU each answer would wait for it."""
+
+
+def _sample_lengths(position_ids: Tensor) -> list[int]:
+    global _last
+    if _last is not None and _last[0]() is position_ids:
+        return _last[1]
+    positions = position_ids[0]
+    begins = (positions == 0).nonzero()[:, 0].tolist()
+    lengths = [after - begin for begin, after in zip(begins, [*begins[1:], len(positions)], strict=True)]
+    _last = (ref(position_ids), lengths)
+    return lengths
+
+
+def _window(tokens: int, size: int | None, device: torch.device) -> Tensor | None:
+    """Which keys each query sees (tokens, tokens), where that is not every one before it."""
+    if size is None or tokens <= size:
+        return None
+    places = torch.arange(tokens, device=device)
+    distance = places[:, None] - places
+    return (distance >= 0) & (distance < size)
+
+
+# Without an entry among the masks too, transformers builds none.
+ALL_ATTENTION_FUNCTIONS.register(VARLEN_SDPA, varlen_sdpa)
