@@ -76,6 +76,7 @@ TORCH = DEEPSPEED | {
     "osft/eigenvectors.py",
     "osft/kept_inputs.py",
     "osft/layer.py",
+    "training/attention.py",
     "training/batches.py",
     "training/curve.py",
     "training/importance.py",
@@ -86,7 +87,7 @@ ALLOWED_IN = {
     "hydra": {"__main__.py", "hydra_errors.py", "parallel.py", "sweep/callback.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
-    "transformers": {"training/engine.py", "train_phase.py"},
+    "transformers": {"training/attention.py", "training/engine.py", "train_phase.py"},
     "liger_kernel": {"training/engine.py"},
     "matplotlib": {
         "compare/figures.py",

@@ -1,0 +1,123 @@
+"""Attention sample by sample gives what attention under transformers' own mask of packed samples gives."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from osftx.training import attention
+from osftx.training.attention import FLASH, VARLEN_SDPA, choose_attention
+
+LENGTHS = (9, 3, 1, 5)
+"""The first is longer than the window of those that have one."""
+WINDOW = 4
+OF_EACH_KIND: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "phi3": {"pad_token_id": 0},
+    "mistral": {"sliding_window": WINDOW},
+    "gemma3_text": {"sliding_window": WINDOW, "pad_token_id": 0},
+    "starcoder2": {"sliding_window": WINDOW},
+    "qwen2_moe": {},
+    "gpt_neox": {},
+}
+
+
+def small(model_type: str, attention: str = "sdpa") -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        model_type,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        vocab_size=128,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+        **OF_EACH_KIND[model_type],
+    )
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+
+
+def packed() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(128, (1, sum(LENGTHS)), generator=generator)
+    return {"input_ids": tokens, "position_ids": torch.cat([torch.arange(length) for length in LENGTHS])[None]}
+
+
+def logits_and_gradients(model: PreTrainedModel) -> tuple[Tensor, dict[str, Tensor]]:
+    model.zero_grad()
+    rows = packed()
+    output = model(**rows, labels=rows["input_ids"], use_cache=False)
+    output.loss.backward()
+    return output.logits.detach(), {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("model_type", OF_EACH_KIND)
+def test_the_same_as_under_a_mask(model_type: str) -> None:
+    model = small(model_type)
+    logits, gradients = logits_and_gradients(model)
+    model.set_attn_implementation(VARLEN_SDPA)
+    by_sample, their_gradients = logits_and_gradients(model)
+    torch.testing.assert_close(by_sample, logits, rtol=1e-4, atol=1e-5)
+    assert their_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(their_gradients[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_sample_does_not_feel_its_neighbours() -> None:
+    model = small("llama", VARLEN_SDPA)
+    rows = packed()
+    together = model(**rows, use_cache=False).logits
+    changed = rows["input_ids"].clone()
+    changed[:, : LENGTHS[0]] = 7
+    beside_others = model(input_ids=changed, position_ids=rows["position_ids"], use_cache=False).logits
+    assert torch.equal(beside_others[:, LENGTHS[0] :], together[:, LENGTHS[0] :])
+    assert not torch.equal(beside_others[:, : LENGTHS[0]], together[:, : LENGTHS[0]])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"attention_mask": torch.ones(1, 1, 4, 4, dtype=torch.bool), "position_ids": torch.arange(4)[None]},
+        {"attention_mask": None, "position_ids": None},
+    ],
+)
+def test_rows_that_it_cannot_take_are_refused(row: dict[str, Tensor | None]) -> None:
+    heads = torch.zeros(1, 2, 4, 8)
+    with pytest.raises(ValueError, match="Linear does not hand its attention one packed row.*attn_implementation=sdpa"):
+        attention.varlen_sdpa(torch.nn.Linear(1, 1), heads, heads, heads, **row)
+
+
+def test_padded_rows_are_refused() -> None:
+    model = small("llama", VARLEN_SDPA)
+    with pytest.raises(ValueError, match="one packed row"):
+        model(input_ids=torch.ones(2, 4, dtype=torch.long), use_cache=False)
+
+
+def class_of(model_type: str) -> type[PreTrainedModel]:
+    return AutoModelForCausalLM._model_mapping[type(AutoConfig.for_model(model_type))]
+
+
+def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    llama = class_of("llama")
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    assert choose_attention(llama, "cuda", torch.bfloat16) == FLASH
+    assert choose_attention(llama, "cuda", torch.float32) == VARLEN_SDPA
+    assert choose_attention(llama, "cpu", torch.bfloat16) == VARLEN_SDPA
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: False)
+    assert choose_attention(llama, "cuda", torch.bfloat16) == VARLEN_SDPA
+
+
+def test_attention_with_more_in_it_is_left_to_transformers() -> None:
+    assert choose_attention(class_of("gemma2"), "cpu", torch.float32) is None  # caps its logits
+    assert choose_attention(class_of("gpt_oss"), "cpu", torch.float32) is None  # has sinks
+    assert choose_attention(None, "cpu", torch.float32) is None
