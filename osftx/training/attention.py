@@ -4,6 +4,8 @@ Under a mask, attention costs the square of a row's tokens, however short the sa
 sample on its own: the sum of their squares, no mask, and a result that does not depend on what a sample is packed with.
 """
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from weakref import ref
 
@@ -75,19 +77,23 @@ def varlen_sdpa(
     return torch.cat(attended, dim=2).transpose(1, 2).contiguous(), None
 
 
-_last: tuple[ref[Tensor], list[int]] | None = None
-"""Every layer of a model asks for the same positions; on a GPU each answer would wait for it."""
+class _SampleLengths:
+    """Of the row that was asked about last: all layers of a model ask, and on a GPU each answer would wait for it."""
+
+    def __init__(self) -> None:
+        self._row: Callable[[], Tensor | None] = lambda: None
+        self._lengths: list[int] = []
+
+    def __call__(self, position_ids: Tensor) -> list[int]:
+        if self._row() is not position_ids:
+            positions = position_ids[0]
+            begins = (positions == 0).nonzero()[:, 0].tolist()
+            self._lengths = [end - begin for begin, end in pairwise([*begins, len(positions)])]
+            self._row = ref(position_ids)
+        return self._lengths
 
 
-def _sample_lengths(position_ids: Tensor) -> list[int]:
-    global _last
-    if _last is not None and _last[0]() is position_ids:
-        return _last[1]
-    positions = position_ids[0]
-    begins = (positions == 0).nonzero()[:, 0].tolist()
-    lengths = [after - begin for begin, after in zip(begins, [*begins[1:], len(positions)], strict=True)]
-    _last = (ref(position_ids), lengths)
-    return lengths
+_sample_lengths = _SampleLengths()
 
 
 def _window(tokens: int, size: int | None, device: torch.device) -> Tensor | None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import deepspeed
 import torch
@@ -87,8 +87,8 @@ def load_model(folder: Path, model: ModelConfig, training: TrainingConfig) -> Pr
 
 def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str | None:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    known = type(config) in AutoModelForCausalLM._model_mapping  # else it comes with code of its own
-    architecture = AutoModelForCausalLM._model_mapping[type(config)] if known else None
+    # None: it comes with code of its own.
+    architecture = cast("type[PreTrainedModel] | None", AutoModelForCausalLM._model_mapping.get(type(config), None))
     return choose_attention(architecture, get_accelerator().device_name(), dtype)
 
 

@@ -93,7 +93,9 @@ def test_a_sample_does_not_feel_its_neighbours() -> None:
 )
 def test_rows_that_it_cannot_take_are_refused(row: dict[str, Tensor | None]) -> None:
     heads = torch.zeros(1, 2, 4, 8)
-    with pytest.raises(ValueError, match="Linear does not hand its attention one packed row.*attn_implementation=sdpa"):
+    with pytest.raises(
+        ValueError, match=r"Linear does not hand its attention one packed row.*attn_implementation=sdpa"
+    ):
         attention.varlen_sdpa(torch.nn.Linear(1, 1), heads, heads, heads, **row)
 
 
