@@ -1,32 +1,36 @@
 """What a training step of OSFT costs against one of plain fine-tuning: step times, their ratios, the shares of upkeep.
 
     python benchmarks/step_cost.py [--ranks 2] [--hidden 1024 --layers 1] [--dtype bfloat16] [--rounds 7] [--json FILE]
+    python benchmarks/step_cost.py --methods sft osft peft mini_trainer --ratios 0.3     # needs the extra `bench`
 
-All engines of a table live in one process group, and their steps take turns, so that what else the machine does falls
-on all of them. The ratio to plain fine-tuning (`sft`) is taken within each round; the table shows its median, its
-range, and the ratio of the fastest steps, which suffers least from what else goes on. `merged` is what osftx trains;
-`residual` is `y = x W0^T + (x basis) delta^T`, which it trained before, and lives here alone. The model is a random
-Llama with a small vocabulary, so nearly all its work is in the targets.
+All of a table live in one process group, and their steps take turns, so that what else the machine does falls on all of
+them. The ratio to plain fine-tuning (`sft`) is taken within each round; the table shows its median, its range, and the
+ratio of the fastest steps, which suffers least from what else goes on.
+
+| method | what steps |
+|---|---|
+| `sft`, `osft` | what osftx runs: `Trainer.step` with its packing, on its engine |
+| `bare` | the same model and optimizer in a DeepSpeed loop of four lines |
+| `residual` | `y = x W0^T + (x basis) delta^T` instead of osftx's merged weights; lives here alone |
+| `peft`, `mini_trainer` | their OSF and OSFT in plain torch on one rank, without the upkeep of ZeRO-3 |
+
+The peers freeze the same number of directions. mini_trainer trains what is not protected as well, as it always does.
 """
 
-import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FORMS = ("residual", "merged")
-TOKENS = (4, 512)
-"""Sequences a step and rank, and their length."""
-VOCABULARY = 512
+from harness import VOCABULARY, Bench, Rows, arguments, on_ranks
+
+METHODS = ("sft", "osft", "bare", "residual", "peft", "mini_trainer")
+PEERS = ("peft", "mini_trainer")
+OF_EACH_RATIO = ("osft", "residual", *PEERS)
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Step = Callable[[], object]
 
 
 def residual(model: Any) -> None:
@@ -65,46 +69,83 @@ def residual(model: Any) -> None:
 class Upkeep:
     """Times what runs after the optimizer's step."""
 
-    def __init__(self, *hooks: Callable[[], None]):
-        self.hooks, self.spent_s = hooks, 0.0
+    def __init__(self, hook: Callable[[], None]):
+        self.hook, self.spent_s = hook, 0.0
 
     def __call__(self, *_: object) -> None:
         begun = time.perf_counter()
-        for hook in self.hooks:
-            hook()
+        self.hook()
         self.spent_s += time.perf_counter() - begun
 
 
-def build(folder: Path, training: Any, form: str, ratio: float) -> tuple[Any, Upkeep]:
-    """An engine for one row of the table."""
+def bare_step(model: Path, training: Any, ids: Any) -> Step:
+    """What one would write without osftx."""
+    import deepspeed
+    import torch
+
     from osftx.config import ModelConfig
-    from osftx.model_folder import read_folder
-    from osftx.osft.eigenvectors import Eigenvectors
-    from osftx.osft.merging import Merging
-    from osftx.osft.projection import Projection
-    from osftx.osft.subspace import open_subspaces
-    from osftx.osft.targets import find_targets
-    from osftx.training.engine import initialize, load_model, zero_config
+    from osftx.training.engine import load_model, zero_config
 
-    model = load_model(folder, ModelConfig(path=str(folder)), training)
-    spaces = []
-    if form != "sft":
-        files = read_folder(folder)
-        targets = find_targets(files.config, files.shapes, None)
-        ratios = dict.fromkeys((target.name for target in targets), ratio)
-        known = Eigenvectors(folder.parent / "eigenvectors")
-        spaces = open_subspaces(model, targets, ratios, zero_config(training), None, None, known)
-    if form == "residual":
-        residual(model)
-    engine, optimizer, _ = initialize(model, training, 1000)
-    upkeep = Upkeep(Projection(spaces), *([Merging(spaces)] if form == "merged" else []))
-    assert optimizer is not None
-    optimizer.register_step_post_hook(upkeep)
+    loaded = load_model(model, ModelConfig(attn_implementation="sdpa"), training)
+    optimizer = torch.optim.AdamW(loaded.parameters(), lr=training.learning_rate, fused=True)
+    engine, *_ = deepspeed.initialize(model=loaded, optimizer=optimizer, config=zero_config(training))
     engine.train()
-    return engine, upkeep
+
+    def step() -> None:
+        engine.backward(engine(input_ids=ids, labels=ids, use_cache=False).loss)
+        engine.step()
+
+    return step
 
 
-def step(engine: Any, ids: Any) -> float:
+def peer_step(name: str, model: Path, training: Any, ratio: float, ids: Any) -> Step:
+    """A peer's model in plain torch; `ratio` is the share of the directions that it trains."""
+    import torch
+
+    from osftx.training.engine import DTYPES
+
+    dtype = DTYPES[training.train_dtype]
+    peer = (peft_model if name == "peft" else mini_trainer_model)(model, dtype, ratio).to(ids.device)
+    trained = [parameter for parameter in peer.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, fused=True)
+    if name == "mini_trainer":
+        from mini_trainer.osft_utils import optim_wrapper
+
+        optimizer = optim_wrapper(optimizer, peer)
+    if training.activation_checkpointing:
+        peer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    peer.train()
+
+    def step() -> None:
+        peer(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, training.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def peft_model(model: Path, dtype: Any, ratio: float) -> Any:
+    from peft import OSFConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    return get_peft_model(loaded, OSFConfig(effective_rank=1 - ratio, target_modules=list(TARGETS)))
+
+
+def mini_trainer_model(model: Path, dtype: Any, ratio: float) -> Any:
+    from mini_trainer.osft_utils import auto_generate_target_osft_config, create_osft_model_class
+    from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    peer = create_osft_model_class(LlamaForCausalLM)(loaded.config, initialize_osft=False).to(dtype)
+    peer.load_state_dict(loaded.state_dict())
+    peer.osft_config = auto_generate_target_osft_config(peer, "llama", rank_ratio=1 - ratio)  # of what it freezes
+    peer.reinitialize_osft(decompose_existing_weights=True)
+    return peer
+
+
+def timed(step: Step, device: Any) -> float:
     """Seconds of one optimizer step, on the slowest rank."""
     import torch
     import torch.distributed as dist
@@ -112,109 +153,78 @@ def step(engine: Any, ids: Any) -> float:
 
     dist.barrier()
     begun = time.perf_counter()
-    engine.backward(engine(input_ids=ids, labels=ids, use_cache=False).loss)
-    engine.step()
+    step()
     get_accelerator().synchronize()
-    taken = torch.tensor(time.perf_counter() - begun, device=ids.device)
+    taken = torch.tensor(time.perf_counter() - begun, device=device)
     dist.all_reduce(taken, dist.ReduceOp.MAX)
     return taken.item()
 
 
-def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def measure(args: Namespace, folder: Path) -> Rows:
     """The rows of the table, on every rank."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import torch.distributed as dist
 
-    from osftx.config import Precision, TrainingConfig
-    from osftx.training.engine import init_distributed
-
-    device = init_distributed(600)
-    rank = torch.distributed.get_rank()
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=args.hidden,
-        intermediate_size=args.hidden * 11 // 4,
-        num_hidden_layers=args.layers,
-        num_attention_heads=args.hidden // 64,
-        num_key_value_heads=args.hidden // 128,
-        tie_word_embeddings=False,
-    )
-    if rank == 0:
-        LlamaForCausalLM(config).save_pretrained(folder / "model")
-    torch.distributed.barrier()
-    precision = Precision(args.dtype)
-    training = TrainingConfig(
-        use_liger=False, activation_checkpointing=args.checkpointing, train_dtype=precision, learning_rate=1e-4
-    )
-    rows = [("sft", 1.0), *((form, ratio) for ratio in args.ratios for form in FORMS)]
-    engines = [build(folder / "model", training, form, ratio) for form, ratio in rows]
-    torch.manual_seed(rank)
-    ids = torch.randint(VOCABULARY, TOKENS, device=device)
-    for engine, upkeep in engines:
-        step(engine, ids)  # the first one allocates, and records what ZeRO-3 gathers ahead
-        upkeep.spent_s = 0.0
-    times = [[step(engine, ids) for engine, _ in engines] for _ in range(args.rounds)]
-    table = []
-    for place, (form, ratio) in enumerate(rows):
+    bench = Bench.prepare(args, folder)
+    device = bench.device
+    ids = torch.randint(VOCABULARY, (args.sequences, args.length), device=device)
+    steps: list[tuple[str, float, Step, list[Upkeep]]] = []
+    for method in args.methods:
+        for ratio in args.ratios if method in OF_EACH_RATIO else [1.0]:
+            hooks: list[Upkeep] = []
+            if method == "bare":
+                step = bare_step(bench.model, bench.training, ids)
+            elif method in PEERS:
+                step = peer_step(method, bench.model, bench.training, ratio, ids)
+            else:
+                change = residual if method == "residual" else None
+                step, hooks = bench.step(None if method == "sft" else ratio, change, Upkeep)
+            steps.append((method, ratio, step, hooks))
+    for _, _, step, hooks in steps:
+        timed(step, device)  # the first one allocates, and records what ZeRO-3 gathers ahead
+        for hook in hooks:
+            hook.spent_s = 0.0
+    times = [[timed(step, device) for _, _, step, _ in steps] for _ in range(args.rounds)]
+    rows = []
+    for place, (method, ratio, _, hooks) in enumerate(steps):
         own = [round_[place] for round_ in times]
         against = [round_[place] / round_[0] for round_ in times]
-        table.append(
+        rows.append(
             {
-                "form": form,
+                "method": method,
                 "unfreeze_rank_ratio": ratio,
                 "step_s": statistics.median(own),
                 "step_s_range": [min(own), max(own)],
                 "against_sft": statistics.median(against),
                 "against_sft_range": [min(against), max(against)],
                 "fastest_against_sft": min(own) / min(round_[0] for round_ in times),
-                "upkeep_share": engines[place][1].spent_s / sum(own),
+                "upkeep_share": sum(hook.spent_s for hook in hooks) / sum(own),
             }
         )
-    torch.distributed.destroy_process_group()
-    return table if rank == 0 else []
+    dist.destroy_process_group()
+    return rows
 
 
-def show(table: list[dict[str, Any]]) -> None:
-    print(f"{'form':<10} {'ratio':>5} {'step':>9} {'against sft':>12} {'range':>14} {'fastest':>8} {'upkeep':>7}")
-    for row in table:
+def show(rows: Rows) -> None:
+    print(f"{'method':<13} {'ratio':>5} {'step':>9} {'against sft':>12} {'range':>14} {'fastest':>8} {'upkeep':>7}")
+    for row in rows:
         low, high = row["against_sft_range"]
         print(
-            f"{row['form']:<10} {row['unfreeze_rank_ratio']:>5} {row['step_s']:>7.3f} s {row['against_sft']:>12.2f} "
+            f"{row['method']:<13} {row['unfreeze_rank_ratio']:>5} {row['step_s']:>7.3f} s {row['against_sft']:>12.2f} "
             f"{f'{low:.2f} to {high:.2f}':>14} {row['fastest_against_sft']:>8.2f} {row['upkeep_share']:>7.1%}"
         )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--ranks", type=int, default=1)
-    parser.add_argument("--hidden", type=int, default=512, help="size of the hidden state, a multiple of 128")
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.2, 0.3])
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--checkpointing", action="store_true", help="activations are computed again")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of the ranks
+    parser.add_argument("--methods", nargs="+", default=["sft", "osft", "bare"], choices=METHODS)
     args = parser.parse_args()
-    if args.folder is None:
-        threads = str(max(1, (os.cpu_count() or 1) // args.ranks))
-        own = {"OMP_NUM_THREADS": threads, "DS_ACCELERATOR": args.device, "PYTHONWARNINGS": "ignore::FutureWarning"}
-        environment = {**own, **os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-        launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.ranks}")
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run([*launcher, *sys.argv, "--folder", folder], env=environment, check=True)
-        return
-    table = measure(args, args.folder)
-    if not table:
-        return
-    show(table)
-    if args.json is not None:
-        settings = {key: value for key, value in vars(args).items() if key not in ("json", "folder")}
-        packages = {package: version(package) for package in ("torch", "deepspeed", "transformers")}
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg(), **packages}
-        content = {**settings, "tokens": TOKENS[0] * TOKENS[1], "rows": table, **machine}
-        args.json.write_text(json.dumps(content, indent=2) + "\n")
+    if args.methods[0] != "sft":
+        parser.error("--methods begins with sft, which the others are compared with")
+    if args.ranks > 1 and set(args.methods) & set(PEERS):
+        parser.error(f"--methods {' '.join(PEERS)} run on one rank: --ranks 1")
+    on_ranks(args, measure, show)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,212 @@
+"""What the benchmarks share: ranks to run in, a model and data for them, engines as osftx builds them, a JSON file.
+
+A benchmark calls `on_ranks(arguments, measure)`; `measure` runs on every rank and returns what rank 0 shows and writes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "deepspeed", "transformers", "peft", "rhai-innovation-mini-trainer")
+VOCABULARY = 512
+"""Small, so that nearly all the work is in the targets."""
+Rows = list[dict[str, Any]]
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark on ranks has."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--hidden", type=int, default=512, help="size of the hidden state, a multiple of 128")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--sequences", type=int, default=4, help="of a step, on each rank")
+    parser.add_argument("--length", type=int, default=512, help="tokens of a sequence")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.2, 0.3], help="unfreeze ratios")
+    parser.add_argument("--checkpointing", action="store_true", help="activations are computed again")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of the ranks
+    return parser
+
+
+def on_ranks(
+    args: argparse.Namespace, measure: Callable[[argparse.Namespace, Path], Rows], show: Callable[[Rows], None]
+) -> None:
+    """Start the script again on its ranks, which measure; rank 0 shows and writes the rows."""
+    if args.folder is None:
+        threads = str(max(1, (os.cpu_count() or 1) // args.ranks))
+        own = {"OMP_NUM_THREADS": threads, "DS_ACCELERATOR": args.device, "PYTHONWARNINGS": "ignore::FutureWarning"}
+        environment = {**own, **os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.ranks}")
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([*launcher, *sys.argv, "--folder", folder], env=environment, check=True)
+        return
+    rows = measure(args, args.folder)
+    if os.environ["RANK"] == "0":
+        show(rows)
+        if args.json is not None:
+            write(args.json, {key: value for key, value in vars(args).items() if key not in ("json", "folder")}, rows)
+
+
+def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
+    """The figures, with the machine and the versions that they are of."""
+    packages = {}
+    for package in PACKAGES:
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": list(os.getloadavg()), **packages}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"settings": settings, "machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def make_model(folder: Path, args: argparse.Namespace) -> Path:
+    """A random Llama with the proportions of an 8B one: a middle 11/4 as wide, half as many key-value heads."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=args.hidden,
+        intermediate_size=args.hidden * 11 // 4,
+        num_hidden_layers=args.layers,
+        num_attention_heads=args.hidden // 64,
+        num_key_value_heads=args.hidden // 128,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_samples(folder: Path, args: argparse.Namespace, count: int) -> Path:
+    """`count` random samples, every token of which counts."""
+    import numpy as np
+    from datasets import Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    from osftx.data.prepare import SAMPLES_FILE
+
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    features = Features({"input_ids": List(Value("int32")), "counted": List(Value("bool"))})
+    with ArrowWriter(path=str(folder / SAMPLES_FILE), features=features) as writer:
+        for ids in random.integers(VOCABULARY, size=(count, args.length)):
+            writer.write({"input_ids": ids.tolist(), "counted": [True] * args.length})
+        writer.finalize()
+    return folder
+
+
+def training_config(args: argparse.Namespace) -> Any:
+    """The settings of the training; a micro-batch takes all that a rank has in a step."""
+    from osftx.config import Precision, TrainingConfig
+
+    return TrainingConfig(
+        use_liger=args.device == "cuda",
+        activation_checkpointing=args.checkpointing,
+        train_dtype=Precision(args.dtype),
+        learning_rate=1e-4,
+        effective_batch_size=args.sequences * args.ranks,
+        max_tokens_per_gpu=args.sequences * args.length,
+        max_seq_len=args.length,
+    )
+
+
+def osftx_engine(
+    model: Path,
+    training: Any,
+    ratio: float | None,
+    change: Callable[[Any], None] | None,
+    wrap: Callable[[Any], Any],
+) -> tuple[Any, list[Any]]:
+    """The engine that osftx trains with, and the callbacks after its optimizer's step; ratio None is plain fine-tuning.
+
+    `change` may put other layers into the model first, `wrap` something around each callback. The
+    eigenvectors are kept beside the model, since they do not
+    depend on the ratio.
+    """
+    from osftx.config import ModelConfig
+    from osftx.model_folder import read_folder
+    from osftx.osft.eigenvectors import Eigenvectors
+    from osftx.osft.merging import Merging
+    from osftx.osft.projection import Projection
+    from osftx.osft.subspace import open_subspaces
+    from osftx.osft.targets import find_targets
+    from osftx.training.engine import initialize, load_model, zero_config
+
+    loaded = load_model(model, ModelConfig(path=str(model)), training)
+    hooks: list[Any] = []
+    spaces = []
+    if ratio is not None:
+        files = read_folder(model)
+        targets = find_targets(files.config, files.shapes, None)
+        ratios = dict.fromkeys((target.name for target in targets), ratio)
+        known = Eigenvectors(model.parent / "eigenvectors")
+        spaces = open_subspaces(loaded, targets, ratios, zero_config(training), None, None, known)
+    else:
+        loaded.requires_grad_(True)
+    if change is not None:
+        change(loaded)
+    engine, optimizer, _ = initialize(loaded, training, 1000)
+    if spaces:
+        assert optimizer is not None
+        hooks = [wrap(Projection(spaces)), *([wrap(Merging(spaces))] if change is None else [])]
+        for hook in hooks:
+            optimizer.register_step_post_hook(hook)
+    engine.train()
+    return engine, hooks
+
+
+@dataclass
+class Bench:
+    """What every rank of a benchmark has: its device, the settings of the training, a model and samples on the disk."""
+
+    device: Any
+    training: Any
+    model: Path
+    samples: Path
+
+    @classmethod
+    def prepare(cls, args: argparse.Namespace, folder: Path) -> "Bench":
+        """Join the ranks; the first one writes model and samples."""
+        import torch.distributed as dist
+
+        from osftx.training.engine import init_distributed
+
+        bench = cls(init_distributed(600), training_config(args), folder / "model", folder / "samples")
+        if dist.get_rank() == 0:
+            make_model(bench.model, args)
+            make_samples(bench.samples, args, args.sequences * args.ranks)
+        dist.barrier()
+        return bench
+
+    def step(
+        self,
+        ratio: float | None,
+        change: Callable[[Any], None] | None = None,
+        wrap: Callable[[Any], Any] = lambda hook: hook,
+    ) -> tuple[Callable[[], object], list[Any]]:
+        """An optimizer step as osftx runs it, packing included, and the callbacks after it; see `osftx_engine`."""
+        from osftx.training.batches import Samples, plan_step
+        from osftx.training.trainer import Trainer
+
+        engine, hooks = osftx_engine(self.model, self.training, ratio, change, wrap)
+        trainer = Trainer(Samples(self.samples), self.training, self.device)
+
+        def step() -> None:
+            tokens = self.training.max_tokens_per_gpu
+            planned = plan_step(
+                trainer.samples, trainer.steps[0], tokens, trainer.rank, trainer.world_size, self.device
+            )
+            trainer.step(engine, planned)
+
+        return step, hooks

@@ -1,0 +1,94 @@
+"""What a rank holds: bytes of OSFT against plain fine-tuning, between steps and at the peak of a step.
+
+    python benchmarks/memory.py [--ranks 2] [--hidden 1024] [--json FILE]
+
+`state` is what lives between two steps: the shard of the model, its fp32 master copy, AdamW's moments, and for OSFT the
+bases and a copy of the starting weights. `peak` is the most that one step reaches, with activations, gathered weights
+and gradients. On a CPU the tensors are counted, on a GPU torch's allocator is asked. Counts, not times: they do not
+depend on what else the machine does.
+"""
+
+import gc
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from harness import Bench, Rows, arguments, on_ranks
+
+MEMORY_EVENT = "[memory]"
+"""What torch's profiler calls an allocation or a release."""
+
+
+def storages() -> dict[int, int]:
+    """Bytes of each storage that a tensor of this process uses."""
+    import torch
+
+    found = {}
+    for thing in gc.get_objects():
+        if isinstance(thing, torch.Tensor) and thing.device.type != "meta":
+            storage = thing.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return found
+
+
+def rise(step: Any, device: Any) -> int:
+    """How far one step goes above what is held before it, in bytes."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        step()
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == MEMORY_EVENT]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+def measure(args: Namespace, folder: Path) -> Rows:
+    """The rows of the table, on every rank; rank 0's are shown."""
+    import torch.distributed as dist
+
+    bench = Bench.prepare(args, folder)
+    rows: Rows = []
+    for ratio in [None, *args.ratios]:
+        gc.collect()
+        before = storages()
+        step, _ = bench.step(ratio)
+        for _ in range(3):  # ZeRO-3 records what it gathers ahead, and keeps small weights whole from then on
+            step()
+        gc.collect()
+        state = sum(size for place, size in storages().items() if place not in before)
+        rows.append(
+            {
+                "method": "sft" if ratio is None else "osft",
+                "unfreeze_rank_ratio": 1.0 if ratio is None else ratio,
+                "state_bytes": state,
+                "peak_bytes": state + rise(step, bench.device),
+            }
+        )
+    for row in rows:
+        for kind in ("state", "peak"):
+            row[f"{kind}_against_sft"] = row[f"{kind}_bytes"] / rows[0][f"{kind}_bytes"]
+    dist.destroy_process_group()
+    return rows
+
+
+def show(rows: Rows) -> None:
+    print(f"{'method':<8} {'ratio':>5} {'state':>12} {'against sft':>12} {'peak':>12} {'against sft':>12}")
+    for row in rows:
+        state, peak = (f"{row[f'{kind}_bytes'] / 2**20:.1f} MiB" for kind in ("state", "peak"))
+        print(
+            f"{row['method']:<8} {row['unfreeze_rank_ratio']:>5} {state:>12} {row['state_against_sft']:>12.2f} "
+            f"{peak:>12} {row['peak_against_sft']:>12.2f}"
+        )
+
+
+if __name__ == "__main__":
+    on_ranks(arguments(__doc__).parse_args(), measure, show)
