@@ -1,7 +1,7 @@
 """The typed configuration: one dataclass a group, a docstring under each field with its unit and source.
 
 Hydra composes YAML and overrides against these classes, so an unknown key or a wrong type is refused at once.
-Ranges and rules across fields are in ``validate.py``. Names follow training_hub's ``osft()`` where it has one.
+Ranges and rules across fields are in ``validate/``. Names follow training_hub's ``osft()`` where it has one.
 This module is imported before anything heavy: it must never import torch.
 """
 

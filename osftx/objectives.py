@@ -47,8 +47,17 @@ def terms(objective: str) -> list[tuple[float, str]]:
 
 
 def direction(objective: str) -> Direction:
-    """What is better: less of forgetting, loss, leak, time, tokens and steps; more of everything else, and of a sum."""
-    return Direction.minimize if LOWER_IS_BETTER.fullmatch(objective) else Direction.maximize
+    """What is better: less of forgetting, loss, leak, time, tokens and steps; more of everything else.
+
+    Of a sum, what all of its terms want. Raises ValueError where they want opposite things.
+    """
+    wanted = {
+        Direction.minimize if bool(LOWER_IS_BETTER.fullmatch(path)) == (weight >= 0) else Direction.maximize
+        for weight, path in terms(objective)
+    }
+    if len(wanted) > 1:
+        raise ValueError("wants more of one thing and less of another at once; give what should be less a minus")
+    return wanted.pop()
 
 
 def value(results: dict[str, Any], objective: str) -> float | None:

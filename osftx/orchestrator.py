@@ -52,7 +52,7 @@ def run(
     phases = list(phases_to_run(config))
     kept = kept_sources(config, checked.recorded)
     store = PhaseStore(Path(config.store_dir).expanduser()) if reuses(config) else None
-    parent = start_fingerprint(source, store)
+    start = parent = start_fingerprint(source, store)
     benchmarks = Benchmarks(config, checked.benchmarks, store)
     for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
         folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
@@ -101,7 +101,7 @@ def run(
         source, parent = spec.checkpoint, fingerprint
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
-            results = collect(config, finished, run_folder, arguments, benchmarks.table())
+            results = collect(config, finished, run_folder, arguments, start, benchmarks.table())
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
@@ -126,9 +126,13 @@ def collect(
     finished: Sequence[tuple[PhaseSpec, dict[str, Any]]],
     run_folder: Path,
     arguments: Sequence[str],
+    start: str,
     benchmarks: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of results.json after the phases that are `finished` (spec and result.json of each)."""
+    """The content of results.json after the phases that are `finished` (spec and result.json of each).
+
+    `start` is the fingerprint of the model that the first of them started from.
+    """
     states = [BASE_STATE, *(spec.name for spec, _ in finished)]
     measured = {spec.name: result["evaluation"] for spec, result in finished}
     measured[BASE_STATE] = finished[0][1]["evaluation_before"]
@@ -143,6 +147,7 @@ def collect(
     results: dict[str, Any] = {
         "experiment": config.name,
         "objective": None,
+        "start": start,
         "phases": [
             _phase(spec, result, run_folder) | {"curve": _curve(result, measured[before])}
             for (spec, result), before in zip(finished, states, strict=False)

@@ -124,7 +124,7 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     if data.preserved is not None:
         plan.warnings += advice(config, data.preserved.summary, targets)
     plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
-    plan.warnings += overlap_advice(data.evaluation, data.training)
+    plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
     plan.warnings += _store_advice(config)
     kept = _folder(data.preserved)
     return Checked(plan, model_folder, _folders(data.training), _folders(data.evaluation), kept, recorded, benchmarks)
@@ -137,6 +137,7 @@ class _Data:
     training: dict[str, Prepared] = field(default_factory=dict)
     """By phase, with what it replays."""
     replayed: dict[str, dict[str, int]] = field(default_factory=dict)
+    replay_advice: list[str] = field(default_factory=list)
     """By phase: samples of each source."""
     evaluation: dict[str, Prepared] = field(default_factory=dict)
     """By evaluation set."""
@@ -161,7 +162,7 @@ def _check_allocation(config: ExperimentConfig, targets: list[Target]) -> None:
         f"osft.minimum_retention={minimum}: phase {name} keeps {1 - ratio:g} of the directions on average (unfreeze "
         f"ratio {ratio:g}); set it to {1 - ratio:g} or less"
         for name, ratio in unfreeze_ratios(config.schedule, ordered_phases(config)).items()
-        if ratio is not None and 1 - ratio < minimum
+        if ratio is not None and round(1 - ratio, 6) < minimum  # 1 - 0.9 is not 0.1 in binary
     ]
     if problems:
         raise ConfigurationError(problems)
@@ -191,7 +192,8 @@ def _read_data(
             _check_fits(model, own.summary, f"phases.{name}.max_seq_len")
         if own is not None:
             with found.of():  # names the key itself
-                data.training[name], data.replayed[name] = with_replay(config, name, own, read, data_folder)
+                data.training[name], data.replayed[name], advised = with_replay(config, name, own, read, data_folder)
+                data.replay_advice += advised
                 _check_fits(model, data.training[name].summary, f"phases.{name}.max_seq_len")
     if [PRESERVED] in kept_sources(config, recorded).values():
         with found.of("preserve.data.path"):

@@ -14,8 +14,8 @@ from osftx.files import same_content
 
 def with_replay(
     config: ExperimentConfig, name: str, own: Prepared, read: Callable[[str, int], Prepared], folder: Path | None
-) -> tuple[Prepared, dict[str, int]]:
-    """The samples of a phase with what it replays, left in `folder` if given, and how many each source gives.
+) -> tuple[Prepared, dict[str, int], list[str]]:
+    """The samples of a phase with what it replays, left in `folder` if given, how many each source gives, and advice.
 
     `own` is what the phase's own file holds; `read` reads another one, of samples up to so many tokens. Raises
     ConfigurationError for a source that cannot be read, is too small, or is what the phase trains on anyway.
@@ -23,18 +23,29 @@ def with_replay(
     phase = config.phases[name]
     replay, key = phase.replay, f"phases.{name}.replay"
     chosen: dict[str, tuple[Prepared, int]] = {}
+    paths: dict[str, str] = {}
     problems: list[str] = []
+    advice: list[str] = []
     for source in replay.sources:
         path = config.phases[source].data.path if source in config.phases else source
         if same_content(path, phase.data.path):
             problems.append(f"{key}.sources: {source} is what the phase itself trains on; name earlier data")
             continue
+        if same := [other for other in paths if same_content(path, other)]:
+            problems.append(f"{key}.sources: {source} has the content of {paths[same[0]]}; leave one of them out")
+            continue
+        paths[path] = source
         try:
             samples = read(path, phase.max_seq_len)
         except ConfigurationError as error:
             problems += [f"{key}.sources: {problem}" for problem in error.problems]
             continue
-        available = samples.summary.samples
+        available, dropped = samples.summary.samples, samples.summary.dropped
+        if dropped:
+            advice.append(
+                f"{key}.sources: {dropped} of the {available + dropped} samples of {source} are longer than "
+                f"phases.{name}.max_seq_len={phase.max_seq_len} and are not replayed"
+            )
         if replay.samples is not None and replay.samples > available:
             problems.append(
                 f"{key}.samples={replay.samples}: {source} has {available} samples of up to "
@@ -45,7 +56,8 @@ def with_replay(
     if problems:
         raise ConfigurationError(problems)
     counts = {source: count for source, (_, count) in chosen.items()}
-    return (mix(own, list(chosen.values()), phase.seed, folder) if any(counts.values()) else own), counts
+    mixed = mix(own, list(chosen.values()), phase.seed, folder) if any(counts.values()) else own
+    return mixed, counts, advice
 
 
 def overlap_advice(evaluation: Mapping[str, Prepared], training: Mapping[str, Prepared]) -> list[str]:

@@ -10,6 +10,7 @@ sweep() {  # NAME OVERRIDES...: three seeds, two jobs at a time
     local name=$1
     shift
     python -m osftx -m --config-dir "$here" +experiment=five_tasks "$@" name="$name" training.seed=42,43,44 \
+        'evaluation.every_steps=20' \
         distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 "store_dir=$out/store" "hydra.sweep.dir=$out/$name"
 }
 sft=(training.eps=1e-8)

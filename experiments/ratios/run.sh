@@ -6,9 +6,9 @@ set -euo pipefail
 here=experiments/ratios
 out=${OUT:-outputs/studies}/ratios
 python -m osftx -m +experiment=tiny_two_phase name=ratios osft.subspace=weights,activations \
-    schedule.initial=0.1,0.2,0.3,0.5 schedule.reduction=0,0.1 osft.rank_allocation=uniform,layer_importance \
+    schedule.initial=0.2,0.3,0.4,0.5 schedule.reduction=0,0.1 osft.rank_allocation=uniform,layer_importance \
     'objective=[summary.learning_accuracy,summary.forgetting]' evaluation.every_steps=10 \
     distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 \
     "store_dir=${OUT:-outputs/studies}/rivals/store" "hydra.sweep.dir=$out"
-python -m osftx.compare "$out" --output "$here"
+python -m osftx.compare "$out" --at 0.9 --output "$here"
 cp "$out"/figures/front.png "$here"

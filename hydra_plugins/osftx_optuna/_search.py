@@ -78,7 +78,10 @@ def _directions(settings: OptunaSweeperConf, config: DictConfig) -> list[str]:
     objective = OmegaConf.select(config, "objective")
     if objective is None:
         return [Direction.maximize.value]
-    return [direction(str(path)).value for path in as_list(objective)]
+    try:
+        return [direction(str(path)).value for path in as_list(objective)]
+    except ValueError as error:
+        raise ConfigurationError([f"objective={objective}: {error}"]) from error
 
 
 def _problems(

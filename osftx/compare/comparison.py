@@ -15,7 +15,7 @@ from osftx.evaluation.retention import FIGURES
 SAME_LEARNING = 0.02
 """Exact match: what is learned to within this counts as learned alike."""
 
-MEASURES = (*FIGURES, "tokens", "duration_s", "peak_memory_gb")
+MEASURES = (*FIGURES, "tokens", "training_s", "peak_memory_gb")
 """What is told of each whole run."""
 
 
@@ -117,10 +117,7 @@ def compare(runs: Sequence[RunRecord], left_out: Sequence[str], phase: str | Non
     compared = [_group(group, phase, sets, curves, level) for group in groups]
     for group in compared[1:]:
         group.difference = {part: _difference(group, compared[0], part) for part in sets.parts}
-    hardware = {
-        (run.config.distributed.nproc_per_node, run.config.distributed.nnodes, run.config.distributed.accelerator)
-        for run in runs
-    }
+    hardware = {run.devices for run in runs}
     return Comparison(phase, sets, level, chosen, compared, no_curve, list(left_out), len(hardware) > 1)
 
 
@@ -167,7 +164,7 @@ def _run(run: RunRecord, phase: str, curve: Curve, level: float | None) -> Compa
         measures={
             **{name: run.results["summary"].get(name) for name in FIGURES},
             "tokens": run.tokens,
-            "duration_s": run.duration_s,
+            "training_s": run.training_s,
             "peak_memory_gb": run.peak_memory_gb,
         },
         learned_before=learned_before(run, phase),

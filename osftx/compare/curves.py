@@ -10,6 +10,8 @@ from osftx.compare.runs import RunRecord
 from osftx.plan import ordered_phases, taught_in
 from osftx.validate import BASE_STATE
 
+ENDS = (0, 1)
+"""States before the phase and after it, by place from the one before."""
 ALL, BASE, EARLIER = PARTS = ("all", "base", "earlier")
 """What was taught before the phase; what the base model knew; what an earlier phase taught."""
 
@@ -66,13 +68,9 @@ def phase_problems(run: RunRecord, phase: str) -> Iterator[str]:
 
 
 def curve_of(run: RunRecord, phase: str, sets: Sets) -> list[Point]:
-    """The states in the phase that were measured; empty where `evaluation.every_steps` was not set.
-
-    A curve that lacks one of the sets cannot be used: the phase may have been trained before the set was there.
-    """
+    """The states in the phase that were measured; empty where nothing was measured between its start and its end."""
     states = run.results["phases"][run.phases.index(phase)].get("curve") or []
-    needed = {*sets.taught, *sets.of(ALL)}
-    if any(needed - state["evaluation"].keys() for state in states):
+    if len(states) <= len(ENDS):
         return []
     return [_point(state["step"], state["evaluation"], sets) for state in states]
 
@@ -81,7 +79,7 @@ def end_points(run: RunRecord, phase: str, sets: Sets) -> list[Point]:
     """The states before and after the phase, which every run has."""
     place = run.phases.index(phase)
     steps = run.results["phases"][place]["steps"]
-    return [_point(step, _row(run, place + after), sets) for after, step in enumerate((0, steps))]
+    return [_point(step, _row(run, place + after), sets) for after, step in zip(ENDS, (0, steps), strict=True)]
 
 
 def learned_before(run: RunRecord, phase: str) -> dict[str, float]:

@@ -19,7 +19,7 @@ ELSEWHERE = {"training", "schedule", "phase_order", "phases", "evaluation"}
 # How a run is called, kept, reported and spread over machines.
 IRRELEVANT = {
     *("name", "output_dir", "store_dir", "reuse", "objective", "dry_run"),
-    *("sweep", "checkpointing", "distributed", "tracking"),
+    *("sweep", "checkpointing", "distributed"),
 }
 # The start model is compared by what it scores; the rest of these keys changes rounding, or nothing.
 IRRELEVANT_KEYS = {"model.path", "model.revision", "model.trust_remote_code", "osft.save_bases"}

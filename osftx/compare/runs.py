@@ -30,8 +30,12 @@ class RunRecord:
     """The unfreeze ratio that each phase was trained with, whatever it came from."""
     results: Json
     """The content of results.json."""
+    training_s: float
+    """Of the steps of all phases, measurements apart; of a reused phase, when it was trained."""
     peak_memory_gb: float | None
     """The most that rank 0 held at any step; None where nothing was recorded."""
+    devices: frozenset[tuple[str, int]]
+    """(name, number of ranks) that phases were trained on."""
     contents: dict[str, str]
     """Fingerprint of the tokenised data, by the key of its path: a file may have been moved, or changed in place."""
     label: str | None = None
@@ -51,11 +55,6 @@ class RunRecord:
     @property
     def tokens(self) -> int:
         return sum(phase["tokens"] for phase in self.results["phases"])
-
-    @property
-    def duration_s(self) -> float:
-        """Of the training of all phases; of a reused one, when it was trained."""
-        return sum(phase["duration_s"] for phase in self.results["phases"])
 
     @property
     def reused(self) -> bool:
@@ -136,14 +135,19 @@ def read_run(folder: Path) -> RunRecord:
         config = _config(folder / CONFIG)
         _check_shape(results, config, list(ratios))
         metrics = [line for path in sorted(folder.glob("phases/*/metrics.jsonl")) for line in _lines(path)]
+        training_s = sum(line["time_per_batch"] for line in metrics)
         memory = [line["peak_memory_usage_GB"] for line in metrics if line.get("peak_memory_usage_GB")]
+        made = [_json(path) for path in sorted(folder.glob("phases/*/result.json"))]
+        devices = frozenset((phase["device"], phase["world_size"]) for phase in made)
         contents = dict(_contents(folder))
+        if missing := [name for name in ratios if f"phases.{name}.data.path" not in contents]:
+            raise ValueError(f"phases/*_{missing[0]}/phase.yaml is missing, which tells the data")
     except (*UNREADABLE, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(
             [f"{folder}: cannot be read ({type(error).__name__}: {reason}); is it whole, and of this version of osftx?"]
         ) from error
-    return RunRecord(folder, config, ratios, results, max(memory, default=None), contents)
+    return RunRecord(folder, config, ratios, results, training_s, max(memory, default=None), devices, contents)
 
 
 def _ended_early(folder: Path) -> str | None:
@@ -163,11 +167,14 @@ def _check_shape(results: Json, config: ExperimentConfig, planned: list[str]) ->
     if any(one != planned for one in names):
         raise ValueError(f"{RESULTS}, {PLAN} and {CONFIG} are of different phases")
     for phase in results["phases"]:
-        _ = [phase[key] for key in ("name", "reused", "steps", "tokens", "duration_s")]
-        _ = [(state["step"], state["evaluation"]) for state in phase.get("curve") or []]
-    retention, _ = results["retention"], results["summary"]
+        _ = [phase[key] for key in ("name", "reused", "steps", "tokens")]
+    retention, _, _ = results["retention"], results["summary"], results["start"]
     if unknown := set(retention["sets"]) - config.evaluation.sets.keys():
         raise ValueError(f"{CONFIG} has no evaluation set {', '.join(sorted(unknown))}")
+    for phase in results["phases"]:
+        for state in phase.get("curve") or []:
+            if missing := set(retention["sets"]) - state["evaluation"].keys():
+                raise ValueError(f"the curve of {phase['name']} lacks {missing.pop()} at step {state['step']}")
     for metric in ("exact_match", "loss"):
         if any(len(row) != len(retention["sets"]) for row in retention["metrics"][metric]):
             raise ValueError(f"a row of retention.metrics.{metric} is not of {len(retention['sets'])} sets")
@@ -183,10 +190,13 @@ def _config(path: Path) -> ExperimentConfig:
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, str]]:
-    """What `phase.yaml` names: folders of tokenised samples, called by a hash of file, tokenizer and longest sample."""
+    """What `phase.yaml` names: folders of tokenised samples, called by a hash of file, tokenizer and longest sample.
+
+    With replay the seed stands behind it, which decides the samples that are drawn: runs of other seeds are one group.
+    """
     for path in sorted(folder.glob("phases/*/phase.yaml")):
         phase: Any = OmegaConf.to_container(OmegaConf.load(path))
-        yield f"phases.{phase['name']}.data.path", Path(phase["data"]).name
+        yield f"phases.{phase['name']}.data.path", Path(phase["data"]).name.partition("-")[0]
         if (phase.get("preserve") or {}).get("samples"):
             yield "preserve.data.path", Path(phase["preserve"]["samples"]).name
         for name, samples in phase["evaluation_sets"].items():

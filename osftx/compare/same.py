@@ -1,15 +1,9 @@
 """Whether runs are of one experiment: the same phases, questions and start, so that their numbers can be compared."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from osftx.compare.runs import RunRecord
 from osftx.plan import start_model, taught_in
-
-BASE_TOLERANCE = 0.02
-"""Relative: rounding alone moves the loss of one model less, another model's differs by more."""
-BASE_TOLERANCE_ABS = 0.002
-"""Nats per token, for losses near 0."""
 
 
 def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:
@@ -23,11 +17,11 @@ def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:
         if run.phases != first.phases:
             yield f"{at} phases {', '.join(run.phases)} instead of {', '.join(first.phases)}; leave one of them out"
         elif sets := list(_other_sets(run, first)):
-            yield f"{at} {'; '.join(sets)}; measure both on the same (trained phases are reused)"
+            yield f"{at} {'; '.join(sets)}; measure both on the same"
         elif not _same_base(run, first):
             path, other = (start_model(one.config)[0] for one in (run, first))
             what = f"model {path} instead of {other}" if path != other else f"{path} was another model then"
-            yield f"{at} {what}: the base does not score the same; leave one of them out"
+            yield f"{at} {what}; leave one of them out"
 
 
 def repeats(runs: Sequence[RunRecord]) -> Iterator[str]:
@@ -50,17 +44,11 @@ def _other_sets(run: RunRecord, first: RunRecord) -> Iterator[str]:
     for name in theirs:
         key = f"evaluation.sets.{name}.path"
         if run.contents.get(key) != first.contents.get(key):
-            yield f"other questions in the evaluation set {name}"
+            yield f"other questions in the evaluation set {name} (or another tokenizer or training.max_seq_len)"
         if (taught := taught_in(run.config, name)) != (there := taught_in(first.config, name)):
             yield f"evaluation set {name} learned in {taught} instead of {there}"
 
 
 def _same_base(run: RunRecord, first: RunRecord) -> bool:
-    """By how the start model does on the sets: its folder may have been moved, or changed in place."""
-    ours, theirs = (
-        dict(zip(one.results["retention"]["sets"], one.results["retention"]["metrics"]["loss"][0], strict=True))
-        for one in (run, first)
-    )
-    return all(
-        math.isclose(ours[name], theirs[name], rel_tol=BASE_TOLERANCE, abs_tol=BASE_TOLERANCE_ABS) for name in theirs
-    )
+    """By the content of the start model: its folder may have been moved, or changed in place."""
+    return bool(run.results["start"] == first.results["start"])

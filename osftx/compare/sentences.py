@@ -102,7 +102,8 @@ def _kept_against(label: str, reference: str, difference: Estimate, where: str) 
     if difference.count == 0:
         return f"{label} keeps {more} {reference} {where}, with no seed in common: no interval, so it may be chance"
     if difference.half_width is None:
-        return f"{label} keeps {more} {reference} {where}, by 1 seed: no interval, so it may be chance"
+        alike = "" if difference.count == 1 else ", all alike"
+        return f"{label} keeps {more} {reference} {where}, by {seeds(difference.count)}{alike}: no interval"
     if difference.excludes_zero:
         how_sure = f"95% interval {interval(difference, sign)}, {seeds(difference.count)}"
         return f"{label} keeps {more} {reference} {where} ({how_sure})"

@@ -23,7 +23,10 @@ DECIMALS = 9
 class Estimate:
     mean: float
     half_width: float | None
-    """Of the 95% interval; None with fewer than two values."""
+    """Of the 95% interval; None with fewer than two values, and where all are equal.
+
+    Exact match moves in steps of one question: that few seeds agree does not make their mean certain.
+    """
     count: int
     """Values, or pairs; 0 for a difference of means that no seed pairs."""
 
@@ -38,8 +41,8 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     if not values:
         return None
     count = len(values)
-    if count == 1:
-        return Estimate(values[0], None, 1)
+    if len(set(values)) == 1:
+        return Estimate(values[0], None, count)
     t = T_975[min(count - 1, len(T_975)) - 1]
     return Estimate(fmean(values), t * stdev(values) / math.sqrt(count), count)
 

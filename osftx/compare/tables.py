@@ -17,7 +17,7 @@ HEADINGS = {
     "forgetting": ("forgetting", ".3f"),
     "backward_transfer": ("backward transfer", ".3f"),
     "tokens": ("tokens trained", ",.0f"),
-    "duration_s": ("time, s", ",.0f"),
+    "training_s": ("steps, s", ",.0f"),
     "peak_memory_gb": ("peak memory, GB", ".2f"),
 }
 """By measure of `comparison.MEASURES`: what stands above it, and how it is written."""
@@ -55,7 +55,7 @@ def _runs(comparison: Comparison) -> TextTable:
     for group in comparison.groups:
         cells = {name: _value(group.measures[name], form) for name, (_, form) in HEADINGS.items()}
         if any(run.reused for run in group.runs):
-            cells["duration_s"] += " *"
+            cells["training_s"] += " *"
         rows.append([group.label, *cells.values(), str(group.seeds)])
     headings = ["group", *(heading for heading, _ in HEADINGS.values()), "seeds"]
     return TextTable("Whole runs, mean ± half of the 95% interval", headings, rows)
@@ -84,17 +84,19 @@ def _kept(comparison: Comparison) -> TextTable:
     else:
         where, learned = f"at {comparison.phase} accuracy {comparison.level:.3f}", []
     of = "; ".join(f"{names[part]}: {', '.join(sets.of(part))}" for part in (BASE, EARLIER) if sets.of(part))
-    headings = ["group", "taught before", "kept", "against the first", "95% interval", "excludes 0"]
+    headings = ["group", "taught before", "kept", "against the first", "95% interval", "excludes 0", "pairs"]
     return TextTable(f"Kept {where} ({of})", [*headings, *learned, "steps", "seeds"], rows, texts=2)
 
 
 def _against(group: ComparedGroup, part: str) -> list[str]:
     difference = group.difference.get(part)
     if difference is None:
-        return [NONE] * 3
+        return [NONE] * 4
+    pairs = str(difference.count)
     if difference.half_width is None:
-        return [f"{difference.mean:+.3f}", "none", NONE]
-    return [f"{difference.mean:+.3f}", interval(difference, form="+.3f"), "yes" if difference.excludes_zero else "no"]
+        return [f"{difference.mean:+.3f}", "none", NONE, pairs]
+    excludes_zero = "yes" if difference.excludes_zero else "no"
+    return [f"{difference.mean:+.3f}", interval(difference, form="+.3f"), excludes_zero, pairs]
 
 
 def _reached(comparison: Comparison, group: ComparedGroup) -> list[str]:

@@ -26,8 +26,9 @@ def replayed_samples(available: int, ratio: float | None, samples: int | None) -
 def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, folder: Path | None) -> Prepared:
     """The phase's `own` samples and, behind them, as many of each replayed source as is said.
 
-    The order does not matter: training shuffles. With a `folder` they are written to one inside it, named by its
-    content; all that is given must have been written, too. `dropped` and `longest` are those of the phase's own file.
+    The order does not matter: training shuffles. With a `folder` they are written to one inside it, named by what is
+    mixed and, behind a dash, by the seed; all that is given must have been written, too. `dropped` and `longest` are
+    those of the phase's own file.
     """
     drawn = [
         (source, np.random.default_rng([seed, place]).permutation(len(source.lengths))[:count])
@@ -44,7 +45,7 @@ def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, fold
     )
     if folder is None:
         return Prepared(None, summary, lengths, digests)
-    target = folder / _fingerprint(own, replayed, seed)
+    target = folder / f"{_content(own, replayed)}-{seed}"
     if not target.exists():
         with unfinished(target) as place:
             write_samples(_rows(own, drawn), place)
@@ -60,8 +61,8 @@ def _rows(own: Prepared, drawn: Sequence[tuple[Prepared, np.ndarray]]) -> Iterat
         yield from load_samples(source.folder).select(rows)
 
 
-def _fingerprint(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int) -> str:
+def _content(own: Prepared, replayed: Sequence[tuple[Prepared, int]]) -> str:
     """The folders of tokenised samples are named by their content."""
     parts = [source.folder.name + f" {count}" for source, count in replayed if source.folder is not None]
     assert own.folder is not None
-    return hashlib.sha256(" ".join([own.folder.name, str(seed), *parts]).encode()).hexdigest()[: len(own.folder.name)]
+    return hashlib.sha256(" ".join([own.folder.name, *parts]).encode()).hexdigest()[: len(own.folder.name)]

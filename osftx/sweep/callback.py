@@ -135,8 +135,15 @@ def _objectives(config: DictConfig) -> tuple[list[str], list[Direction]]:
     objectives = [str(path) for path in as_list(config.objective)]
     chosen = config.hydra.sweeper.get("directions")
     if chosen is None:
-        return objectives, [direction(path) for path in objectives]
+        return objectives, [_direction(path) for path in objectives]
     return objectives, [Direction(towards) for towards in as_list(chosen)]
+
+
+def _direction(objective: str) -> Direction:
+    try:
+        return direction(objective)
+    except ValueError:  # every job has said what is wrong with it
+        return Direction.maximize
 
 
 def _swept_keys(config: DictConfig) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch.distributed as dist
 
 from osftx.files import write_text
+from osftx.osft.sharding import agreed
 
 CURVE = "curve.jsonl"
 
@@ -24,10 +25,16 @@ class Curve:
         self.measure = measure
 
     def begin(self, steps: int) -> None:
-        """Forget what was measured after `steps`: training goes on from there. On every rank."""
+        """Forget what was measured after `steps`: training goes on from there. What is due there is measured now, if it
+        was saved but not measured. Collective."""
         if dist.get_rank() == 0:
             kept = [point for point in self.points() if point["step"] <= steps]
             write_text(self.path, "".join(json.dumps(point) + "\n" for point in kept))
+        if steps and not agreed(self._has, steps):
+            self.after_step(steps)
+
+    def _has(self, steps: int) -> bool:
+        return any(point["step"] == steps for point in self.points())
 
     def after_step(self, steps: int) -> None:
         """Measure when it is due; the last step is measured anyway, at the end of the phase. Collective."""

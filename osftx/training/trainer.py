@@ -87,10 +87,12 @@ class Trainer:
                     log.flush()
                 bar.set_postfix(loss=f"{loss:.4f}", lr=f"{learning_rate:.2e}", refresh=False)
                 bar.update()
-                if curve is not None:
-                    curve.after_step(done.steps)
                 if saves is not None and stop is not None:
                     saves.after_step(done, last=done.steps == len(self.steps), stop=stop)
+                if (
+                    curve is not None
+                ):  # after a signal there may be no time for it: it is measured when training goes on
+                    curve.after_step(done.steps)
 
     def step(self, engine: deepspeed.DeepSpeedEngine, step: Step) -> float:
         """One optimizer step; returns its loss, the same on every rank."""

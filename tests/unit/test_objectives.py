@@ -14,6 +14,10 @@ MORE, LESS = Direction.maximize, Direction.minimize
         ("summary.learning_accuracy", MORE),
         ("summary.backward_transfer", MORE),
         ("summary.forgetting", LESS),
+        ("+0.5*summary.forgetting", LESS),
+        ("-summary.forgetting", MORE),
+        ("summary.forgetting + 0.1*phases.0.duration_s", LESS),
+        ("summary.learning_accuracy - 0.5*summary.forgetting", MORE),
         ("phases.0.duration_s", LESS),
         ("phases.1.preservation.leak_saved", LESS),
         ("retention.metrics.loss.1.0", LESS),
@@ -24,6 +28,11 @@ MORE, LESS = Direction.maximize, Direction.minimize
 )
 def test_what_is_better(path: str, better: Direction) -> None:
     assert direction(path) is better
+
+
+def test_a_sum_that_wants_opposite_things_is_refused() -> None:
+    with pytest.raises(ValueError, match="more of one thing and less of another"):
+        direction("summary.learning_accuracy + summary.forgetting")
 
 
 def test_a_weighted_sum() -> None:

@@ -100,7 +100,7 @@ def finished(config: ExperimentConfig, run_folder: Path, *names: str) -> list[tu
 
 
 def collected(config: ExperimentConfig, *names: str) -> dict[str, Any]:
-    return collect(config, finished(config, Path("/run"), *names), Path("/run"), ARGUMENTS)
+    return collect(config, finished(config, Path("/run"), *names), Path("/run"), ARGUMENTS, "start")
 
 
 def test_results_of_a_whole_run() -> None:
@@ -249,7 +249,7 @@ def test_a_curve_goes_from_the_state_before_to_the_last_step(tmp_path: Path) -> 
     phases = finished(config, tmp_path, "one", "two")
     between = [{"step": 4, "evaluation": measured("one")}, {"step": 8, "evaluation": measured("two")}]
     phases[1][1]["curve"] = between
-    one, two = collect(config, phases, tmp_path, [])["phases"]
+    one, two = collect(config, phases, tmp_path, [], "start")["phases"]
     assert one["curve"] == []
     assert two["curve"] == [
         {"step": 0, "evaluation": measured("one")},

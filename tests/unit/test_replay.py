@@ -1,6 +1,7 @@
 """What a phase may replay, and evaluation questions that it trains on: through the checks before a run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from osftx.validate import problems
 BASE = Path(__file__).parents[2] / "experiments" / "tiny" / "base"
 
 
-def write(path: Path, answers: str) -> str:
+def write(path: Path, answers: Sequence[str]) -> str:
     turns = [[{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}] for answer in answers]
     path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))
     return str(path)
@@ -63,6 +64,19 @@ def test_the_plan_counts_what_is_replayed(config: ExperimentConfig, tmp_path: Pa
     assert (two.samples, two.replayed) == (4 + 5 + 2, {"one": 5, other: 2})
     assert two.tokens > 4 * one.tokens / 10
     assert two.steps == 1
+
+
+def test_one_file_under_two_names_is_refused(config: ExperimentConfig, tmp_path: Path) -> None:
+    replay(config, "one", str(tmp_path / "one.jsonl"), ratio=0.5)
+    assert "has the content of one; leave one of them out" in refused(config)
+
+
+def test_samples_that_are_too_long_to_be_replayed_are_told(config: ExperimentConfig, tmp_path: Path) -> None:
+    other = write(tmp_path / "other.jsonl", ["x", "y " * 40])
+    replay(config, other, ratio=1.0)
+    config.phases["two"].max_seq_len = 32
+    (line,) = [line for line in check(config, None).plan.warnings if "not replayed" in line]
+    assert line.startswith(f"phases.two.replay.sources: 1 of the 2 samples of {other} are longer than")
 
 
 def test_an_earlier_phase_that_is_skipped_can_be_replayed(config: ExperimentConfig) -> None:

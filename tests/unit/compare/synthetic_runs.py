@@ -31,8 +31,9 @@ def write_run(
     with_curve: bool = True,
     settings: Mapping[str, Any] | None = None,
     sets: Sequence[str] = SETS,
-    base_loss: float = 0.5,
+    start: str = "tiny",
     contents: str = "0123",
+    device: str = "cpu",
     done: int = 2,
     reused: bool = False,
 ) -> Path:
@@ -57,7 +58,11 @@ def write_run(
     for index, name in enumerate(ratios):
         phase = folder / "phases" / f"{index + 1:02d}_{name}"
         phase.mkdir(parents=True)
-        steps = [{"step": step, "peak_memory_usage_GB": 1.0 + index + step / 10} for step in (1, 2)]
+        steps = [
+            {"step": step, "time_per_batch": 5.0 * (index + 1), "peak_memory_usage_GB": 1.0 + index + step / 10}
+            for step in (1, 2)
+        ]
+        (phase / "result.json").write_text(json.dumps({"device": device, "world_size": 2}))
         (phase / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
         spec = {
             "name": name,
@@ -66,7 +71,7 @@ def write_run(
         }
         (phase / "phase.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(spec)))
     exact = [[1.0, 0.0, 0.0], list(curve[0][1:]), list(curve[-1][1:])]
-    loss = [[base_loss] * len(sets), *([1.5 - value for value in row[: len(sets)]] for row in exact[1:])]
+    loss = [[1.5 - value for value in row[: len(sets)]] for row in exact]
     states = [
         {"step": step, "evaluation": dict(zip(SETS, map(metrics, values), strict=True))} for step, *values in curve
     ]
@@ -78,13 +83,13 @@ def write_run(
             "reused": reused and name == "knowledge",
             "steps": curve[-1][0],
             "tokens": 1000 * (place + 1) + seed,
-            "duration_s": 10.0 * (place + 1),
             "curve": states if with_curve and name == "skills" else [],
         }
         for place, name in enumerate(ratios)
     ]
     results = {
         "experiment": config.name,
+        "start": start,
         "phases": phases[:done],
         "retention": {
             "sets": list(sets),

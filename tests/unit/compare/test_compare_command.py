@@ -1,6 +1,7 @@
 """The command itself, on run folders that the tests write."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_what_is_kept_at_the_same_learning(runs: list[str], tmp_path: Path) -> N
 def test_whole_runs(runs: list[str], tmp_path: Path) -> None:
     measures = compared(tmp_path / "out", *runs)["groups"][0]["measures"]
     assert measures["average_accuracy"]["mean"] == pytest.approx(1.7 / 3)
-    assert (measures["tokens"]["mean"], measures["duration_s"]["mean"]) == (pytest.approx(3004), 30)
+    assert (measures["tokens"]["mean"], measures["training_s"]["mean"]) == (pytest.approx(3004), 30)
     assert measures["peak_memory_gb"]["mean"] == pytest.approx(2.2)
     assert measures["backward_transfer"] is None
 
@@ -74,7 +75,11 @@ def test_whole_runs(runs: list[str], tmp_path: Path) -> None:
 def test_less_learned_is_not_rewarded(tmp_path: Path) -> None:
     """A run that has stopped earlier on the very same curve keeps more at its end, and nothing more at that level."""
     whole = write_run(tmp_path / "whole", PLAIN, settings=OURS)
-    half = write_run(tmp_path / "half", PLAIN[:2], settings={"training.num_epochs": 1, "name": "half"})
+    half = write_run(
+        tmp_path / "half",
+        [PLAIN[0], (5, 0.55, 0.8, 0.25), PLAIN[1]],
+        settings={"training.num_epochs": 1, "name": "half"},
+    )
     found = compared(tmp_path / "out", str(whole), str(half))
     assert found["level"] == 0.5
     assert found["groups"][1]["difference"]["all"]["mean"] == 0
@@ -97,7 +102,7 @@ def test_seeds_that_do_not_reach_the_level_are_told(tmp_path: Path) -> None:
 
 
 def test_a_run_that_learns_nothing_decides_nothing(tmp_path: Path) -> None:
-    still = [(0, 1.0, 0.9, 0.0), (20, 1.0, 0.9, 0.0)]
+    still = [(step, 1.0, 0.9, 0.0) for step in (0, 10, 20)]
     folders = [write_run(tmp_path / "a", PLAIN, settings=SFT), write_run(tmp_path / "b", still, settings=OURS)]
     found = compared(tmp_path / "out", *map(str, folders))
     assert "no answer" in found["answers"]["ours"]
@@ -135,11 +140,44 @@ def test_who_keeps_more_and_has_learned_more_needs_no_curve(tmp_path: Path) -> N
 def test_one_seed_has_no_interval(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = compared(tmp_path / "out", runs[0], runs[3])
     assert found["groups"][1]["difference"]["all"]["half_width"] is None
-    assert "by 1 seed: no interval, so it may be chance" in found["answers"]["ours"]
+    assert "by 1 seed: no interval" in found["answers"]["ours"]
     out = capsys.readouterr().out
     assert "One seed, so no interval: plain; ours." in out
     table = out.partition("Kept at")[2].partition("└")[0]
     assert "±" not in table and "none" in table
+
+
+def test_seeds_that_agree_are_no_certainty(tmp_path: Path) -> None:
+    folders = []
+    for name, by, settings in (("a", 0.0, SFT), ("b", 0.025, OURS)):
+        folders += [
+            write_run(tmp_path / f"{name}{seed}", shifted(PLAIN, by), seed, settings=settings) for seed in (1, 2)
+        ]
+    found = compared(tmp_path / "out", *map(str, folders))
+    assert "more than plain" in found["answers"]["ours"]
+    assert "by 2 seeds, all alike: no interval" in found["answers"]["ours"]
+
+
+def test_the_pairs_behind_an_interval_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [write_run(tmp_path / f"a{seed}", PLAIN, seed, settings=SFT) for seed in (1, 2, 3)]
+    folders += [write_run(tmp_path / f"b{seed}", shifted(PLAIN, seed / 50), seed, settings=OURS) for seed in (2, 3, 4)]
+    compared(tmp_path / "out", *map(str, folders))
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ ours") and " all " in line]
+    *_, pairs, _, seeds, _ = [cell.strip() for cell in row.split("│")]
+    assert (pairs, seeds) == ("2", "3")
+
+
+def test_runs_on_other_devices_are_told(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", seed=1)
+    other = write_run(tmp_path / "other", seed=2, device="NVIDIA H100")
+    notes = compared(tmp_path / "out", str(one), str(other))["notes"]
+    assert any("on different numbers or kinds of devices" in note for note in notes)
+
+
+def test_a_run_without_its_phases_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    shutil.rmtree(run / "phases" / "02_skills")
+    assert "phases/*_skills/phase.yaml is missing" in refused(capsys, str(run))
 
 
 def test_what_the_seeds_do_not_show(tmp_path: Path) -> None:
@@ -238,8 +276,8 @@ def test_every_wrong_folder_is_told_at_once(tmp_path: Path, capsys: pytest.Captu
         ({"sets": ("base", "knowledge")}, "evaluation sets base, knowledge instead of base, knowledge, skills"),
         ({"contents": "9999"}, "other questions in the evaluation set base"),
         ({"settings": {"evaluation.sets.base.learned_in": "skills"}}, "base learned in skills instead of base"),
-        ({"base_loss": 0.8, "settings": {"model.path": "models/other"}}, "model models/other instead of models/tiny"),
-        ({"base_loss": 0.8}, "models/tiny was another model then"),
+        ({"start": "other", "settings": {"model.path": "models/other"}}, "model models/other instead of models/tiny"),
+        ({"start": "other"}, "models/tiny was another model then"),
     ],
 )
 def test_another_experiment_is_refused(
@@ -289,11 +327,16 @@ def test_what_was_not_measured_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no evaluation set was taught before it" in refused(capsys, str(alone))
 
 
-def test_a_curve_that_lacks_a_set_is_no_curve(tmp_path: Path) -> None:
+def test_a_curve_that_lacks_a_set_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run")
     results = json.loads((run / "results.json").read_text())
     del results["phases"][1]["curve"][1]["evaluation"]["base"]
     (run / "results.json").write_text(json.dumps(results))
+    assert "the curve of skills lacks base at step 10" in refused(capsys, str(run))
+
+
+def test_two_ends_are_no_curve(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", curve=[PLAIN[0], PLAIN[-1]])
     assert compared(tmp_path / "out", str(run))["no_curve"] == [str(run)]
 
 

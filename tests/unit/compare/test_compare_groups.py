@@ -100,6 +100,11 @@ def test_another_content_under_the_same_path_is_other_data(tmp_path: Path) -> No
     assert groups[1].settings["phases.skills.data.path"] == "skills.jsonl (skillsbb)"
 
 
+def test_the_samples_that_a_seed_replays_make_no_group(tmp_path: Path) -> None:
+    (group,) = grouped(tmp_path, {"seed": 1, "contents": "aa-1"}, {"seed": 2, "contents": "aa-2"})
+    assert len(group.runs) == 2
+
+
 def test_a_repeat_is_no_second_seed(tmp_path: Path) -> None:
     (problem,) = group_problems(grouped(tmp_path, {"seed": 5}, {"seed": 5, "reuse": False}))
     assert "no second sample" in problem

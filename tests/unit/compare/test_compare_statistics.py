@@ -34,6 +34,10 @@ def test_one_value_has_no_interval_and_excludes_nothing() -> None:
     assert estimate([]) is None
 
 
+def test_equal_values_make_nothing_certain() -> None:
+    assert estimate([0.025, 0.025, 0.025]) == Estimate(0.025, None, 3)
+
+
 def test_pairs_take_out_what_a_seed_does_to_both() -> None:
     reference = {(42,): 0.1, (43,): 0.5, (44,): 0.9}
     values = {(44,): 1.0, (42,): 0.21, (43,): 0.6, (45,): 0.0}
@@ -51,5 +55,5 @@ def test_without_a_common_seed_there_is_no_interval() -> None:
 
 def test_rounding_is_no_difference() -> None:
     found = paired_difference({(1,): 0.1 + 0.2, (2,): 0.3}, {(1,): 0.3, (2,): 0.1 + 0.2})
-    assert found == Estimate(0.0, 0.0, 2)
+    assert found == Estimate(0.0, None, 2)
     assert not found.excludes_zero
