@@ -9,15 +9,14 @@ compare in cost. By default both phases are shortened to about a quarter.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from harness import write
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["phases.knowledge.num_epochs=25", "phases.skills.num_epochs=1"]
@@ -59,10 +58,8 @@ def main() -> None:
         print(f"{name:<10} {row['trained']:>8} {row['reused']:>8} {row['wall_s']:>10.1f} s")
     print(f"store / no store: {ratio:.2f}")
     if args.json is not None:
-        packages = {package: version(package) for package in ("torch", "deepspeed", "transformers")}
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), **packages}
-        content = {"points": args.points, "overrides": args.overrides, **figures, "ratio": round(ratio, 3), **machine}
-        args.json.write_text(json.dumps(content, indent=2) + "\n")
+        rows = [{"with": name, **row} for name, row in figures.items()]
+        write(args.json, {"points": args.points, "overrides": args.overrides, "ratio": round(ratio, 3)}, rows)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from osftx.compare.comparison import ComparedGroup, Comparison
 from osftx.compare.curves import ALL
 from osftx.compare.matched import mean_curve
 from osftx.compare.sentences import seeds
-from osftx.report.drawing import PHASE_COLOURS, STYLE, WIDTH_INCHES, new_figure
+from osftx.report.drawing import STYLE, WIDTH_INCHES, colour, marker, new_figure
 
-MARKS = ["o", "D", "s", "^", "v", "P", "X", "*", "<", ">"]
 THIN, THICK = 0.8, 2.2
 
 
@@ -32,12 +31,11 @@ def kept_against_learned(comparison: Comparison) -> Figure:
     """Curves and their means; without curves the end points alone, between which nothing is known."""
     figure, axes = new_figure(WIDTH_INCHES, 4.0 + 0.22 * len(comparison.groups))
     for place, group in enumerate(comparison.groups):
-        colour, mark = PHASE_COLOURS[place % len(PHASE_COLOURS)], MARKS[place % len(MARKS)]
         label = f"{group.label} ({seeds(group.seeds)})"
         if comparison.level is None:
-            _end_points(axes, group, colour, mark, label)
+            _end_points(axes, group, colour(place), marker(place), label)
         else:
-            _curves(axes, group, colour, mark, label)
+            _curves(axes, group, colour(place), marker(place), label)
     if comparison.level is not None:
         axes.axvline(comparison.level, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xlabel(f"learned: exact match on {', '.join(comparison.sets.taught)}")
@@ -49,14 +47,14 @@ def kept_against_learned(comparison: Comparison) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, group: ComparedGroup, colour: str, mark: str, label: str) -> None:
+def _curves(axes: Axes, group: ComparedGroup, ink: str, mark: str, label: str) -> None:
     for run in group.runs:
         learned, kept = [point.learning for point in run.curve], [point.kept[ALL] for point in run.curve]
         single = len(group.runs) == 1
         axes.plot(
             learned,
             kept,
-            color=colour,
+            color=ink,
             linewidth=THICK if single else THIN,
             alpha=1.0 if single else 0.6,
             marker=mark,
@@ -68,7 +66,7 @@ def _curves(axes: Axes, group: ComparedGroup, colour: str, mark: str, label: str
         axes.plot(
             [level for level, _ in line],
             [kept for _, kept in line],
-            color=colour,
+            color=ink,
             linewidth=THICK,
             marker=mark,
             markevery=0.2,
@@ -76,10 +74,10 @@ def _curves(axes: Axes, group: ComparedGroup, colour: str, mark: str, label: str
         )
 
 
-def _end_points(axes: Axes, group: ComparedGroup, colour: str, mark: str, label: str) -> None:
+def _end_points(axes: Axes, group: ComparedGroup, ink: str, mark: str, label: str) -> None:
     ends = [run.curve[-1] for run in group.runs]
     learned, kept = [point.learning for point in ends], [point.kept[ALL] for point in ends]
-    axes.plot(learned, kept, linestyle="", marker=mark, markersize=4, color=colour, alpha=0.6)
+    axes.plot(learned, kept, linestyle="", marker=mark, markersize=4, color=ink, alpha=0.6)
     axes.plot(
-        [fmean(learned)], [fmean(kept)], linestyle="", marker=mark, markersize=10, color=colour, label=label, zorder=3
+        [fmean(learned)], [fmean(kept)], linestyle="", marker=mark, markersize=10, color=ink, label=label, zorder=3
     )
