@@ -11,6 +11,8 @@ from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, mark
 from osftx.report.run import Run
 from osftx.validate import BASE_STATE
 
+ACCURACIES = ("exact_match", "acc_norm", "acc", "f1", "pass@1", "mc1", "mc2")
+"""Metrics of the harness of which more is better, and 1 is all. Others, such as Brier scores, are no accuracies."""
 LONGEST_LEVEL_NAME = 9
 """Characters; longer names of columns are slanted."""
 MOST_MARKED = 30
@@ -124,11 +126,12 @@ def _accuracy_axis(axes: Axes) -> None:
 
 
 def _accuracies(run: Run) -> dict[str, list[float | None]]:
-    """The columns of the benchmarks that are shares, as accuracies are; perplexities are in the table alone."""
+    """The columns of the benchmarks that are shares of right answers; perplexities are in the table alone."""
     found = {}
     for place, task in enumerate(run.benchmarks["tasks"]):
         column = [row[place] for row in run.benchmarks["values"]]
-        if all(value is None or 0 <= value <= 1 for value in column):
+        metric = run.benchmarks["metrics"][task].partition(",")[0]
+        if metric in ACCURACIES and all(value is None or 0 <= value <= 1 for value in column):
             found[task] = column
     return found
 

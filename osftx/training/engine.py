@@ -1,6 +1,7 @@
 """DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
@@ -18,6 +19,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from osftx.config import ModelConfig, Precision, TrainingConfig
 from osftx.training.attention import AUTO, choose_attention
 
+LARGEST_BUCKET = 50_000_000
 DTYPES = {Precision.bfloat16: torch.bfloat16, Precision.float32: torch.float32}
 
 
@@ -115,8 +117,16 @@ def initialize(
         num_training_steps=total_steps,
         scheduler_specific_kwargs=dict(training.lr_scheduler_kwargs),
     )
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=zero_config(training))
+    config = zero_config(training)
+    config["zero_optimization"]["reduce_bucket_size"] = _bucket(trainable)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine, optimizer, scheduler
+
+
+def _bucket(trainable: Sequence[nn.Parameter]) -> int:
+    """Elements of the fp32 buffer that gathers gradients, which ZeRO-3 holds from the start: no more than there are,
+    and a tenth of DeepSpeed's default, whose 2 GB a rank bring nothing more than its messages are large."""
+    return min(LARGEST_BUCKET, sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable))
 
 
 def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:
