@@ -6,12 +6,12 @@ set -euo pipefail
 here=experiments/five_tasks
 out=${OUT:-outputs/studies}/five_tasks
 tasks=(people_a swap people_b rotate ends)
-sweep() {  # NAME OVERRIDES...: three seeds, two jobs at a time
+sweep() {  # NAME OVERRIDES...: three seeds, three jobs at a time
     local name=$1
     shift
     python -m osftx -m --config-dir "$here" +experiment=five_tasks "$@" name="$name" training.seed=42,43,44 \
         'evaluation.every_steps=20' \
-        distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 "store_dir=$out/store" "hydra.sweep.dir=$out/$name"
+        distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=3 "store_dir=$out/store" "hydra.sweep.dir=$out/$name"
 }
 sft=(training.eps=1e-8)
 replay=()

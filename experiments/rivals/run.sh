@@ -6,13 +6,13 @@ set -euo pipefail
 
 here=experiments/rivals
 out=${OUT:-outputs/studies}/rivals
-sweep() {  # NAME BASE SKILL OVERRIDES...: three seeds, two jobs at a time
+sweep() {  # NAME BASE SKILL OVERRIDES...: three seeds, three jobs at a time
     local name=$1 base=$2 skill=$3
     shift 3
     python -m osftx -m "$@" name="$name" training.seed=42,43,44 "model.path=${bases[$base]}" \
         "phases.skills.data.path=${data[$skill]}/skills_train.jsonl" \
         "evaluation.sets.skills.path=${data[$skill]}/skills_eval.jsonl" \
-        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 \
+        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=3 \
         "store_dir=$out/store" "hydra.sweep.dir=$out/$base/$skill/$name"
 }
 

@@ -5,11 +5,11 @@ set -euo pipefail
 
 here=experiments/trained_rest
 out=${OUT:-outputs/studies}/trained_rest
-sweep() {  # NAME OVERRIDES...: three seeds, two jobs at a time
+sweep() {  # NAME OVERRIDES...: three seeds, three jobs at a time
     local name=$1
     shift
     python -m osftx -m +experiment=tiny_two_phase "$@" name="$name" training.seed=42,43,44 \
-        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 \
+        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=3 \
         "store_dir=${OUT:-outputs/studies}/rivals/store" "hydra.sweep.dir=$out/$name" ||
         echo "$name: some job failed; what is done is compared"    # a diverging one is a result, too
 }
