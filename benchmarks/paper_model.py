@@ -1,0 +1,133 @@
+"""What OSFT costs against plain fine-tuning on many GPUs, counted on paper: operations, memory, bytes sent.
+
+    python benchmarks/paper_model.py [--tokens 8192] [--micro-batches 1] [--json FILE]
+
+Llama-3.1-8B under ZeRO-3 in bf16. Counted, for each rank and optimizer step:
+
+- operations, two for a multiplication with its addition: the matrix products of all layers and of the head, attention
+  within samples of 2048 tokens, and OSFT's upkeep after the step. Activations are computed again (`--keep-activations`:
+  not); norms, softmax and the optimizer are left out, as they are no matrix products;
+- memory between two steps: weights (2 bytes a number), and of what is trained the fp32 gradient, the fp32 master and
+  AdamW's moments (16 bytes, and 2 for OSFT's own copy); for OSFT the starting weights (2), the free basis (2 and 4) and
+  the frozen one (4). Activations are the same for both;
+- bytes that a rank sends, as rings send them: the weights gathered twice for each micro-batch and the fp32 gradients
+  scattered; for OSFT the basis gathered once for each, and once a step what projection and merging exchange.
+
+No time follows from it: how much of a chip's arithmetic and of a network's bandwidth is reached must be measured.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import Rows, write
+
+HIDDEN, MIDDLE, NARROW, LAYERS, VOCABULARY = 4096, 14336, 1024, 32, 128256
+LAYER = [(HIDDEN, HIDDEN)] * 2 + [(NARROW, HIDDEN)] * 2 + [(MIDDLE, HIDDEN)] * 2 + [(HIDDEN, MIDDLE)]
+"""(out, in) of the seven weights that are protected in each layer."""
+SAMPLE = 2048
+"""Tokens of a sample: each sees half of them on average."""
+RANKS = (8, 64, 512)
+RATIOS = (None, 0.1, 0.2, 0.3)
+"""None: plain fine-tuning."""
+
+
+@dataclass
+class Sizes:
+    """Numbers in the parts of the model, over all layers."""
+
+    targets: int
+    rest: int
+    """Embeddings and head; norms are too few to count."""
+    delta: int
+    basis: int
+    frozen: int
+    coefficients: int
+    """Of the projection: Q^T delta."""
+    merging: int
+    """Multiplications of dW = delta basis^T."""
+    projection: int
+    """Multiplications of delta - Q (Q^T delta)."""
+
+
+def sizes(ratio: float | None) -> Sizes:
+    targets = LAYERS * sum(out * into for out, into in LAYER)
+    found = Sizes(targets, 2 * VOCABULARY * HIDDEN, 0, 0, 0, 0, 0, 0)
+    for out, into in LAYER if ratio is not None else []:
+        short, long = sorted((out, into))
+        frozen = int(short * (1 - ratio) + 1e-9)
+        free = short - frozen
+        found.delta += LAYERS * long * free
+        found.basis += LAYERS * short * free
+        found.frozen += LAYERS * long * frozen
+        found.coefficients += LAYERS * frozen * free
+        found.merging += LAYERS * out * into * free
+        found.projection += LAYERS * 2 * long * frozen * free
+    return found
+
+
+def count(ratio: float | None, ranks: int, tokens: int, micro_batches: int, again: bool) -> dict[str, float]:
+    """Of one rank and step; `tokens` of a micro-batch, `again`: activations are computed again."""
+    size = sizes(ratio)
+    attention = (
+        LAYERS * 2 * HIDDEN * SAMPLE // 2
+    )  # multiplications a token in one pass: scores, and their sum of values
+    passes = 2 + again  # forward, and towards the input
+    a_token = passes * size.targets + (passes + 1) * attention + 2 * size.rest // 2
+    if ratio is None:
+        a_token += size.targets + size.rest // 2  # towards the weights
+    else:
+        a_token += size.delta + size.basis
+    upkeep = (size.merging + size.projection) / ranks
+    whole = size.targets + size.rest
+    trained = whole if ratio is None else size.delta
+    memory = 2 * whole + 16 * trained
+    sent = micro_batches * (2 * 2 * whole + 4 * trained)
+    if ratio is not None:
+        memory += 2 * size.delta + 2 * size.targets + (2 + 4) * size.basis + 4 * size.frozen
+        sent += micro_batches * 2 * size.basis + 2 * 4 * size.coefficients + 4 * size.delta + 4 * size.basis
+    return {
+        "operations": 2 * (micro_batches * tokens * a_token + upkeep),
+        "upkeep_share": upkeep / (micro_batches * tokens * a_token + upkeep),
+        "memory_bytes": memory / ranks,
+        "sent_bytes": sent * (ranks - 1) / ranks,
+    }
+
+
+def rows(tokens: int, micro_batches: int, again: bool) -> Rows:
+    found: Rows = []
+    for ranks in RANKS:
+        plain = count(None, ranks, tokens, micro_batches, again)
+        for ratio in RATIOS:
+            own = count(ratio, ranks, tokens, micro_batches, again)
+            against = {f"{key}_against_sft": own[key] / plain[key] for key in plain if key != "upkeep_share"}
+            method = "sft" if ratio is None else "osft"
+            found.append({"ranks": ranks, "method": method, "unfreeze_rank_ratio": ratio, **own, **against})
+    return found
+
+
+def show(found: Rows) -> None:
+    print(f"{'ranks':>5} {'method':<6} {'ratio':>5} {'PFLOP':>12} {'upkeep':>7} {'memory GB':>14} {'sent GB':>14}")
+    for row in found:
+        scaled = (("operations", 1e15), ("memory_bytes", 1e9), ("sent_bytes", 1e9))
+        work, memory, sent = (f"{row[key] / unit:.2f} ({row[f'{key}_against_sft']:.2f})" for key, unit in scaled)
+        ratio = row["unfreeze_rank_ratio"] or "-"
+        line = f"{row['ranks']:>5} {row['method']:<6} {ratio:>5} {work:>12} {row['upkeep_share']:>7.1%}"
+        print(f"{line} {memory:>14} {sent:>14}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--tokens", type=int, default=8192, help="of a micro-batch on each rank")
+    parser.add_argument("--micro-batches", type=int, default=1, help="of a step on each rank")
+    parser.add_argument("--keep-activations", action="store_true", help="they are not computed again")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    args = parser.parse_args()
+    found = rows(args.tokens, args.micro_batches, not args.keep_activations)
+    show(found)
+    if args.json is not None:
+        write(args.json, {key: value for key, value in vars(args).items() if key != "json"}, found)
+
+
+if __name__ == "__main__":
+    main()
