@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from datasets import Features, List, Value
 from datasets.arrow_writer import ArrowWriter
-from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PreTrainedConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PreTrainedConfig, Qwen2Config
 
 from osftx.data.prepare import SAMPLES_FILE
 
@@ -32,12 +32,17 @@ def config_of(family: str) -> PreTrainedConfig:
     }
     if family == "phi3":
         return Phi3Config(**{**sizes, "hidden_size": 40})
+    if family == "qwen2":  # has biases
+        return Qwen2Config(**{**sizes, "hidden_size": 40})
     return LlamaConfig(**sizes)
 
 
 def make_model(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32) -> Path:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config_of(family), dtype=dtype)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # transformers begins with zeros, which would hide what is done to them
+            torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
     return folder
 

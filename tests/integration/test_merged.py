@@ -25,6 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     for dtype in ("float32", "bfloat16")
     for cut in (True, False)
 }
+CASES["qwen2_bfloat16_cut"] = {"family": "qwen2", "dtype": "bfloat16", "cut": True, "checkpointing": False}
 CASE = pytest.mark.parametrize("case", CASES)
 
 
