@@ -32,6 +32,7 @@ for base in ${BASES:-long short}; do
         sweep sft_replay_1_percent $base $skill "${sft[@]}" phases.skills.replay.ratio=0.01
         sweep sft_replay_10_percent $base $skill "${sft[@]}" phases.skills.replay.ratio=0.1
         sweep sft_replay_all $base $skill "${sft[@]}" phases.skills.replay.ratio=1
-        python -m osftx.compare "$out/$base/$skill"/* --output "$here/$base/$skill"
+        runs=$out/$base/$skill
+        python -m osftx.compare "$runs"/sft "$runs"/sft_* "$runs"/osft_* --output "$here/$base/$skill"
     done
 done
