@@ -8,7 +8,7 @@ from typing import Any
 
 from osftx.compare.runs import RunRecord
 from osftx.compare.same import repeats
-from osftx.config import Method, SubspaceKind
+from osftx.config import Method, RankAllocation, SubspaceKind
 from osftx.plan import phases_to_run
 
 Settings = dict[str, str]
@@ -78,7 +78,8 @@ def settings_of(run: RunRecord) -> Settings:
     for name, phase in phases.items():
         own = {key: value for key, value in asdict(phase).items() if key not in IRRELEVANT_IN_A_PHASE}
         found |= _flat({"phases": {name: own | {"unfreeze_rank_ratio": run.ratios[name]}}})
-    return {key: value for key, value in found.items() if key not in IRRELEVANT_KEYS}
+    unused = {"osft.minimum_retention"} if config.osft.rank_allocation is RankAllocation.uniform else set()
+    return {key: value for key, value in found.items() if key not in IRRELEVANT_KEYS | unused}
 
 
 def short(key: str) -> str:
