@@ -1,0 +1,73 @@
+"""The figure of experiments/performance: what OSFT costs against plain fine-tuning, over the unfreeze ratio.
+
+    python benchmarks/draw.py FOLDER OUTPUT.png
+
+FOLDER holds what the others wrote: `step_cost*.json`, `memory*.json`, `communication*.json`, `paper_model.json`.
+One panel each for the time of a step, bytes held and bytes sent, a line a file; below 1 OSFT is the cheaper one.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+
+from osftx.report.drawing import STYLE, colour, empty_figure, marker
+
+PANELS = {
+    "time of a step": [("step_cost*.json", "against_sft")],
+    "bytes between steps": [("memory*.json", "state_against_sft"), ("paper_model.json", "memory_bytes_against_sft")],
+    "bytes sent": [("communication*.json", "against_sft"), ("paper_model.json", "sent_bytes_against_sft")],
+}
+"""By title: files, and the key of the ratio in their rows."""
+PAPER_RANKS = 8
+"""Of the rows of the paper model, the first ones: ratios hardly change with the ranks."""
+
+
+def points(content: dict[str, Any], key: str) -> list[tuple[float, float]]:
+    return [
+        (row["unfreeze_rank_ratio"], row[key])
+        for row in content["rows"]
+        if row["method"] == "osft" and row.get("ranks", PAPER_RANKS) == PAPER_RANKS
+    ]
+
+
+def name(path: Path, content: dict[str, Any]) -> str:
+    settings = content["settings"]
+    if path.stem == "paper_model":
+        return f"8B, on paper, {PAPER_RANKS} ranks"
+    ranks = f"{settings['ranks']} rank{'s' if settings['ranks'] > 1 else ''}"
+    again = ", recomputed" if settings["checkpointing"] else ""
+    return f"hidden {settings['hidden']}, {settings['dtype']}, {ranks}{again}"
+
+
+def panel(axes: Axes, title: str, folder: Path, sources: list[tuple[str, str]]) -> None:
+    files = [(path, key) for pattern, key in sources for path in sorted(folder.glob(pattern))]
+    for place, (path, key) in enumerate(files):
+        content = json.loads(path.read_text())
+        ratios, against = zip(*points(content, key), strict=True)
+        axes.plot(ratios, against, color=colour(place), marker=marker(place), markersize=5, label=name(path, content))
+    axes.axhline(1.0, color="#666666", linewidth=0.8, linestyle=":")
+    axes.set_title(f"{title}, plain fine-tuning = 1")
+    axes.set_xlabel("unfreeze ratio")
+    axes.set_ylim(0, 1.3)
+    axes.grid(axis="y")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("output", type=Path)
+    args = parser.parse_args()
+    with rc_context(STYLE):
+        figure = empty_figure(5.4, 9.6)
+        for axes, (title, sources) in zip(figure.subplots(len(PANELS)), PANELS.items(), strict=True):
+            panel(axes, title, args.folder, sources)
+        figure.savefig(args.output)
+
+
+if __name__ == "__main__":
+    main()
