@@ -31,7 +31,7 @@ class Traffic:
             "all_gather": lambda given, n: size(given["tensor"]) * (n - 1),
             "reduce_scatter_tensor": lambda given, n: size(given["input"]) * (n - 1) / n,
             "all_reduce": lambda given, n: 2 * size(given["tensor"]) * (n - 1) / n,
-            "all_to_all_single": lambda given, n: size(given["input"]) * (n - 1) / n,
+            "all_to_all_single": to_others,
             "broadcast": lambda given, n: size(given["tensor"]) * (n - 1) / n,
             "reduce": lambda given, n: size(given["tensor"]) * (n - 1) / n,
         }
@@ -59,8 +59,31 @@ class Traffic:
         return call
 
 
+def to_others(given: dict[str, Any], ranks: int) -> float:
+    """A rank's own part of an exchange stays where it is."""
+    import torch.distributed as dist
+
+    sent, splits = given["input"], given.get("input_split_sizes")
+    own = splits[dist.get_rank()] / max(sum(splits), 1) if splits else 1 / ranks
+    return size(sent) * (1 - own)
+
+
 def size(tensor: Any) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def gather_each_time() -> None:
+    """ZeRO-3 keeps what it gathered for the backward pass if there is room; in a model worth its name there is none."""
+    from osftx.training import engine
+
+    usual = engine.zero_config
+
+    def config(training: Any) -> dict[str, Any]:
+        settings = usual(training)
+        settings["zero_optimization"] |= {"stage3_max_reuse_distance": 0, "stage3_max_live_parameters": 0}
+        return settings
+
+    engine.zero_config = config
 
 
 def measure(args: Namespace, folder: Path) -> Rows:
@@ -68,6 +91,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
     import torch.distributed as dist
 
     traffic = Traffic()
+    gather_each_time()
     bench = Bench.prepare(args, folder)
     rows: Rows = []
     for ratio in [None, *args.ratios]:

@@ -37,12 +37,12 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
     }
 
 
-def make_weight(shape: tuple[int, int], device: str) -> Any:
+def make_weight(shape: tuple[int, int], device: str, seed: int) -> Any:
     """Random directions, singular values from 1 to SMALLEST in equal ratios; fp32."""
     import torch
 
     short, long = sorted(shape)
-    generator = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(seed)
     left, _ = torch.linalg.qr(torch.randn(long, short, generator=generator, device=device, dtype=torch.float64))
     right, _ = torch.linalg.qr(torch.randn(short, short, generator=generator, device=device, dtype=torch.float64))
     weight = (
@@ -54,6 +54,8 @@ def make_weight(shape: tuple[int, int], device: str) -> Any:
 def seconds(compute: Callable[[], Any], device: str) -> tuple[float, Any]:
     import torch
 
+    if device == "cuda":
+        torch.cuda.synchronize()
     begun = time.perf_counter()
     result = compute()
     if device == "cuda":
@@ -78,9 +80,9 @@ def measure(hidden: int, device: str) -> Rows:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         cache = Eigenvectors(Path(folder))
-        seconds(lambda: split_by_weight(make_weight((256, 128), device), 64), device)  # libraries start
-        for name, shape in shapes(hidden).items():
-            weight = make_weight(shape, device)
+        seconds(lambda: split_by_weight(make_weight((256, 128), device, 99), 64), device)  # libraries start
+        for place, (name, shape) in enumerate(shapes(hidden).items()):
+            weight = make_weight(shape, device, place)
             free = int(min(shape) * RATIO)
 
             def split(weight: Any = weight, free: int = free) -> Any:

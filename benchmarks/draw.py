@@ -52,7 +52,7 @@ def panel(axes: Axes, title: str, folder: Path, sources: list[tuple[str, str]]) 
     axes.axhline(1.0, color="#666666", linewidth=0.8, linestyle=":")
     axes.set_title(f"{title}, plain fine-tuning = 1")
     axes.set_xlabel("unfreeze ratio")
-    axes.set_ylim(0, 1.3)
+    axes.set_ylim(bottom=0)
     axes.grid(axis="y")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 

@@ -130,9 +130,8 @@ def osftx_engine(
 ) -> tuple[Any, list[Any]]:
     """The engine that osftx trains with, and the callbacks after its optimizer's step; ratio None is plain fine-tuning.
 
-    `change` may put other layers into the model first, `wrap` something around each callback. The
-    eigenvectors are kept beside the model, since they do not
-    depend on the ratio.
+    `change` may put other layers into the model first, `wrap` something around each callback. The eigenvectors are
+    kept beside the model, since they do not depend on the ratio.
     """
     from osftx.config import ModelConfig
     from osftx.model_folder import read_folder

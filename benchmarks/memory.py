@@ -2,10 +2,11 @@
 
     python benchmarks/memory.py [--ranks 2] [--hidden 1024] [--json FILE]
 
-`state` is what lives between two steps: the shard of the model, its fp32 master copy, AdamW's moments, and for OSFT the
-bases and a copy of the starting weights. `peak` is the most that one step reaches, with activations, gathered weights
-and gradients. On a CPU the tensors are counted, on a GPU torch's allocator is asked. Counts, not times: they do not
-depend on what else the machine does.
+`state` is what lives between two steps: the shard of the model, fp32 gradients and master copy, AdamW's moments, and
+for OSFT the bases and a copy of the starting weights. `bucket` is the buffer in which ZeRO-3 gathers gradients, which is as
+large as all of them in a model of this size and a fixed 200 MB in a large one, so it is in no ratio. `peak` is the most
+that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
+torch's allocator is asked. Counts, not times: they do not depend on what else the machine does.
 """
 
 import gc
@@ -51,11 +52,27 @@ def rise(step: Any, device: Any) -> int:
     return highest
 
 
+def watch_buckets() -> list[int]:
+    """Bytes of the gradient bucket of each engine that is made from now on; it is fp32, whatever is trained."""
+    from osftx.training import engine
+
+    found: list[int] = []
+    usual = engine._bucket
+
+    def bucket(trainable: Any) -> int:
+        found.append(4 * usual(trainable))
+        return found[-1] // 4
+
+    engine._bucket = bucket
+    return found
+
+
 def measure(args: Namespace, folder: Path) -> Rows:
     """The rows of the table, on every rank; rank 0's are shown."""
     import torch.distributed as dist
 
     bench = Bench.prepare(args, folder)
+    buckets = watch_buckets()
     rows: Rows = []
     for ratio in [None, *args.ratios]:
         gc.collect()
@@ -64,11 +81,13 @@ def measure(args: Namespace, folder: Path) -> Rows:
         for _ in range(3):  # ZeRO-3 records what it gathers ahead, and keeps small weights whole from then on
             step()
         gc.collect()
-        state = sum(size for place, size in storages().items() if place not in before)
+        bucket = buckets[-1]
+        state = sum(size for place, size in storages().items() if place not in before) - bucket
         rows.append(
             {
                 "method": "sft" if ratio is None else "osft",
                 "unfreeze_rank_ratio": 1.0 if ratio is None else ratio,
+                "bucket_bytes": bucket,
                 "state_bytes": state,
                 "peak_bytes": state + rise(step, bench.device),
             }

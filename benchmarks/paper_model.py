@@ -42,6 +42,8 @@ class Sizes:
     delta: int
     basis: int
     frozen: int
+    merged: int
+    """What merging gathers: the basis of weights that are free on the input side, delta of the others."""
     coefficients: int
     """Of the projection: Q^T delta."""
     merging: int
@@ -52,7 +54,7 @@ class Sizes:
 
 def sizes(ratio: float | None) -> Sizes:
     targets = LAYERS * sum(out * into for out, into in LAYER)
-    found = Sizes(targets, 2 * VOCABULARY * HIDDEN, 0, 0, 0, 0, 0, 0)
+    found = Sizes(targets, 2 * VOCABULARY * HIDDEN, 0, 0, 0, 0, 0, 0, 0)
     for out, into in LAYER if ratio is not None else []:
         short, long = sorted((out, into))
         frozen = int(short * (1 - ratio) + 1e-9)
@@ -60,6 +62,7 @@ def sizes(ratio: float | None) -> Sizes:
         found.delta += LAYERS * long * free
         found.basis += LAYERS * short * free
         found.frozen += LAYERS * long * frozen
+        found.merged += LAYERS * into * free
         found.coefficients += LAYERS * frozen * free
         found.merging += LAYERS * out * into * free
         found.projection += LAYERS * 2 * long * frozen * free
@@ -85,7 +88,7 @@ def count(ratio: float | None, ranks: int, tokens: int, micro_batches: int, agai
     sent = micro_batches * (2 * 2 * whole + 4 * trained)
     if ratio is not None:
         memory += 2 * size.delta + 2 * size.targets + (2 + 4) * size.basis + 4 * size.frozen
-        sent += micro_batches * 2 * size.basis + 2 * 4 * size.coefficients + 4 * size.delta + 4 * size.basis
+        sent += micro_batches * 2 * size.basis + 2 * 4 * size.coefficients + 4 * size.merged
     return {
         "operations": 2 * (micro_batches * tokens * a_token + upkeep),
         "upkeep_share": upkeep / (micro_batches * tokens * a_token + upkeep),

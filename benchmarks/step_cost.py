@@ -73,8 +73,12 @@ class Upkeep:
         self.hook, self.spent_s = hook, 0.0
 
     def __call__(self, *_: object) -> None:
+        from deepspeed.accelerator import get_accelerator
+
+        get_accelerator().synchronize()
         begun = time.perf_counter()
         self.hook()
+        get_accelerator().synchronize()
         self.spent_s += time.perf_counter() - begun
 
 
@@ -166,6 +170,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
     import torch.distributed as dist
 
     bench = Bench.prepare(args, folder)
+    bench.training.use_liger &= not set(args.methods) & set(PEERS)  # they are measured without it
     device = bench.device
     ids = torch.randint(VOCABULARY, (args.sequences, args.length), device=device)
     steps: list[tuple[str, float, Step, list[Upkeep]]] = []

@@ -61,8 +61,9 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit, for a Hub name."""
     attn_implementation: str = "auto"
-    """`auto`: FlashAttention 2 where it is installed, else SDPA on each packed sample by itself (`varlen_sdpa`); or one
-    of transformers': `sdpa` (under a mask), `flash_attention_2`, `flex_attention`, `eager`."""
+    """`auto`: FlashAttention 2 where it is installed and can be used (a GPU, 16 bits), else SDPA on each packed sample
+    by itself (`varlen_sdpa`), else transformers' choice. Or one of those: `sdpa` (under a mask), `flash_attention_2`,
+    `flex_attention`, `eager`."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
 

@@ -137,8 +137,8 @@ class _Data:
     training: dict[str, Prepared] = field(default_factory=dict)
     """By phase, with what it replays."""
     replayed: dict[str, dict[str, int]] = field(default_factory=dict)
-    replay_advice: list[str] = field(default_factory=list)
     """By phase: samples of each source."""
+    replay_advice: list[str] = field(default_factory=list)
     evaluation: dict[str, Prepared] = field(default_factory=dict)
     """By evaluation set."""
     preserved: Prepared | None = None

@@ -45,6 +45,7 @@ from osftx.training.engine import DTYPES, close, init_distributed, initialize, l
 from osftx.training.export import export
 from osftx.training.importance import input_output_similarity
 from osftx.training.inputs import measure_inputs
+from osftx.training.packing_check import check_samples_apart
 from osftx.training.reading import gathering
 from osftx.training.trainer import Trainer
 
@@ -71,6 +72,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     torch.manual_seed(spec.training.seed)
     folder, source = Path(spec.folder), Path(spec.model.path)
     model = load_model(source, spec.model, spec.training)
+    check_samples_apart(model, device)
     measure = _evaluation(spec, device)
     if spec.evaluate_only:
         model.requires_grad_(False)

@@ -21,7 +21,7 @@ IRRELEVANT = {
     *("name", "output_dir", "store_dir", "reuse", "objective", "dry_run"),
     *("sweep", "checkpointing", "distributed"),
 }
-# The start model is compared by what it scores; the rest of these keys changes rounding, or nothing.
+# The start model is compared by its content; the rest of these keys changes rounding, or nothing.
 IRRELEVANT_KEYS = {"model.path", "model.revision", "model.trust_remote_code", "osft.save_bases"}
 IRRELEVANT_IN_A_PHASE = {"seed", "init_from", "max_tokens_per_gpu", "activation_checkpointing"}
 

@@ -142,7 +142,8 @@ def _objectives(config: DictConfig) -> tuple[list[str], list[Direction]]:
 def _direction(objective: str) -> Direction:
     try:
         return direction(objective)
-    except ValueError:  # every job has said what is wrong with it
+    except ValueError as error:
+        print(f"osftx: objective={objective}: {error}; until then more of it is better", file=sys.stderr, flush=True)
         return Direction.maximize
 
 

@@ -19,6 +19,9 @@ from transformers.utils import is_flash_attn_2_available
 VARLEN_SDPA = "varlen_sdpa"
 FLASH = "flash_attention_2"
 AUTO = "auto"
+UNSUPPORTED = ("softcap", "s_aux", "position_bias")
+"""What some models ask of their attention beside the usual, by transformers' names."""
+WIDEST_GROUPED = 256
 
 
 def choose_attention(model: type[PreTrainedModel] | None, device: str, dtype: torch.dtype) -> str | None:
@@ -28,7 +31,8 @@ def choose_attention(model: type[PreTrainedModel] | None, device: str, dtype: to
     """
     if model is None or not model._supports_flash_attn:
         return None
-    if device == "cuda" and dtype.itemsize == 2 and is_flash_attn_2_available():
+    kinds = getattr(model, "_compatible_flash_implementations", None) or [FLASH]
+    if device == "cuda" and dtype.itemsize == 2 and FLASH in kinds and is_flash_attn_2_available():
         return FLASH
     # Both find the samples by the positions and a window by its size. A model that SDPA cannot run has more in its
     # attention than that: a cap on the logits, or sinks.
@@ -45,20 +49,26 @@ def varlen_sdpa(
     scaling: float | None = None,
     position_ids: Tensor | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    is_causal: bool | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention of one row of packed samples, as transformers calls it.
 
     `query` (1, heads, tokens, width), `key` and `value` (1, key-value heads, tokens, width); `position_ids` (1, tokens)
     begin at 0 with each sample. Returns (1, tokens, heads, width). Raises ValueError for other rows: padded ones, those
-    with a mask, or without positions.
+    with a mask, or without positions; and for attention that has more in it.
     """
-    if attention_mask is not None or position_ids is None or query.shape[0] != 1:
+    if attention_mask is not None or position_ids is None or query.shape[0] != 1 or is_causal is False:
         raise ValueError(
             f"{type(module).__name__} does not hand its attention one packed row with its positions; set "
             "model.attn_implementation=sdpa"
         )
+    if unknown := [name for name in UNSUPPORTED if others.get(name) is not None]:
+        raise ValueError(f"{type(module).__name__} wants {unknown[0]}; set model.attn_implementation=eager")
     lengths = _sample_lengths(position_ids)
+    if any(length > (sliding_window or length) for length in lengths) or query.shape[-1] > WIDEST_GROUPED:
+        # With a mask, or in wide heads, grouped heads would run on a GPU's slowest kernel.
+        key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for heads in (key, value))
     attended = []
     for q, k, v in zip(*(whole.split(lengths, dim=2) for whole in (query, key, value)), strict=True):
         window = _window(q.shape[2], sliding_window, q.device)

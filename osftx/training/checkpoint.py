@@ -203,7 +203,8 @@ class Saves:
         content = agreed(_read_state, save / STATE)
         for master in self.masters:  # before its first step AdamW has no state yet
             zeros = {moment: torch.zeros_like(master) for moment in MOMENTS}
-            self.optimizer.state[master] = {"step": torch.tensor(content["optimizer_step"]), **zeros}
+            step = torch.tensor(content["optimizer_step"], dtype=torch.float32, device=master.device)  # as fused asks
+            self.optimizer.state[master] = {"step": step, **zeros}
         as_many = content["world_size"] == self.world_size
         tensors = self._tensors(with_random_state=as_many)
         with torch.no_grad():

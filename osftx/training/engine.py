@@ -19,7 +19,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from osftx.config import ModelConfig, Precision, TrainingConfig
 from osftx.training.attention import AUTO, choose_attention
 
-LARGEST_BUCKET = 50_000_000
+USUAL_BUCKET = 50_000_000
 DTYPES = {Precision.bfloat16: torch.bfloat16, Precision.float32: torch.float32}
 
 
@@ -89,8 +89,10 @@ def load_model(folder: Path, model: ModelConfig, training: TrainingConfig) -> Pr
 
 def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str | None:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    # None: it comes with code of its own.
-    architecture = cast("type[PreTrainedModel] | None", AutoModelForCausalLM._model_mapping.get(type(config), None))
+    known = None  # where the model comes with code of its own
+    if not (model.trust_remote_code and "AutoModelForCausalLM" in getattr(config, "auto_map", {})):
+        known = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    architecture = cast("type[PreTrainedModel] | None", known)
     return choose_attention(architecture, get_accelerator().device_name(), dtype)
 
 
@@ -124,9 +126,13 @@ def initialize(
 
 
 def _bucket(trainable: Sequence[nn.Parameter]) -> int:
-    """Elements of the fp32 buffer that gathers gradients, which ZeRO-3 holds from the start: no more than there are,
-    and a tenth of DeepSpeed's default, whose 2 GB a rank bring nothing more than its messages are large."""
-    return min(LARGEST_BUCKET, sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable))
+    """Elements of the fp32 buffer that gathers gradients, which ZeRO-3 holds from the start.
+
+    DeepSpeed's default is 2 GB on each rank. No more than there are gradients, a tenth of the default otherwise, but
+    room for the largest matrix: what does not fit is reduced by itself, in a copy.
+    """
+    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable]
+    return min(sum(sizes), max(USUAL_BUCKET, *sizes))
 
 
 def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:

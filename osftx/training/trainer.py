@@ -89,9 +89,8 @@ class Trainer:
                 bar.update()
                 if saves is not None and stop is not None:
                     saves.after_step(done, last=done.steps == len(self.steps), stop=stop)
-                if (
-                    curve is not None
-                ):  # after a signal there may be no time for it: it is measured when training goes on
+                # After a signal there may be no time to measure: it is done when training goes on.
+                if curve is not None:
                     curve.after_step(done.steps)
 
     def step(self, engine: deepspeed.DeepSpeedEngine, step: Step) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from osftx.config import EvaluationConfig, ExperimentConfig, LmEvalConfig
-from osftx.objectives import OBJECTIVE, as_list, direction, terms
+from osftx.objectives import OBJECTIVE, as_list, terms
 from osftx.validate.phases import BASE_STATE
 from osftx.validate.ranges import at_least, is_missing, out_of_range
 
@@ -55,11 +55,8 @@ def _objective(config: ExperimentConfig) -> Iterator[str]:
     if not objectives:
         yield "objective=[]: names nothing; use summary.average_accuracy, or several as [PATH,PATH]"
     for objective in objectives:
-        paths = [objective]
         try:
-            if isinstance(objective, str):
-                paths = [path for _, path in terms(objective)]
-                direction(objective)
+            paths = [path for _, path in terms(objective)] if isinstance(objective, str) else [objective]
         except ValueError as error:
             yield (
                 f"objective={objective}: {error}; give a path of results.json, or a sum of them with weights, such as "

@@ -81,6 +81,7 @@ TORCH = DEEPSPEED | {
     "training/curve.py",
     "training/importance.py",
     "training/inputs.py",
+    "training/packing_check.py",
     "worker.py",
 }
 ALLOWED_IN = {

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from osftx.training import attention
 from osftx.training.attention import FLASH, VARLEN_SDPA, choose_attention
+from osftx.training.packing_check import check_samples_apart
 
 LENGTHS = (9, 3, 1, 5)
 """The first is longer than the window of those that have one."""
@@ -123,3 +124,30 @@ def test_attention_with_more_in_it_is_left_to_transformers() -> None:
     assert choose_attention(class_of("gemma2"), "cpu", torch.float32) is None  # caps its logits
     assert choose_attention(class_of("gpt_oss"), "cpu", torch.float32) is None  # has sinks
     assert choose_attention(None, "cpu", torch.float32) is None
+
+
+@pytest.mark.parametrize("extra", [{"softcap": 30.0}, {"s_aux": torch.zeros(2)}])
+def test_what_it_does_not_know_is_refused(extra: dict[str, Any]) -> None:
+    heads = torch.zeros(1, 2, 4, 8)
+    with pytest.raises(ValueError, match=r"Linear wants .*attn_implementation=eager"):
+        attention.varlen_sdpa(
+            torch.nn.Linear(1, 1), heads, heads, heads, None, position_ids=torch.arange(4)[None], **extra
+        )
+
+
+def test_flash_attention_only_where_the_model_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    assert choose_attention(class_of("gpt_oss"), "cuda", torch.bfloat16) is None
+
+
+def test_a_model_that_mixes_packed_samples_is_refused() -> None:
+    """OPT's own attention builds its mask without the positions; sample by sample they are kept apart."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 128}
+    config = AutoConfig.for_model("opt", word_embed_proj_dim=32, max_position_embeddings=64, **sizes)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    with pytest.raises(ValueError, match="OPTForCausalLM under sdpa lets the samples of one packed row see each other"):
+        check_samples_apart(model, torch.device("cpu"))
+    model.set_attn_implementation(VARLEN_SDPA)
+    check_samples_apart(model, torch.device("cpu"))
+    check_samples_apart(small("llama"), torch.device("cpu"))
