@@ -2,7 +2,7 @@
 
     python benchmarks/draw.py FOLDER OUTPUT.png
 
-FOLDER holds what the others wrote: `step_cost*.json`, `memory*.json`, `communication*.json`, `paper_model.json`.
+FOLDER holds what the others wrote: `step_cost_<size>*.json`, `memory*.json`, `communication*.json`, `paper_model.json`.
 One panel each for the time of a step, bytes held and bytes sent, a line a file; below 1 OSFT is the cheaper one.
 """
 
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from osftx.report.drawing import STYLE, colour, empty_figure, marker
 
 PANELS = {
-    "time of a step": [("step_cost*.json", "against_sft")],
+    "time of a step": [("step_cost_[0-9]*.json", "against_sft")],
     "bytes between steps": [("memory*.json", "state_against_sft"), ("paper_model.json", "memory_bytes_against_sft")],
     "bytes sent": [("communication*.json", "against_sft"), ("paper_model.json", "sent_bytes_against_sft")],
 }
@@ -40,7 +40,8 @@ def name(path: Path, content: dict[str, Any]) -> str:
         return f"8B, on paper, {PAPER_RANKS} ranks"
     ranks = f"{settings['ranks']} rank{'s' if settings['ranks'] > 1 else ''}"
     again = ", recomputed" if settings["checkpointing"] else ""
-    return f"hidden {settings['hidden']}, {settings['dtype']}, {ranks}{again}"
+    tokens = settings["sequences"] * settings["length"]
+    return f"hidden {settings['hidden']}, {settings['dtype']}, {tokens} tokens, {ranks}{again}"
 
 
 def panel(axes: Axes, title: str, folder: Path, sources: list[tuple[str, str]]) -> None:
@@ -52,6 +53,7 @@ def panel(axes: Axes, title: str, folder: Path, sources: list[tuple[str, str]]) 
     axes.axhline(1.0, color="#666666", linewidth=0.8, linestyle=":")
     axes.set_title(f"{title}, plain fine-tuning = 1")
     axes.set_xlabel("unfreeze ratio")
+    axes.set_xticks(sorted({ratio for line in axes.get_lines()[:-1] for ratio in line.get_xdata()}))
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -3,9 +3,9 @@
     python benchmarks/memory.py [--ranks 2] [--hidden 1024] [--json FILE]
 
 `state` is what lives between two steps: the shard of the model, fp32 gradients and master copy, AdamW's moments, and
-for OSFT the bases and a copy of the starting weights. `bucket` is the buffer in which ZeRO-3 gathers gradients, which is as
-large as all of them in a model of this size and a fixed 200 MB in a large one, so it is in no ratio. `peak` is the most
-that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
+for OSFT the bases and a copy of the starting weights. `bucket` is the buffer in which ZeRO-3 gathers gradients, which
+is as large as all of them in a model of this size and about 200 MB in a large one, so it is in no ratio. `peak` is the
+most that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
 torch's allocator is asked. Counts, not times: they do not depend on what else the machine does.
 """
 
