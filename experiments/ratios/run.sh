@@ -10,5 +10,6 @@ python -m osftx -m +experiment=tiny_two_phase name=ratios osft.subspace=weights,
     'objective=[summary.learning_accuracy,summary.forgetting]' evaluation.every_steps=10 \
     distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=2 \
     "store_dir=${OUT:-outputs/studies}/rivals/store" "hydra.sweep.dir=$out"
-python -m osftx.compare "$out" --at 0.9 --output "$here"
+python -m osftx.compare "$out"/{0..15} --at 0.9 --output "$here/weights"        # the jobs in the order of the grid
+python -m osftx.compare "$out"/{16..31} --at 0.9 --output "$here/activations"
 cp "$out"/figures/front.png "$here"

@@ -5,6 +5,7 @@ Groups have colours of Okabe and Ito's palette, and marks of their own, so that 
 
 from io import BytesIO
 from statistics import fmean
+from textwrap import fill
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from osftx.compare.comparison import ComparedGroup, Comparison
 from osftx.compare.curves import ALL
 from osftx.compare.matched import mean_curve
 from osftx.compare.sentences import seeds
-from osftx.report.drawing import STYLE, WIDTH_INCHES, colour, marker, new_figure
+from osftx.report.drawing import LEGEND_CHARACTERS, STYLE, WIDTH_INCHES, colour, marker, new_figure
 
 THIN, THICK = 0.8, 2.2
 
@@ -29,9 +30,10 @@ def picture(comparison: Comparison) -> bytes:
 
 def kept_against_learned(comparison: Comparison) -> Figure:
     """Curves and their means; without curves the end points alone, between which nothing is known."""
-    figure, axes = new_figure(WIDTH_INCHES, 4.0 + 0.22 * len(comparison.groups))
-    for place, group in enumerate(comparison.groups):
-        label = f"{group.label} ({seeds(group.seeds)})"
+    labels = [fill(f"{group.label} ({seeds(group.seeds)})", LEGEND_CHARACTERS) for group in comparison.groups]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure, axes = new_figure(WIDTH_INCHES, 4.0 + 0.22 * lines)
+    for place, (group, label) in enumerate(zip(comparison.groups, labels, strict=True)):
         if comparison.level is None:
             _end_points(axes, group, colour(place), marker(place), label)
         else:

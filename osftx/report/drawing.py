@@ -84,4 +84,5 @@ def colour(place: int) -> str:
 
 
 def marker(place: int) -> str:
-    return MARKERS[place % len(MARKERS)]
+    """Another one for each place that has the same colour."""
+    return MARKERS[(place + place // len(PHASE_COLOURS)) % len(MARKERS)]
