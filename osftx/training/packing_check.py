@@ -5,7 +5,7 @@ nothing fails where they do not: each sample would silently see those before it.
 """
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from osftx.training.reading import gathering
 
@@ -15,12 +15,11 @@ TOLERANCE = 1e-3
 """Relative to the largest logit. Where samples are apart, nothing that the second one is computed from changes."""
 
 
-def check_samples_apart(model: nn.Module, device: torch.device) -> None:
+def check_samples_apart(model: PreTrainedModel, device: torch.device) -> None:
     """Raise ValueError if the logits of a sample change with the sample before it. Two short passes; collective."""
     training = model.training
     model.eval()
-    embedding = model.get_input_embeddings()  # type: ignore[operator]  # transformers' models have it
-    vocabulary = embedding.num_embeddings
+    vocabulary = model.config.get_text_config().vocab_size
     tokens = torch.arange(2 * LENGTH, device=device)[None]
     others = torch.cat([tokens[:, :LENGTH] + 2 * LENGTH, tokens[:, LENGTH:]], dim=1)
     with gathering(model), torch.no_grad():
@@ -30,8 +29,7 @@ def check_samples_apart(model: nn.Module, device: torch.device) -> None:
         )
     model.train(training)
     if (one - other).abs().max() > TOLERANCE * one.abs().max():
-        attention = getattr(model.config, "_attn_implementation", "its attention")
         raise ValueError(
-            f"{type(model).__name__} under {attention} lets the samples of one packed row see each other; try another "
-            "model.attn_implementation (varlen_sdpa, sdpa, eager), or another model"
+            f"{type(model).__name__} under {model.config._attn_implementation} lets the samples of one packed row see "
+            "each other; try another model.attn_implementation (varlen_sdpa, sdpa, eager), or another model"
         )

@@ -88,7 +88,12 @@ ALLOWED_IN = {
     "hydra": {"__main__.py", "hydra_errors.py", "parallel.py", "sweep/callback.py"},
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
-    "transformers": {"training/attention.py", "training/engine.py", "train_phase.py"},
+    "transformers": {
+        "training/attention.py",
+        "training/engine.py",
+        "training/packing_check.py",
+        "train_phase.py",
+    },
     "liger_kernel": {"training/engine.py"},
     "matplotlib": {
         "compare/figures.py",
