@@ -133,7 +133,7 @@ def osftx_engine(
     `change` may put other layers into the model first, `wrap` something around each callback. The eigenvectors are
     kept beside the model, since they do not depend on the ratio.
     """
-    from osftx.config import ModelConfig
+    from osftx.config import ModelConfig, OffloadConfig
     from osftx.model_folder import read_folder
     from osftx.osft.eigenvectors import Eigenvectors
     from osftx.osft.merging import Merging
@@ -155,7 +155,7 @@ def osftx_engine(
         loaded.requires_grad_(True)
     if change is not None:
         change(loaded)
-    engine, optimizer, _ = initialize(loaded, training, 1000)
+    engine, optimizer, _ = initialize(loaded, training, 1000, OffloadConfig())
     if spaces:
         assert optimizer is not None
         hooks = [wrap(Projection(spaces)), *([wrap(Merging(spaces))] if change is None else [])]

@@ -232,6 +232,17 @@ class CheckpointingConfig:
 
 
 @dataclass
+class OffloadConfig:
+    """What waits in host memory between two steps, where a GPU's is too small: each is a trip over the bus per step."""
+
+    optimizer: bool = False
+    """The fp32 master copy of what is trained and AdamW's moments, 12 bytes a number; the CPU takes the step."""
+    bases: bool = False
+    """OSFT's fp32 bases and its copy of the starting weights: for an 8B Llama at ratio 0.3 about 40 GB over all
+    ranks. They are fetched one matrix at a time."""
+
+
+@dataclass
 class DistributedConfig:
     """How the ranks of a phase are started; the names of training_hub and torchrun."""
 
@@ -253,6 +264,8 @@ class DistributedConfig:
     them. Off: the ranks take the first visible GPUs, also where another run uses them."""
     omp_num_threads: int = 1
     """CPU threads of each rank; fixed, because the results' last bits depend on it."""
+    offload: OffloadConfig = field(default_factory=OffloadConfig)
+    """See there."""
     timeout_s: int = 1800
     """Seconds that a rank waits for the others before the phase fails."""
 

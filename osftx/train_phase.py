@@ -76,7 +76,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     measure = _evaluation(spec, device)
     if spec.evaluate_only:
         model.requires_grad_(False)
-        engine, *_ = initialize(model, spec.training, total_steps=0)
+        engine, *_ = initialize(model, spec.training, 0, spec.distributed.offload)
         evaluation = measure(engine, 0)
         if dist.get_rank() == 0:
             write_json(folder / "result.json", {"evaluation": evaluation})
@@ -89,14 +89,14 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     subspaces = _choose_trainable(model, targets, spec, kept, similarity)
     _check_exportable(model, source)
     trainer = Trainer(samples, spec.training, device)
-    engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps))
+    engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps), spec.distributed.offload)
     evaluation_before = None
     if spec.evaluate_before:  # the folders of tokenised samples are named by their content
         sets = {name: Path(path).name for name, path in spec.evaluation_sets.items()}
         evaluation_before = _once(spec, "evaluation_before", partial(measure, engine, 0), of=sets)
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     if optimizer is not None and scheduler is not None:
-        merging = Merging(subspaces)
+        merging = Merging(subspaces, spec.distributed.offload.bases)
         optimizer.register_step_post_hook(Projection(subspaces))
         optimizer.register_step_post_hook(merging)
         saves = None
@@ -229,7 +229,9 @@ def _choose_trainable(
         by_layer = layer_ratios(similarity, spec.unfreeze_rank_ratio, spec.osft.minimum_retention)
         ratios = {target: by_layer[layer] for target, layer in layers_of(list(ratios)).items()}
     settings = zero_config(spec.training)
-    subspaces = open_subspaces(model, targets, ratios, settings, bases, kept, Eigenvectors(known))
+    subspaces = open_subspaces(
+        model, targets, ratios, settings, bases, kept, Eigenvectors(known), spec.distributed.offload.bases
+    )
     if spec.osft.train_others:
         protected = {f"{target.name}.weight" for target in targets}
         for name, parameter in model.named_parameters():

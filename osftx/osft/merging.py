@@ -9,24 +9,25 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param, safe_get_local_fp32_param
+from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
-from osftx.osft.sharding import Partitioned, fetch_rows, flat_range, is_gathered, row_range
+from osftx.osft.sharding import Partitioned, fetch_rows, flat_range, is_gathered, master_shard, row_range, set_aside
 from osftx.osft.subspace import Subspace
 
 
 class Merging:
-    """Made before the first step: the weights are W0 then, of which each rank keeps a copy of its shard.
+    """Made before the first step: the weights are W0 then, of which each rank keeps a copy of its shard (`on_host`: in
+    host memory).
 
     A `register_step_post_hook` callback, to come after the projection; to be called, too, when `delta` was restored.
     """
 
-    def __init__(self, subspaces: Sequence[Subspace]):
+    def __init__(self, subspaces: Sequence[Subspace], on_host: bool = False):
         self.blocks: dict[Partitioned, list[Subspace]] = defaultdict(list)
         for space in subspaces:
             self.blocks[space.weight].append(space)
-        self.before = {weight: weight.ds_tensor.clone() for weight in self.blocks}
+        self.before = {weight: set_aside(weight.ds_tensor, on_host) for weight in self.blocks}
 
     def __call__(self, *_: object) -> None:
         """Collective."""
@@ -43,7 +44,7 @@ def _merge(weight: Partitioned, before: Tensor, blocks: Sequence[Subspace]) -> N
     rows, columns = weight.ds_shape
     start, stop = row_range(rows, columns, rank, world_size)
     first, last = flat_range(rows * columns, rank, world_size)
-    merged = before.new_zeros(stop - start, columns, dtype=torch.float32)  # whole rows, more than the shard
+    merged = torch.zeros(stop - start, columns, device=weight.device)  # whole rows, more than the shard
     shard = merged.view(-1)[first - start * columns : last - start * columns] if last > first else merged.view(-1)
     shard.copy_(before[: last - first])
     for space in blocks:
@@ -59,6 +60,6 @@ def _factors(space: Subspace) -> tuple[Tensor, Tensor]:
     delta = space.update.delta
     if not space.update.on_input:
         return space.free.local, safe_get_full_fp32_param(delta)
-    master = safe_get_local_fp32_param(delta).flatten()
+    master = master_shard(delta).to(space.free.device)
     local = fetch_rows(master, space.update.other_side, space.update.rank, space.weight_rows)
     return local, space.free.gather()

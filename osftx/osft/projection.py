@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_local_fp32_param
 from torch import Tensor
 
+from osftx.osft.sharding import master_shard
 from osftx.osft.subspace import Subspace
 
 BUCKET_ELEMENTS = 16 * 1024 * 1024
@@ -21,7 +21,7 @@ class Projection:
     """`delta -= Q (Q^T delta)` for each subspace, on the shards of `delta`; a `register_step_post_hook` callback."""
 
     def __init__(self, subspaces: Sequence[Subspace]):
-        self.buckets = list(_buckets([space for space in subspaces if space.frozen.local.shape[1] > 0]))
+        self.buckets = list(_buckets([space for space in subspaces if space.frozen.columns > 0]))
 
     def __call__(self, *_: object) -> None:
         with torch.no_grad():
@@ -48,12 +48,12 @@ def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
     coefficients counts each element once. Returns the rows, the shard (a view) and where it begins in the rows.
     """
     row_count, columns = space.update.other_side, space.update.rank
-    shard = safe_get_local_fp32_param(space.update.delta).flatten()
+    shard = master_shard(space.update.delta)
     first = dist.get_rank() * -(-row_count * columns // dist.get_world_size())
     valid = max(0, min(shard.numel(), row_count * columns - first))
     start, stop = space.frozen.ranges[dist.get_rank()]
     begin = first - start * columns if valid else 0
-    whole = shard.new_zeros((stop - start) * columns)
+    whole = torch.zeros((stop - start) * columns, device=space.frozen.device)
     whole[begin : begin + valid] = shard[:valid]
     return whole.view(stop - start, columns), shard[:valid], begin
 
@@ -62,7 +62,7 @@ def _buckets(subspaces: Sequence[Subspace]) -> Iterator[list[Subspace]]:
     bucket: list[Subspace] = []
     size = 0
     for space in subspaces:
-        elements = space.frozen.local.shape[1] * space.update.rank
+        elements = space.frozen.columns * space.update.rank
         if bucket and size + elements > BUCKET_ELEMENTS:
             yield bucket
             bucket, size = [], 0

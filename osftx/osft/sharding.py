@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import deepspeed
 import torch
@@ -33,6 +33,26 @@ def is_gathered(parameter: nn.Parameter) -> bool:
 def gathered(parameter: nn.Parameter) -> AbstractContextManager[object]:
     """Gathers a parameter that ZeRO-3 has cut, and lets go of it afterwards. Collective, if it is cut."""
     return nullcontext() if is_gathered(parameter) else deepspeed.zero.GatheredParameters([parameter])
+
+
+def master_shard(parameter: Partitioned, moment: str | None = None) -> Tensor:
+    """This rank's shard of the fp32 master of a trained parameter, or of a `moment` of AdamW: flat, padded, a view.
+
+    It lies where the optimizer keeps it, which may be host memory; DeepSpeed's `safe_get_local_fp32_param` would give
+    a copy on the device then, and what is written to that is lost.
+    """
+    shard, _ = parameter._z3_optimizer._get_fp32_opt_state_partition(
+        parameter, release_swap_buffers=True, optim_state_key=moment
+    )
+    return cast(Tensor, shard)
+
+
+def set_aside(tensor: Tensor, on_host: bool) -> Tensor:
+    """A copy to keep between two steps: where `tensor` is, or in host memory, pinned where there is a GPU."""
+    if not on_host:
+        return tensor.clone()
+    kept = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
+    return kept.copy_(tensor)
 
 
 def flat_range(elements: int, rank: int, world_size: int) -> Range:
@@ -87,26 +107,37 @@ def overlap(one: Range, other: Range) -> Range:
 
 @dataclass
 class ShardedRows:
-    """An fp32 matrix (rows, columns); this rank keeps rows [start, stop)."""
+    """An fp32 matrix (rows, columns), to be used on `device`; this rank keeps rows [start, stop)."""
 
-    local: Tensor
+    kept: Tensor
+    """They may wait in host memory: see `local`."""
     ranges: list[Range]
     rows: int
+    device: torch.device
 
     @classmethod
-    def keep(cls, matrix: Tensor, ranges: list[Range]) -> "ShardedRows":
+    def keep(cls, matrix: Tensor, ranges: list[Range], on_host: bool) -> "ShardedRows":
         """Keep this rank's rows of `matrix`; the ranges of all ranks cover it, and may overlap."""
         start, stop = ranges[dist.get_rank()]
-        return cls(matrix[start:stop].clone(), ranges, len(matrix))
+        return cls(set_aside(matrix[start:stop], on_host), ranges, len(matrix), matrix.device)
+
+    @property
+    def columns(self) -> int:
+        return self.kept.shape[1]
+
+    @property
+    def local(self) -> Tensor:
+        """This rank's rows, on the device: fetched anew each time if they wait in host memory."""
+        return self.kept.to(self.device, non_blocking=True)
 
     def gather(self) -> Tensor:
         """The whole matrix, on every rank. Collective: all ranks call it in the same order."""
         longest = max(stop - start for start, stop in self.ranges)
-        padded = self.local.new_zeros(longest, self.local.shape[1])
-        padded[: len(self.local)] = self.local
+        padded = torch.zeros(longest, self.columns, device=self.device)
+        padded[: len(self.kept)] = self.kept
         parts = [torch.empty_like(padded) for _ in self.ranges]
         dist.all_gather(parts, padded)
-        matrix = self.local.new_empty(self.rows, self.local.shape[1])
+        matrix = padded.new_empty(self.rows, self.columns)
         for part, (start, stop) in zip(parts, self.ranges, strict=True):
             matrix[start:stop] = part[: stop - start]
         return matrix

@@ -68,12 +68,14 @@ def open_subspaces(
     bases_folder: Path | None,
     kept: KeptInputs | None,
     eigenvectors: Eigenvectors,
+    bases_on_host: bool = False,
 ) -> list[Subspace]:
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
     `ratios` has the unfreeze ratio of each target by its name. The directions are chosen by what must be `kept`, or by
     the weights where that is None. A target with ratio 0 stays frozen, with ratio 1 its weight itself is trained: both
     without a subspace.
+    Between two steps each rank's part of the bases waits in host memory with `bases_on_host`.
     Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`,
     `output_power`, fp32); the folder appears whole or not at all. Where it is there already, its bases are taken: what
     was trained means nothing in others. Raises ValueError for a target that is no linear layer.
@@ -104,6 +106,8 @@ def open_subspaces(
             save_file(tensors, unfinished / matrix.file)
         rows, columns = matrix.weight.ds_shape
         weight_rows = row_ranges(rows, columns, matrix.rows)
+        free_rows = row_ranges(len(bases.free), 1) if bases.on_input else weight_rows
+        frozen_rows = row_ranges(len(bases.frozen), matrix.shape.free_rank)
         subspaces.append(
             Subspace(
                 matrix.shape.name,
@@ -112,8 +116,8 @@ def open_subspaces(
                 matrix.rows,
                 weight_rows,
                 matrix.update,
-                free=ShardedRows.keep(bases.free, row_ranges(len(bases.free), 1) if bases.on_input else weight_rows),
-                frozen=ShardedRows.keep(bases.frozen, row_ranges(len(bases.frozen), matrix.shape.free_rank)),
+                free=ShardedRows.keep(bases.free, free_rows, bases_on_host),
+                frozen=ShardedRows.keep(bases.frozen, frozen_rows, bases_on_host),
                 energy=bases.energy,
                 output_power=output_power,
             )

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from deepspeed.accelerator import get_accelerator
-from deepspeed.utils import safe_get_full_fp32_param, safe_get_local_fp32_param, safe_get_local_optimizer_state
+from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, Shard
 from osftx.config import CheckpointingConfig
 from osftx.files import write_json
 from osftx.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
-from osftx.osft.sharding import agreed
+from osftx.osft.sharding import agreed, master_shard
 from osftx.saves import save_folder, saved_steps
 from osftx.training.engine import set_parameter
 from osftx.training.stop import Stopped, StopRequest
@@ -73,7 +73,7 @@ class Saves:
         named = engine.module.named_parameters()
         self.parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.mesh = init_device_mesh(self._device.type, (self.world_size,))
+        self.mesh = init_device_mesh(self.masters[0].device.type, (self.world_size,))
         self.saved_at = time.monotonic()
 
     def restore(self) -> Progress:
@@ -136,9 +136,8 @@ class Saves:
             size = parameter.ds_numel
             per_rank = -(-size // self.world_size)
             mine = max(0, min(per_rank, size - self.rank * per_rank))  # the last shard is padded
-            parts = {key: safe_get_local_optimizer_state(parameter, key) for key in MOMENTS}
-            for key, shard in {"master": safe_get_local_fp32_param(parameter), **parts}.items():
-                local = shard.flatten()[:mine]
+            for key in ("master", *MOMENTS):
+                local = master_shard(parameter, key if key in MOMENTS else None)[:mine]
                 tensors[f"{name}.{key}"] = DTensor.from_local(
                     local, self.mesh, [Shard(0)], shape=torch.Size([size]), stride=(1,)
                 )

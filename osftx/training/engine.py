@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, get_scheduler
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
-from osftx.config import ModelConfig, Precision, TrainingConfig
+from osftx.config import ModelConfig, OffloadConfig, Precision, TrainingConfig
 from osftx.training.attention import AUTO, choose_attention
 
 USUAL_BUCKET = 50_000_000
@@ -97,7 +97,7 @@ def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str
 
 
 def initialize(
-    model: nn.Module, training: TrainingConfig, total_steps: int
+    model: nn.Module, training: TrainingConfig, total_steps: int, offload: OffloadConfig
 ) -> tuple[deepspeed.DeepSpeedEngine, torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]:
     """Engine, optimizer and learning-rate schedule. Without a trainable parameter the last two are None."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -121,6 +121,10 @@ def initialize(
     )
     config = zero_config(training)
     config["zero_optimization"]["reduce_bucket_size"] = _bucket(trainable)
+    if offload.optimizer:
+        on_gpu = get_accelerator().device_name() != "cpu"
+        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+        config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own AdamW must be compiled first
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine, optimizer, scheduler
 

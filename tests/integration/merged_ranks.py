@@ -15,7 +15,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from small_model import make_batch
 
-from osftx.config import ModelConfig, Precision, TrainingConfig
+from osftx.config import ModelConfig, OffloadConfig, Precision, TrainingConfig
 from osftx.model_folder import read_folder
 from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.merging import Merging
@@ -36,7 +36,7 @@ ALWAYS_CUT = {
 """Small models are kept whole otherwise, once they were gathered."""
 
 
-def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool) -> None:
+def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool, offload: OffloadConfig) -> None:
     def config(training: TrainingConfig) -> dict[str, Any]:
         settings = CONFIG(training)
         settings["zero_optimization"] |= ALWAYS_CUT if cut else {}
@@ -54,11 +54,11 @@ def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool) -> None:
     files = read_folder(folder / "model")
     targets = find_targets(files.config, files.shapes, None)
     ratios = dict.fromkeys((target.name for target in targets), 0.3)
-    spaces = open_subspaces(model, targets, ratios, config(training), None, None, Eigenvectors(None))
-    engine, optimizer, _ = engines.initialize(model, training, STEPS)
+    spaces = open_subspaces(model, targets, ratios, config(training), None, None, Eigenvectors(None), offload.bases)
+    engine, optimizer, _ = engines.initialize(model, training, STEPS, offload)
     assert optimizer is not None
     optimizer.register_step_post_hook(Projection(spaces))
-    optimizer.register_step_post_hook(Merging(spaces))
+    optimizer.register_step_post_hook(Merging(spaces, offload.bases))
     engine.train()
     for step in range(STEPS):
         for micro_batch in range(2):
@@ -81,5 +81,7 @@ if __name__ == "__main__":
     cases = json.loads((Path(sys.argv[1]) / "cases.json").read_text())
     engines.init_distributed(120)
     for name, case in cases.items():
-        run(Path(sys.argv[1]) / name, Precision(case["dtype"]), case["cut"], case["checkpointing"])
+        waits = case.get("offload", False)
+        offload = OffloadConfig(optimizer=waits, bases=waits)
+        run(Path(sys.argv[1]) / name, Precision(case["dtype"]), case["cut"], case["checkpointing"], offload)
     dist.destroy_process_group()

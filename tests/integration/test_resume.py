@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from small_model import make_model, make_samples
 
-from osftx.config import CheckpointingConfig, Precision
+from osftx.config import CheckpointingConfig, OffloadConfig, Precision
 from osftx.errors import StoppedError
 from osftx.launch import launch
 from osftx.phase import PhaseSpec, ResumeSpec
@@ -119,12 +119,16 @@ def test_it_goes_on_with_the_same_bits(
     assert saved_steps(Path(spec.resume.folder)) == [STEPS, STEPS - 2]  # the last two
 
 
-def test_it_goes_on_with_another_number_of_ranks(undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path) -> None:
-    """The same up to the rounding of bfloat16, which three ranks do in another order.
+@pytest.mark.parametrize("ranks, offload", [(3, False), (2, True)])
+def test_it_goes_on_on_other_machines(
+    undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path, ranks: int, offload: bool
+) -> None:
+    """Up to the rounding of bfloat16: three ranks, or an optimizer in host memory, sum in another order.
 
     And with other data for the evaluation set, on which the start model is then measured anew.
     """
-    spec = again(undisturbed, tmp_path, broken_off, ranks=3)
+    spec = again(undisturbed, tmp_path, broken_off, ranks)
+    spec.distributed.offload = OffloadConfig(optimizer=offload, bases=offload)
     spec.evaluation_sets = {"seen": str(make_samples(tmp_path / "other", 5, seed=1))}
     spec.save()
     saved = saved_steps(Path(spec.resume.folder))[0]
