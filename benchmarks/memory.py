@@ -3,7 +3,8 @@
     python benchmarks/memory.py [--ranks 2] [--hidden 1024] [--json FILE]
 
 `state` is what lives between two steps: the shard of the model, fp32 gradients and master copy, AdamW's moments, and
-for OSFT the bases and a copy of the starting weights. `bucket` is the buffer in which ZeRO-3 gathers gradients, which
+for OSFT the bases and a copy of the starting weights. `aside` is the part of it that waits in host memory with
+`distributed.offload.bases=true`. `bucket` is the buffer in which ZeRO-3 gathers gradients, which
 is as large as all of them in a model of this size and about 200 MB in a large one, so it is in no ratio. `peak` is the
 most that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
 torch's allocator is asked. Counts, not times: they do not depend on what else the machine does.
@@ -52,6 +53,17 @@ def rise(step: Any, device: Any) -> int:
     return highest
 
 
+def aside(hook: Any) -> int:
+    """Bytes that the merging reads once a step: the starting weights and, with the projection, the fp32 bases."""
+    from osftx.osft.merging import Merging
+
+    if not isinstance(hook, Merging):
+        return 0
+    spaces = [space for blocks in hook.blocks.values() for space in blocks]
+    kept = [*hook.before.values(), *(side.kept for space in spaces for side in (space.free, space.frozen))]
+    return sum(tensor.nbytes for tensor in kept)
+
+
 def watch_buckets() -> list[int]:
     """Bytes of the gradient bucket of each engine that is made from now on; it is fp32, whatever is trained."""
     from osftx.training import engine
@@ -77,7 +89,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
     for ratio in [None, *args.ratios]:
         gc.collect()
         before = storages()
-        step, _ = bench.step(ratio)
+        step, hooks = bench.step(ratio)
         for _ in range(3):  # ZeRO-3 records what it gathers ahead, and keeps small weights whole from then on
             step()
         gc.collect()
@@ -89,24 +101,23 @@ def measure(args: Namespace, folder: Path) -> Rows:
                 "unfreeze_rank_ratio": 1.0 if ratio is None else ratio,
                 "bucket_bytes": bucket,
                 "state_bytes": state,
+                "without_aside_bytes": state - sum(aside(hook) for hook in hooks),
                 "peak_bytes": state + rise(step, bench.device),
             }
         )
     for row in rows:
-        for kind in ("state", "peak"):
+        for kind in ("state", "without_aside", "peak"):
             row[f"{kind}_against_sft"] = row[f"{kind}_bytes"] / rows[0][f"{kind}_bytes"]
     dist.destroy_process_group()
     return rows
 
 
 def show(rows: Rows) -> None:
-    print(f"{'method':<8} {'ratio':>5} {'state':>12} {'against sft':>12} {'peak':>12} {'against sft':>12}")
+    kinds = {"state": "state", "without_aside": "bases on host", "peak": "peak"}
+    print(f"{'method':<8} {'ratio':>5}", *(f"{title:>14} {'against sft':>12}" for title in kinds.values()))
     for row in rows:
-        state, peak = (f"{row[f'{kind}_bytes'] / 2**20:.1f} MiB" for kind in ("state", "peak"))
-        print(
-            f"{row['method']:<8} {row['unfreeze_rank_ratio']:>5} {state:>12} {row['state_against_sft']:>12.2f} "
-            f"{peak:>12} {row['peak_against_sft']:>12.2f}"
-        )
+        figures = (f"{row[f'{kind}_bytes'] / 2**20:>10.1f} MiB {row[f'{kind}_against_sft']:>12.2f}" for kind in kinds)
+        print(f"{row['method']:<8} {row['unfreeze_rank_ratio']:>5}", *figures)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ Llama-3.1-8B under ZeRO-3 in bf16. Counted, for each rank and optimizer step:
   not); norms, softmax and the optimizer are left out, as they are no matrix products;
 - memory between two steps: weights (2 bytes a number), and of what is trained the fp32 gradient, the fp32 master and
   AdamW's moments (16 bytes, and 2 for OSFT's own copy); for OSFT the starting weights (2), the free basis (2 and 4) and
-  the frozen one (4). Activations are the same for both;
+  the frozen one (4). With `distributed.offload.bases` the starting weights and what is fp32 of the bases wait in host
+  memory, `on host` of the table. Activations are the same for both;
 - bytes that a rank sends, as rings send them: the weights gathered twice for each micro-batch and the fp32 gradients
   scattered; for OSFT the basis gathered once for each, and once a step what projection and merging exchange.
 
@@ -84,15 +85,17 @@ def count(ratio: float | None, ranks: int, tokens: int, micro_batches: int, agai
     upkeep = (size.merging + size.projection) / ranks
     whole = size.targets + size.rest
     trained = whole if ratio is None else size.delta
-    memory = 2 * whole + 16 * trained
+    memory, on_host = 2 * whole + 16 * trained, 0
     sent = micro_batches * (2 * 2 * whole + 4 * trained)
     if ratio is not None:
-        memory += 2 * size.delta + 2 * size.targets + (2 + 4) * size.basis + 4 * size.frozen
+        on_host = 2 * size.targets + 4 * size.basis + 4 * size.frozen
+        memory += 2 * size.delta + 2 * size.basis + on_host
         sent += micro_batches * 2 * size.basis + 2 * 4 * size.coefficients + 4 * size.merged
     return {
         "operations": 2 * (micro_batches * tokens * a_token + upkeep),
         "upkeep_share": upkeep / (micro_batches * tokens * a_token + upkeep),
         "memory_bytes": memory / ranks,
+        "offloaded_bytes": (memory - on_host) / ranks,
         "sent_bytes": sent * (ranks - 1) / ranks,
     }
 
@@ -110,13 +113,14 @@ def rows(tokens: int, micro_batches: int, again: bool) -> Rows:
 
 
 def show(found: Rows) -> None:
-    print(f"{'ranks':>5} {'method':<6} {'ratio':>5} {'PFLOP':>12} {'upkeep':>7} {'memory GB':>14} {'sent GB':>14}")
+    titles = (f"{title:>14}" for title in ("memory GB", "bases on host", "sent GB"))
+    print(f"{'ranks':>5} {'method':<6} {'ratio':>5} {'PFLOP':>12} {'upkeep':>7}", *titles)
     for row in found:
-        scaled = (("operations", 1e15), ("memory_bytes", 1e9), ("sent_bytes", 1e9))
-        work, memory, sent = (f"{row[key] / unit:.2f} ({row[f'{key}_against_sft']:.2f})" for key, unit in scaled)
+        scaled = (("operations", 1e15), ("memory_bytes", 1e9), ("offloaded_bytes", 1e9), ("sent_bytes", 1e9))
+        work, *amounts = (f"{row[key] / unit:.2f} ({row[f'{key}_against_sft']:.2f})" for key, unit in scaled)
         ratio = row["unfreeze_rank_ratio"] or "-"
         line = f"{row['ranks']:>5} {row['method']:<6} {ratio:>5} {work:>12} {row['upkeep_share']:>7.1%}"
-        print(f"{line} {memory:>14} {sent:>14}")
+        print(line, *(f"{amount:>14}" for amount in amounts))
 
 
 def main() -> None:

@@ -14,6 +14,9 @@ ratio of the fastest steps, which suffers least from what else goes on.
 | `residual` | `y = x W0^T + (x basis) delta^T` instead of osftx's merged weights; lives here alone |
 | `peft`, `mini_trainer` | their OSF and OSFT in plain torch on one rank, without the upkeep of ZeRO-3 |
 
+`flops` are those of the matrix products and the attention that a step really does (upkeep and recomputed activations
+included), and `of peak` is how much of the machine's rate of one plain product, measured in the same run, they reach.
+
 The peers freeze the same number of directions. mini_trainer trains what is not protected as well, as it always does.
 """
 
@@ -164,10 +167,38 @@ def timed(step: Step, device: Any) -> float:
     return taken.item()
 
 
+def counted_flops(step: Step) -> int:
+    """Floating point operations of the matrix products and the attention of one step on this rank."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def matmul_rate(device: Any, dtype: Any, tokens: int, hidden: int) -> float:
+    """Floating point operations a second of a product (tokens, hidden) x (hidden, 4 hidden): the best of several."""
+    import torch
+    from deepspeed.accelerator import get_accelerator
+
+    x = torch.randn(tokens, hidden, device=device, dtype=dtype)
+    weight = torch.randn(hidden, 4 * hidden, device=device, dtype=dtype)
+    taken = []
+    for _ in range(10):
+        get_accelerator().synchronize()
+        begun = time.perf_counter()
+        x @ weight
+        get_accelerator().synchronize()
+        taken.append(time.perf_counter() - begun)
+    return 2 * tokens * hidden * 4 * hidden / min(taken)
+
+
 def measure(args: Namespace, folder: Path) -> Rows:
     """The rows of the table, on every rank."""
     import torch
     import torch.distributed as dist
+
+    from osftx.training.engine import DTYPES
 
     bench = Bench.prepare(args, folder)
     bench.training.use_liger &= not set(args.methods) & set(PEERS)  # they are measured without it
@@ -185,10 +216,13 @@ def measure(args: Namespace, folder: Path) -> Rows:
                 change = residual if method == "residual" else None
                 step, hooks = bench.step(None if method == "sft" else ratio, change, Upkeep)
             steps.append((method, ratio, step, hooks))
+    flops = []
     for _, _, step, hooks in steps:
         timed(step, device)  # the first one allocates, and records what ZeRO-3 gathers ahead
+        flops.append(counted_flops(step))
         for hook in hooks:
             hook.spent_s = 0.0
+    peak = matmul_rate(device, DTYPES[bench.training.train_dtype], args.sequences * args.length, args.hidden)
     times = [[timed(step, device) for _, _, step, _ in steps] for _ in range(args.rounds)]
     rows = []
     for place, (method, ratio, _, hooks) in enumerate(steps):
@@ -203,6 +237,8 @@ def measure(args: Namespace, folder: Path) -> Rows:
                 "against_sft": statistics.median(against),
                 "against_sft_range": [min(against), max(against)],
                 "fastest_against_sft": min(own) / min(round_[0] for round_ in times),
+                "flops": flops[place],
+                "of_matmul_rate": flops[place] / statistics.median(own) / peak,
                 "upkeep_share": sum(hook.spent_s for hook in hooks) / sum(own),
             }
         )
@@ -211,12 +247,14 @@ def measure(args: Namespace, folder: Path) -> Rows:
 
 
 def show(rows: Rows) -> None:
-    print(f"{'method':<13} {'ratio':>5} {'step':>9} {'against sft':>12} {'range':>14} {'fastest':>8} {'upkeep':>7}")
+    titles = f"{'method':<13} {'ratio':>5} {'step':>9} {'against sft':>12} {'range':>14} {'fastest':>8} {'upkeep':>7}"
+    print(f"{titles} {'of peak':>8}")
     for row in rows:
         low, high = row["against_sft_range"]
         print(
             f"{row['method']:<13} {row['unfreeze_rank_ratio']:>5} {row['step_s']:>7.3f} s {row['against_sft']:>12.2f} "
-            f"{f'{low:.2f} to {high:.2f}':>14} {row['fastest_against_sft']:>8.2f} {row['upkeep_share']:>7.1%}"
+            f"{f'{low:.2f} to {high:.2f}':>14} {row['fastest_against_sft']:>8.2f} {row['upkeep_share']:>7.1%} "
+            f"{row['of_matmul_rate']:>8.1%}"
         )
 
 

@@ -238,7 +238,7 @@ class OffloadConfig:
     optimizer: bool = False
     """The fp32 master copy of what is trained and AdamW's moments, 12 bytes a number; the CPU takes the step."""
     bases: bool = False
-    """OSFT's fp32 bases and its copy of the starting weights: for an 8B Llama at ratio 0.3 about 40 GB over all
+    """OSFT's fp32 bases and its copy of the starting weights: for an 8B Llama at ratio 0.3 about 37 GB over all
     ranks. They are fetched one matrix at a time."""
 
 
