@@ -54,6 +54,32 @@ class Accelerator(Enum):
     cpu = "cpu"
 
 
+class DataFormat(Enum):
+    auto = "auto"
+    """By the keys of the first row."""
+    messages = "messages"
+    """Conversations: `messages`, a list of {role, content}."""
+    documents = "documents"
+    """Plain text, all of which is trained on."""
+    tokenized = "tokenized"
+    """`input_ids` and `labels`, as the model reads them."""
+
+
+class TrainOn(Enum):
+    assistant = "assistant"
+    """Every turn of the assistant."""
+    all_but_system = "all_but_system"
+    everything = "everything"
+    """Also what the chat template writes itself."""
+    last_assistant = "last_assistant"
+    """The last turn of the assistant alone."""
+
+
+class OnBadRow(Enum):
+    fail = "fail"
+    skip = "skip"
+
+
 @dataclass
 class ModelConfig:
     path: str = MISSING
@@ -70,8 +96,27 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    path: str = MISSING
-    """JSONL file; each line has `messages`, a list of {role, content} with at least one assistant turn."""
+    path: Any = MISSING
+    """A JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, a name on the Hugging Face Hub, or a
+    list of these. Formats: docs/data.md."""
+    weights: list[float] | None = None
+    """One number for each entry of a list of paths: how often its rows are seen, against those of the others."""
+    split: str = "train"
+    """Of a Hub name or a saved folder that has several."""
+    revision: str | None = None
+    """Branch, tag or commit, for a Hub name."""
+    format: DataFormat = DataFormat.auto
+    """`messages`, `documents` or `tokenized`; `auto` goes by the keys of the first row."""
+    train_on: TrainOn = TrainOn.assistant
+    """Which turns of a conversation are trained on; a message with `train: false` never is."""
+    document_column: str = "document"
+    """Where the text of a document is."""
+    block_size: int | None = None
+    """Tokens of the blocks into which documents, one behind the other, are cut; null: each document is a sample."""
+    limit: int | None = None
+    """Rows that are read, the first ones; null: all."""
+    on_bad_row: OnBadRow = OnBadRow.fail
+    """`fail`: a row that cannot be used refuses the run. `skip`: it is left out, counted and listed in results.json."""
 
 
 @dataclass
