@@ -5,41 +5,45 @@ from pathlib import Path
 
 import numpy as np
 
-from osftx.config import ExperimentConfig
+from osftx.config import DataConfig, ExperimentConfig
 from osftx.data.mixing import mix, replayed_samples
-from osftx.data.prepare import Prepared
+from osftx.data.samples import Prepared
 from osftx.errors import ConfigurationError
-from osftx.files import same_content
+
+Reader = Callable[[str, DataConfig, int, int], Prepared]
+"""Reads data: what to call it in results, its settings, the most tokens of a sample, a seed for its weights."""
 
 
 def with_replay(
-    config: ExperimentConfig, name: str, own: Prepared, read: Callable[[str, int], Prepared], folder: Path | None
+    config: ExperimentConfig, name: str, own: Prepared, read: Reader, folder: Path | None
 ) -> tuple[Prepared, dict[str, int], list[str]]:
     """The samples of a phase with what it replays, left in `folder` if given, how many each source gives, and advice.
 
-    `own` is what the phase's own file holds; `read` reads another one, of samples up to so many tokens. Raises
+    `own` is the phase's own data; `read` reads other data. An earlier phase is read as it trained on its data. Raises
     ConfigurationError for a source that cannot be read, is too small, or is what the phase trains on anyway.
     """
     phase = config.phases[name]
     replay, key = phase.replay, f"phases.{name}.replay"
     chosen: dict[str, tuple[Prepared, int]] = {}
-    paths: dict[str, str] = {}
+    known: dict[str, str] = {}
     problems: list[str] = []
     advice: list[str] = []
     for source in replay.sources:
-        path = config.phases[source].data.path if source in config.phases else source
-        if same_content(path, phase.data.path):
-            problems.append(f"{key}.sources: {source} is what the phase itself trains on; name earlier data")
-            continue
-        if same := [other for other in paths if same_content(path, other)]:
-            problems.append(f"{key}.sources: {source} has the content of {paths[same[0]]}; leave one of them out")
-            continue
-        paths[path] = source
+        earlier = config.phases.get(source)
+        data, seed = (earlier.data, earlier.seed) if earlier is not None else (DataConfig(path=source), phase.seed)
         try:
-            samples = read(path, phase.max_seq_len)
+            samples = read(f"{key}.sources: {source}", data, phase.max_seq_len, seed)
         except ConfigurationError as error:
             problems += [f"{key}.sources: {problem}" for problem in error.problems]
             continue
+        if samples.content == own.content:
+            problems.append(f"{key}.sources: {source} is what the phase itself trains on; name earlier data")
+            continue
+        if samples.content in known:
+            same = known[samples.content]
+            problems.append(f"{key}.sources: {source} has the content of {same}; leave one of them out")
+            continue
+        known[samples.content] = source
         available, dropped = samples.summary.samples, samples.summary.dropped
         if dropped:
             advice.append(

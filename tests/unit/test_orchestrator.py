@@ -17,7 +17,7 @@ from osftx.config import (
     PhaseConfig,
     TrainingConfig,
 )
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary
 from osftx.errors import TrainingError
 from osftx.model_folder import ModelFiles
 from osftx.orchestrator import collect

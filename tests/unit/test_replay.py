@@ -116,13 +116,13 @@ def test_what_cannot_be_replayed_is_told(config: ExperimentConfig, tmp_path: Pat
 def test_what_is_refused_leaves_no_data(config: ExperimentConfig, tmp_path: Path) -> None:
     replay(config, "one", samples=11)
     assert refused(config, tmp_path / "run" / "data")
-    assert not list((tmp_path / "run" / "data").iterdir())
+    assert not (tmp_path / "run" / "data").exists()
 
 
 def test_evaluation_questions_that_are_trained_on_earn_a_warning(config: ExperimentConfig, tmp_path: Path) -> None:
     sets = {"fresh": "vw", "seen": "kl", "half": "mz"}
     config.evaluation.sets = {
-        name: EvaluationSetConfig(write(tmp_path / f"{name}.jsonl", answers), learned_in="two")
+        name: EvaluationSetConfig(path=write(tmp_path / f"{name}.jsonl", answers), learned_in="two")
         for name, answers in sets.items()
     }
     replay(config, ratio=None)
