@@ -58,7 +58,7 @@ def keys_of(shape: Shape, document_column: str) -> tuple[str, ...]:
 
 
 def parse(content: Any) -> dict[str, Any]:
-    """The row as an object: `content` is a line of JSONL as bytes, or has been parsed already.
+    """The row as an object: `content` is JSON as bytes, or the row of a table.
 
     Raises:
         RowError: it is not JSON in UTF-8, or not an object.
@@ -146,6 +146,8 @@ def _parse_line(line: bytes) -> Any:
         raise RowError(
             f"is not JSON ({error.msg} at character {error.pos + 1}); each line must be one object"
         ) from error
+    except RowError:
+        raise
     except ValueError as error:  # a number of thousands of digits
         raise RowError(f"is not JSON that can be read ({str(error).partition(';')[0]}); correct it") from error
     return row

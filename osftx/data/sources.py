@@ -38,7 +38,7 @@ class Row(NamedTuple):
     place: str
     """Source and line or row, from 1."""
     content: Any
-    """A line of JSONL as bytes, anything else as what it holds."""
+    """JSON as bytes, to be parsed and checked, or the row of a table as an object."""
     size: int
     """Bytes of the source that it stands for."""
 
@@ -142,7 +142,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
         raise ConfigurationError([f"{path}: is not a JSON list; the file must be one list of objects"])
     size = path.stat().st_size // max(len(rows), 1)
     for number, row in enumerate(rows, 1):
-        yield Row(f"{path}: row {number}", row, size)
+        yield Row(f"{path}: row {number}", json.dumps(row).encode(), size)  # checked like a line
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
