@@ -178,8 +178,9 @@ class ReplayConfig:
     """Samples of earlier data, mixed into a phase's own: what LAB does against forgetting (Sudalairaj et al., arXiv
     2403.01081, section 3.2), and what OSFT does without."""
 
-    sources: list[str] = field(default_factory=list)
-    """Names of earlier phases, for what they train on themselves, and paths of data. Empty: no replay."""
+    sources: list[Any] = field(default_factory=list)
+    """Names of earlier phases, for what they train on themselves, and other data: a path or a name as in `data.path`,
+    or settings as in `data`, {path: FILE, limit: 100}. Empty: no replay."""
     ratio: float | None = None
     """Share of each source's samples, 0 to 1, rounded up: 1 is all of them, as in LAB. Which ones, the phase's seed
     decides; they are the same in every epoch."""

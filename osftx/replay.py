@@ -1,6 +1,6 @@
 """What a phase trains on beside its own file, checked before the start: replay, and evaluation questions by mistake."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,7 @@ def with_replay(
     known: dict[str, str] = {}
     problems: list[str] = []
     advice: list[str] = []
-    for source in replay.sources:
-        earlier = config.phases.get(source)
-        data, seed = (earlier.data, earlier.seed) if earlier is not None else (DataConfig(path=source), phase.seed)
+    for source, data, seed in _sources(config, name):
         try:
             samples = read(f"{key}.sources: {source}", data, phase.max_seq_len, seed)
         except ConfigurationError as error:
@@ -62,6 +60,19 @@ def with_replay(
     counts = {source: count for source, (_, count) in chosen.items()}
     mixed = mix(own, list(chosen.values()), phase.seed, folder) if any(counts.values()) else own
     return mixed, counts, advice
+
+
+def _sources(config: ExperimentConfig, name: str) -> Iterator[tuple[str, DataConfig, int]]:
+    """What a phase replays: what to call it, its settings, and the seed for its weights."""
+    phase = config.phases[name]
+    for source in phase.replay.sources:
+        if isinstance(source, DataConfig):
+            yield str(source.path), source, phase.seed
+        elif source in config.phases:
+            earlier = config.phases[source]
+            yield source, earlier.data, earlier.seed
+        else:
+            yield source, DataConfig(path=source), phase.seed
 
 
 def overlap_advice(evaluation: Mapping[str, Prepared], training: Mapping[str, Prepared]) -> list[str]:

@@ -18,7 +18,13 @@ def _processing(config: ExperimentConfig) -> Iterator[str]:
 
 def _data(config: ExperimentConfig) -> Iterator[str]:
     for name, phase in config.phases.items():
-        yield from _problems(f"phases.{name}.data", phase.data, f"phases.{name}.max_seq_len", phase.max_seq_len)
+        length = (f"phases.{name}.max_seq_len", phase.max_seq_len)
+        yield from _problems(f"phases.{name}.data", phase.data, *length)
+        for place, source in enumerate(phase.replay.sources):
+            if isinstance(source, DataConfig):
+                yield from _problems(f"phases.{name}.replay.sources[{place}]", source, *length)
+                if is_missing(source.path):
+                    yield f"phases.{name}.replay.sources[{place}].path=: no data; give it a path"
     longest = ("training.max_seq_len", config.training.max_seq_len)
     yield from _problems("preserve.data", config.preserve.data, *longest)
     for name, evaluation_set in config.evaluation.sets.items():
