@@ -14,6 +14,7 @@ import numpy as np
 
 from osftx.config import TrainOn
 from osftx.data.chat import EncodedConversation, encode_conversation, encode_document
+from osftx.data.chunks import Chunk
 from osftx.data.formats import RowError, Shape, conversation_of, document_of, parse, tokens_of
 from osftx.data.samples import SkippedRow, TokenBatch
 from osftx.data.sources import Row
@@ -23,16 +24,6 @@ from osftx.lifetime import end_with_parent
 
 IN_FLIGHT = 3
 """Chunks for each process that are read ahead, so that none waits for the reader, and memory stays bounded."""
-
-
-class Chunk(NamedTuple):
-    shape: Shape
-    rows: list[Row]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the source."""
-        return sum(row.size for row in self.rows)
 
 
 class Encoded(NamedTuple):

@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from enum import Enum
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from osftx.config import DataConfig, OnBadRow, TrainOn
+from osftx.config import DataConfig, OnBadRow
 from osftx.data.blocks import in_blocks
-from osftx.data.encoding import Chunk, Encoded, Encoder, encode_all
-from osftx.data.formats import SHAPES, RowError, Shape, keys_of, parse, shape_of
+from osftx.data.chunks import chunks
+from osftx.data.encoding import Encoded, Encoder, encode_all
 from osftx.data.mixing import weigh
 from osftx.data.samples import (
     DataSummary,
@@ -31,20 +30,17 @@ from osftx.data.samples import (
     write_index,
     write_once,
 )
-from osftx.data.sources import Row, Source, find_sources
+from osftx.data.sources import Source, find_sources
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
+Key = TypeVar("Key")
+Made = TypeVar("Made")
 FORMAT_VERSION = 4
 """Raised when the same rows have to give other samples, or the same samples another layout."""
-CHUNK_ROWS, CHUNK_BYTES = 256, 1 << 18
-"""Of a chunk at most, beside its last row."""
 BYTES_PER_PROCESS = 1 << 22
 """Of the sources: to start a process for less takes longer than to tokenise it."""
-SHAPE_ROWS = 100
-"""First rows of a source among which one that can be read tells the format."""
 MAX_SKIPPED_LISTED = 100
-CONVERTED = (Shape.conversations, Shape.instruction)
 DECIDING = ("format", "train_on", "document_column", "block_size", "limit", "on_bad_row")
 """Settings of the data that decide its samples, beside the content."""
 FINGERPRINT_LENGTH = 32
@@ -78,13 +74,8 @@ def prepare(
             all samples are longer than max_seq_len; `folder` cannot be written.
     """
     if data.weights is not None:
-        weighted = [(path, weight) for path, weight in zip(data.path, data.weights, strict=True) if weight > 0]
-        parts = [
-            prepare(replace(data, path=path, weights=None), tokenizer, max_seq_len, folder, num_proc)
-            for path, _ in weighted
-        ]
-        return weigh(parts, [weight for _, weight in weighted], seed, folder)
-    entries = _entries(data)
+        return _weighted(data, lambda part: prepare(part, tokenizer, max_seq_len, folder, num_proc), seed, folder)
+    entries = _each(lambda path: find_sources(path, data.split, data.revision), _paths(data))
     name = ", ".join(str(Path(path).expanduser()) for path in _paths(data))
     content = _hash([[source.fingerprint() for source in entry] for entry in entries])
     summary, index = DataSummary(name), Index()
@@ -114,17 +105,27 @@ def _paths(data: DataConfig) -> list[str]:
     return data.path if isinstance(data.path, list) else [data.path]
 
 
-def _entries(data: DataConfig) -> list[list[Source]]:
-    """The sources of each path; all that cannot be found is told at once."""
-    entries, problems = [], []
-    for path in _paths(data):
+def _weighted(
+    data: DataConfig, prepare_part: Callable[[DataConfig], Prepared], seed: int, folder: Path | None
+) -> Prepared:
+    """Each path by itself, then all by their weights; a path of no weight is not read."""
+    weights = {place: weight for place, weight in enumerate(data.weights or []) if weight > 0}
+    parts = _each(lambda place: prepare_part(replace(data, path=data.path[place], weights=None)), weights)
+    return weigh(parts, list(weights.values()), seed, folder)
+
+
+def _each(make: Callable[[Key], Made], keys: Iterable[Key]) -> list[Made]:
+    """What each key gives; the problems of all of them are told at once."""
+    made: list[Made] = []
+    problems: list[str] = []
+    for key in keys:
         try:
-            entries.append(find_sources(path, data.split, data.revision))
+            made.append(make(key))
         except ConfigurationError as error:
             problems += error.problems
     if problems:
         raise ConfigurationError(problems)
-    return entries
+    return made
 
 
 def _samples(
@@ -142,7 +143,7 @@ def _samples(
     encoder = Encoder(tokenizer, data.train_on, data.document_column)
     with (
         _progress(summary.path, size) as advance,
-        closing(encode_all(encoder, _chunks(entries, data), processes)) as encoded,
+        closing(encode_all(encoder, chunks(entries, data), processes)) as encoded,
     ):
         batches = _usable(encoded, data.on_bad_row, summary, advance)
         if data.block_size is not None:
@@ -204,83 +205,6 @@ def _usable(
                 yield part.samples
     except ConfigurationError as error:
         raise ConfigurationError(problems + error.problems) from error
-    if problems:
-        raise ConfigurationError(problems)
-
-
-def _chunks(entries: list[list[Source]], data: DataConfig) -> Iterator[Chunk]:
-    """The rows of every entry, the first ones where there is a limit."""
-    told: set[Shape] = set()
-    for entry in entries:
-        left = data.limit
-        for source in entry:
-            rows = islice(source.rows(), left)
-            shape, first = _first_rows(rows, data)
-            if not first:
-                raise ConfigurationError(
-                    [f"{source.name}: is empty; it must have a row, such as an object with a list `messages`"]
-                )
-            _check_settings(source, shape, data)
-            if shape in CONVERTED and shape not in told:
-                keys = " and ".join(f"`{key}`" for key in shape.value)
-                print(f"{source.name}: rows have {keys}, and are read as conversations", flush=True)
-                told.add(shape)
-            for chunk in _cut(chain(first, rows)):
-                left = None if left is None else left - len(chunk)
-                yield Chunk(shape, chunk)
-            if left == 0:
-                break
-
-
-def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Up to so many rows, and bytes, at a time."""
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        chunk.append(row)
-        size += row.size
-        if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _first_rows(rows: Iterator[Row], data: DataConfig) -> tuple[Shape, list[Row]]:
-    """The shape of a source, and the rows that were read to see it. Rows that cannot be parsed are told later."""
-    read: list[Row] = []
-    other = None
-    for row in islice(rows, SHAPE_ROWS):
-        read.append(row)
-        try:
-            content = parse(row.content)
-        except RowError:
-            continue
-        shape = shape_of(content, data.format, data.document_column)
-        if shape is not None:
-            return shape, read
-        other = other or f"{row.place}: has the keys {sorted(content)}"
-    if other is not None:
-        shapes = (
-            " and ".join(f"`{key}`" for key in keys_of(shape, data.document_column)) for shape in SHAPES[data.format]
-        )
-        raise ConfigurationError([f"{other}; it must have {', or '.join(shapes)} (data.format={data.format.value})"])
-    return SHAPES[data.format][0], read
-
-
-def _check_settings(source: Source, shape: Shape, data: DataConfig) -> None:
-    """Raise ConfigurationError for settings that are not read with this shape."""
-    problems = []
-    if data.block_size is not None and shape is not Shape.documents:
-        problems.append(
-            f"{source.name}: has {shape.name}, but block_size={data.block_size}, and blocks are cut from documents "
-            "alone; set block_size=null"
-        )
-    if data.train_on is not TrainOn.assistant and shape in (Shape.documents, Shape.tokenized):
-        problems.append(
-            f"{source.name}: has {shape.name}, but train_on={data.train_on.value}, which is for conversations alone; "
-            "remove train_on"
-        )
     if problems:
         raise ConfigurationError(problems)
 

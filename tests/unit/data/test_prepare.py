@@ -19,7 +19,8 @@ from datasets.arrow_writer import ArrowWriter
 from refusals import GOOD, refused
 from tokenizers import Tokenizer
 
-from osftx.config import DataConfig, DataFormat, OnBadRow
+from osftx.config import DataConfig, DataFormat, OnBadRow, TrainOn
+from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data import samples as samples_module
 from osftx.data.chat import EncodedConversation, encode_conversation, encode_document
@@ -230,7 +231,7 @@ def test_settings_that_the_format_does_not_read(chatml: ChatTokenizer, tmp_path:
     (problem,) = refused(chatml, tmp_path / "prepared", rows, block_size=10)
     assert problem.startswith(f"{rows}: has messages, but block_size=10, and blocks are cut from documents alone; set")
     documents = write(tmp_path / "documents.jsonl", *DOCUMENTS)
-    (problem,) = refused(chatml, tmp_path / "prepared", documents, train_on=module.TrainOn.everything)
+    (problem,) = refused(chatml, tmp_path / "prepared", documents, train_on=TrainOn.everything)
     assert problem.startswith(f"{documents}: has documents, but train_on=everything, which is for conversations alone")
 
 
@@ -265,6 +266,7 @@ def test_all_paths_that_are_wrong_are_told(chatml: ChatTokenizer, tmp_path: Path
     none = [str(tmp_path / name) for name in ("a.jsonl", "*.json")]
     problems = refused(chatml, tmp_path / "prepared", none)
     assert [problem.partition(":")[0] for problem in problems] == none
+    assert refused(chatml, tmp_path / "prepared", none, weights=[1, 2]) == problems
 
 
 # Several processes.
@@ -274,7 +276,7 @@ def test_all_paths_that_are_wrong_are_told(chatml: ChatTokenizer, tmp_path: Path
 def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even the smallest data is worth two processes."""
     monkeypatch.setattr(module, "BYTES_PER_PROCESS", 1)
-    monkeypatch.setattr(module, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(chunks_module, "CHUNK_ROWS", 3)
 
 
 @pytest.mark.usefixtures("in_processes")
@@ -302,6 +304,7 @@ STOPPED = """
 import sys
 from pathlib import Path
 from osftx.config import DataConfig
+from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data.tokenizer import ChatTokenizer
 
