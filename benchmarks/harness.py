@@ -94,7 +94,7 @@ def make_samples(folder: Path, args: argparse.Namespace, count: int) -> Path:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
-    from osftx.data.prepare import SAMPLES_FILE
+    from osftx.data.samples import SAMPLES_FILE
 
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)

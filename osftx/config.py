@@ -54,6 +54,32 @@ class Accelerator(Enum):
     cpu = "cpu"
 
 
+class DataFormat(Enum):
+    auto = "auto"
+    """By the keys of the first row."""
+    messages = "messages"
+    """Conversations: `messages`, a list of {role, content}."""
+    documents = "documents"
+    """Plain text, all of which is trained on."""
+    tokenized = "tokenized"
+    """`input_ids` and `labels`, as the model reads them."""
+
+
+class TrainOn(Enum):
+    assistant = "assistant"
+    """Every turn of the assistant."""
+    all_but_system = "all_but_system"
+    everything = "everything"
+    """Also what the chat template writes itself."""
+    last_assistant = "last_assistant"
+    """The last turn of the assistant alone."""
+
+
+class OnBadRow(Enum):
+    fail = "fail"
+    skip = "skip"
+
+
 @dataclass
 class ModelConfig:
     path: str = MISSING
@@ -70,8 +96,39 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    path: str = MISSING
-    """JSONL file; each line has `messages`, a list of {role, content} with at least one assistant turn."""
+    path: Any = MISSING
+    """A JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, a name on the Hugging Face Hub, or a
+    list of these. Formats: docs/data.md."""
+    weights: list[float] | None = None
+    """One number for each entry of a list of paths: how often each of its samples is there. 2.5: twice, and half of
+    them, drawn by `training.seed`, a third time; 0: the entry is left out. null: all once."""
+    split: str = "train"
+    """Of a Hub name or a saved folder that has several."""
+    revision: str | None = None
+    """Branch, tag or commit, for a Hub name."""
+    format: DataFormat = DataFormat.auto
+    """`messages`, `documents` or `tokenized`; `auto` goes by the keys of the first row."""
+    train_on: TrainOn = TrainOn.assistant
+    """Which turns of a conversation are trained on; a message with `train: false` never is."""
+    document_column: str = "document"
+    """Where the text of a document is."""
+    block_size: int | None = None
+    """Tokens of the blocks into which documents, one behind the other, are cut; null: each document is a sample."""
+    limit: int | None = None
+    """Rows that are read of each path, the first ones; null: all."""
+    on_bad_row: OnBadRow = OnBadRow.fail
+    """`fail`: a row that cannot be used refuses the run. `skip`: it is left out, counted and listed in results.json."""
+
+
+@dataclass
+class DataProcessingConfig:
+    """How all data is tokenised. It is kept by its content, so that no run tokenises the same twice."""
+
+    processing_dir: str | None = None
+    """Folder of the tokenised data, which can be removed while no run uses it; null: `<store_dir>/data`, or the run
+    folder where nothing is kept in the store."""
+    num_proc: int | None = None
+    """Processes that tokenise; null: one for each CPU, as far as the data is worth it."""
 
 
 @dataclass
@@ -121,8 +178,9 @@ class ReplayConfig:
     """Samples of earlier data, mixed into a phase's own: what LAB does against forgetting (Sudalairaj et al., arXiv
     2403.01081, section 3.2), and what OSFT does without."""
 
-    sources: list[str] = field(default_factory=list)
-    """Names of earlier phases, for what they train on themselves, and JSONL files. Empty: no replay."""
+    sources: list[Any] = field(default_factory=list)
+    """Names of earlier phases, for what they train on themselves, and other data: a path or a name as in `data.path`,
+    or settings as in `data`, {path: FILE, limit: 100}. Empty: no replay."""
     ratio: float | None = None
     """Share of each source's samples, 0 to 1, rounded up: 1 is all of them, as in LAB. Which ones, the phase's seed
     decides; they are the same in every epoch."""
@@ -271,9 +329,9 @@ class DistributedConfig:
 
 
 @dataclass
-class EvaluationSetConfig:
-    path: str = MISSING
-    """JSONL file of conversations, as for training."""
+class EvaluationSetConfig(DataConfig):
+    """Held-out data, with the settings of training data."""
+
     learned_in: str | None = None
     """The phase that teaches what this set asks, or `base`. null: the phase of the same name, else `base`."""
 
@@ -330,6 +388,7 @@ class ExperimentConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     osft: OsftConfig = field(default_factory=OsftConfig)
     preserve: PreserveConfig = field(default_factory=PreserveConfig)
+    data: DataProcessingConfig = field(default_factory=DataProcessingConfig)
     phases: dict[str, PhaseConfig] = field(default_factory=dict)
     """The phases, by name, in the order in which they are first mentioned."""
     phase_order: list[str] | None = None

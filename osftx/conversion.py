@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from osftx.config import ExperimentConfig
+from osftx.config import DataConfig, ExperimentConfig
 from osftx.errors import ConfigurationError
 
 
@@ -30,7 +30,22 @@ def typed(composed: DictConfig) -> ExperimentConfig:
     assert isinstance(config, ExperimentConfig)
     if unknown := list(_unknown_keys(config)):
         raise ConfigurationError(unknown)
+    for name, phase in config.phases.items():
+        path = f"phases.{name}.replay.sources"
+        phase.replay.sources = [_source(path, source) for source in phase.replay.sources]
     return config
+
+
+def _source(path: str, source: Any) -> Any:
+    """Settings of data that are written down in a list, which has no type of its own."""
+    if not isinstance(source, dict):
+        return source
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig(path="")), source))
+    except OmegaConfBaseException as error:
+        known = ", ".join(field.name for field in fields(DataConfig))
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError([f"{path}={source}: {reason}; the keys are {known}"]) from error
 
 
 def _unknown_keys(settings: Any, path: str = "") -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Files: written whole or not at all, so that a reader never meets half of one, also after a crash."""
 
-import filecmp
 import json
 import os
 import shutil
@@ -42,9 +41,3 @@ def link_folder(source: Path, target: Path) -> None:
             here = target / path.relative_to(source)
             here.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, here)
-
-
-def same_content(one: str, other: str) -> bool:
-    """Whether two paths, in which `~` is the home folder, name files that hold the same; False where one is no file."""
-    first, second = Path(one).expanduser(), Path(other).expanduser()
-    return first.is_file() and second.is_file() and filecmp.cmp(first, second, shallow=False)

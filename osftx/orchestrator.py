@@ -102,6 +102,7 @@ def run(
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
             results = collect(config, finished, run_folder, arguments, start, benchmarks.table())
+            results["skipped_rows"] = _skipped_rows(checked)
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
@@ -191,6 +192,14 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
             "kept_output_change": max((change for change in changes if change is not None), default=None),
         },
     }
+
+
+def _skipped_rows(checked: Checked) -> list[dict[str, Any]]:
+    """Rows that were left out, by setting: how many, and the first of them."""
+    return [
+        {"setting": setting, "rows": summary.skipped, "first": [row._asdict() for row in summary.skipped_rows]}
+        for setting, summary in checked.skipped.items()
+    ]
 
 
 def _versions() -> dict[str, str]:

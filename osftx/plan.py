@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from osftx.config import ExperimentConfig, Method, PhaseConfig, SubspaceKind, TrainingConfig
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary
 from osftx.model_folder import ModelFiles
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, update_shapes

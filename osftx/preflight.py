@@ -8,15 +8,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from os.path import expanduser
 from pathlib import Path
 
-import numpy as np
-
 from osftx.benchmarks.tasks import Task, find_tasks
-from osftx.config import ExperimentConfig, Method, RankAllocation
-from osftx.data.prepare import DataSummary, Prepared, prepare, summarize
-from osftx.data.sources import read_conversations
+from osftx.config import DataConfig, ExperimentConfig, Method, RankAllocation
+from osftx.data.prepare import prepare
+from osftx.data.samples import DataSummary, Prepared
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.model_folder import ModelFiles, fetch, inspect
@@ -33,7 +30,7 @@ from osftx.plan import (
     reuses,
     start_model,
 )
-from osftx.preserve import advice, check_amount, check_source, recorded_sources
+from osftx.preserve import advice, check_amount, check_given, check_new, recorded_sources
 from osftx.replay import overlap_advice, with_replay
 from osftx.schedule import unfreeze_ratios
 
@@ -55,6 +52,8 @@ class Checked:
     """The sources of the kept inputs beside the start model."""
     benchmarks: dict[str, Task] = field(default_factory=dict)
     """The tasks of the lm-evaluation-harness, by name."""
+    skipped: dict[str, DataSummary] = field(default_factory=dict)
+    """Data of which rows were left out, by setting."""
 
 
 class _Problems:
@@ -81,12 +80,14 @@ class _Problems:
 
 
 def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
-    """Plan the run. With `data_folder`, fetch the model and leave the tokenised data there; None is a dry run.
+    """Plan the run. With `data_folder`, also fetch the model and tokenise the data; None is a dry run.
 
-    Raises ConfigurationError with every problem that was found.
+    `data_folder` is the run's own, which is used where the data cannot be kept for other runs. Raises
+    ConfigurationError with every problem that was found.
     """
     # An earlier run may have left its data there: it stays, whatever is found now.
     fresh = data_folder is None or not (data_folder.parent / "plan.json").exists()
+    kept_in = _data_folder(config, data_folder) if data_folder is not None else None
     path, revision = start_model(config)
     _, first, first_phase = next(phases_to_run(config))
     key = "model.path" if first_phase.init_from is None else f"phases.{first}.init_from"
@@ -111,11 +112,11 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     benchmarks: dict[str, Task] = {}
     with found.of():
         benchmarks = find_tasks(config.evaluation.lm_eval)
-    data = _read_data(config, found, model, tokenizer, targets, recorded, data_folder)
+    data = _read_data(config, found, model, tokenizer, targets, recorded, kept_in)
     if found.lines or model is None:
-        if fresh and config.distributed.node_rank == 0:  # what another node cannot read may serve the first one
-            for folder in data.folders:
-                shutil.rmtree(folder, ignore_errors=True)
+        # What another node cannot read may serve the first one.
+        if data_folder is not None and fresh and config.distributed.node_rank == 0:
+            shutil.rmtree(data_folder, ignore_errors=True)
         raise ConfigurationError(found.lines)
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
@@ -123,11 +124,20 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     plan = make_plan(config, model, targets, summaries, recorded, data.replayed)
     if data.preserved is not None:
         plan.warnings += advice(config, data.preserved.summary, targets)
+    plan.warnings += _skipped_advice(data.skipped)
     plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
     plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
     plan.warnings += _store_advice(config)
-    kept = _folder(data.preserved)
-    return Checked(plan, model_folder, _folders(data.training), _folders(data.evaluation), kept, recorded, benchmarks)
+    return Checked(
+        plan,
+        model_folder,
+        data=_folders(data.training),
+        evaluation_sets=_folders(data.evaluation),
+        preserved=_folder(data.preserved),
+        recorded=recorded,
+        benchmarks=benchmarks,
+        skipped=data.skipped,
+    )
 
 
 @dataclass
@@ -142,14 +152,17 @@ class _Data:
     evaluation: dict[str, Prepared] = field(default_factory=dict)
     """By evaluation set."""
     preserved: Prepared | None = None
-    written: list[Prepared] = field(default_factory=list)
-    """Everything that was read, sources of replay too."""
+    skipped: dict[str, DataSummary] = field(default_factory=dict)
+    """Data of which rows were left out, by setting."""
 
-    @property
-    def folders(self) -> set[Path]:
-        """Where tokenised samples lie; two files of the same content share one."""
-        everything = (*self.written, *self.training.values())
-        return {one.folder for one in everything if one.folder is not None}
+
+def _data_folder(config: ExperimentConfig, run_data: Path) -> Path:
+    """Where tokenised data is kept for other runs, too; else the run's own folder for it."""
+    if config.data.processing_dir is not None:
+        return Path(config.data.processing_dir).expanduser().resolve()
+    if reuses(config) and os.access(_nearest(config.store_dir), os.W_OK):
+        return Path(config.store_dir).expanduser().resolve() / "data"
+    return run_data
 
 
 def _check_allocation(config: ExperimentConfig, targets: list[Target]) -> None:
@@ -177,45 +190,42 @@ def _read_data(
     recorded: list[str],
     data_folder: Path | None,
 ) -> _Data:
-    """Read, check and, with a `data_folder`, tokenise every file of the run; `found` takes the problems."""
+    """Read, check and, with a `data_folder`, tokenise all data of the run; `found` takes the problems."""
     data = _Data()
+    own: dict[str, Prepared] = {}
     longest, _ = evaluation_budget(config)
 
-    def read(path: str, max_seq_len: int) -> Prepared:
-        data.written.append(_read(expanduser(path), tokenizer, max_seq_len, data_folder))
-        return data.written[-1]
+    folder = data_folder if tokenizer is not None else None
+
+    def read(setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
+        prepared = prepare(settings, tokenizer, max_seq_len, folder, config.data.num_proc, seed)
+        if prepared.summary.skipped:
+            data.skipped[setting] = prepared.summary
+        return prepared
 
     for _, name, phase in phases_to_run(config):
-        own = None
         with found.of(f"phases.{name}.data.path"):
-            own = read(phase.data.path, phase.max_seq_len)
-            _check_fits(model, own.summary, f"phases.{name}.max_seq_len")
-        if own is not None:
+            own[name] = read(f"phases.{name}.data", phase.data, phase.max_seq_len, phase.seed)
+            _check_fits(model, own[name].summary, f"phases.{name}.max_seq_len")
+        if name in own:
             with found.of():  # names the key itself
-                data.training[name], data.replayed[name], advised = with_replay(config, name, own, read, data_folder)
+                mixed = with_replay(config, name, own[name], read, folder)
+                data.training[name], data.replayed[name], advised = mixed
                 data.replay_advice += advised
                 _check_fits(model, data.training[name].summary, f"phases.{name}.max_seq_len")
     if [PRESERVED] in kept_sources(config, recorded).values():
         with found.of("preserve.data.path"):
-            check_source(config)
-            data.preserved = read(config.preserve.data.path, longest)
+            check_given(config)
+            data.preserved = read("preserve.data", config.preserve.data, longest, config.training.seed)
+            check_new(data.preserved, own)
             _check_fits(model, data.preserved.summary, "training.max_seq_len")
             check_amount(config, data.preserved.summary, targets)
     for name, evaluation_set in config.evaluation.sets.items():
-        with found.of(f"evaluation.sets.{name}.path"):
-            data.evaluation[name] = read(evaluation_set.path, longest)
+        setting = f"evaluation.sets.{name}"
+        with found.of(f"{setting}.path"):
+            data.evaluation[name] = read(setting, evaluation_set, longest, config.training.seed)
             _check_fits(model, data.evaluation[name].summary, "training.max_seq_len")
     return data
-
-
-def _read(path: str, tokenizer: ChatTokenizer | None, max_seq_len: int, data_folder: Path | None) -> Prepared:
-    """Read one file as far as can be: fully with a tokenizer, otherwise for its lines alone."""
-    if tokenizer is None:
-        count = sum(1 for _ in read_conversations(path))
-        return Prepared(None, DataSummary(path, samples=count), *np.zeros((2, count), dtype=np.uint64))
-    if data_folder is None:
-        return summarize(path, tokenizer, max_seq_len)
-    return prepare(path, tokenizer, max_seq_len, data_folder)
 
 
 def _check_store(config: ExperimentConfig) -> None:
@@ -225,6 +235,14 @@ def _check_store(config: ExperimentConfig) -> None:
         raise ConfigurationError(
             [f"store_dir={config.store_dir}: {folder} is not a folder; give another one, or set reuse=false"]
         )
+
+
+def _skipped_advice(skipped: dict[str, DataSummary]) -> list[str]:
+    return [
+        f"{setting}: {summary.skipped} rows cannot be used and are left out (on_bad_row=skip; see results.json); "
+        f"the first, {summary.skipped_rows[0].place}: {summary.skipped_rows[0].reason}"
+        for setting, summary in skipped.items()
+    ]
 
 
 def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:

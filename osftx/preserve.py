@@ -1,14 +1,12 @@
 """What the first phase must keep, checked before the start: the record of an earlier phase, or `preserve.data`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from osftx.config import ExperimentConfig, SubspaceKind
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary, Prepared
 from osftx.errors import ConfigurationError
-from osftx.files import same_content
 from osftx.osft.record import Record, record_beside
 from osftx.osft.targets import Target
-from osftx.plan import phases_to_run
 from osftx.validate import is_missing
 
 ENOUGH_TOKENS_PER_DIRECTION = 6
@@ -28,22 +26,25 @@ def recorded_sources(config: ExperimentConfig, model: str, targets: Sequence[Tar
     return record.sources
 
 
-def check_source(config: ExperimentConfig) -> None:
-    """Raise ConfigurationError where `preserve.data` is not given, or is what a phase trains on."""
-    path = config.preserve.data.path
-    if is_missing(path):
+def check_given(config: ExperimentConfig) -> None:
+    """Raise ConfigurationError where `preserve.data` is not given."""
+    if is_missing(config.preserve.data.path):
         raise ConfigurationError(
             [
                 "not set, but osft.subspace=activations needs data that shows what the model must keep; give a few "
                 "hundred conversations like those that it answers well, or use osft.subspace=weights"
             ]
         )
-    for _, name, phase in phases_to_run(config):
-        if same_content(path, phase.data.path):
+
+
+def check_new(preserved: Prepared, training: Mapping[str, Prepared]) -> None:
+    """Raise ConfigurationError where `preserve.data` is what a phase trains on; `training` is each one's own data."""
+    for name, own in training.items():
+        if preserved.content == own.content:
             raise ConfigurationError(
                 [
-                    f"{path}: is what phase {name} trains on, and says nothing of what must be kept; give data for "
-                    "what the model can do already"
+                    f"{preserved.summary.path}: is what phase {name} trains on, and says nothing of what must be kept; "
+                    "give data for what the model can do already"
                 ]
             )
 

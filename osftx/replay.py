@@ -1,45 +1,47 @@
 """What a phase trains on beside its own file, checked before the start: replay, and evaluation questions by mistake."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from osftx.config import ExperimentConfig
+from osftx.config import DataConfig, ExperimentConfig
 from osftx.data.mixing import mix, replayed_samples
-from osftx.data.prepare import Prepared
+from osftx.data.samples import Prepared
 from osftx.errors import ConfigurationError
-from osftx.files import same_content
+
+Reader = Callable[[str, DataConfig, int, int], Prepared]
+"""Reads data: what to call it in results, its settings, the most tokens of a sample, a seed for its weights."""
 
 
 def with_replay(
-    config: ExperimentConfig, name: str, own: Prepared, read: Callable[[str, int], Prepared], folder: Path | None
+    config: ExperimentConfig, name: str, own: Prepared, read: Reader, folder: Path | None
 ) -> tuple[Prepared, dict[str, int], list[str]]:
     """The samples of a phase with what it replays, left in `folder` if given, how many each source gives, and advice.
 
-    `own` is what the phase's own file holds; `read` reads another one, of samples up to so many tokens. Raises
+    `own` is the phase's own data; `read` reads other data. An earlier phase is read as it trained on its data. Raises
     ConfigurationError for a source that cannot be read, is too small, or is what the phase trains on anyway.
     """
     phase = config.phases[name]
     replay, key = phase.replay, f"phases.{name}.replay"
     chosen: dict[str, tuple[Prepared, int]] = {}
-    paths: dict[str, str] = {}
+    known: dict[str, str] = {}
     problems: list[str] = []
     advice: list[str] = []
-    for source in replay.sources:
-        path = config.phases[source].data.path if source in config.phases else source
-        if same_content(path, phase.data.path):
-            problems.append(f"{key}.sources: {source} is what the phase itself trains on; name earlier data")
-            continue
-        if same := [other for other in paths if same_content(path, other)]:
-            problems.append(f"{key}.sources: {source} has the content of {paths[same[0]]}; leave one of them out")
-            continue
-        paths[path] = source
+    for source, data, seed in _sources(config, name):
         try:
-            samples = read(path, phase.max_seq_len)
+            samples = read(f"{key}.sources: {source}", data, phase.max_seq_len, seed)
         except ConfigurationError as error:
             problems += [f"{key}.sources: {problem}" for problem in error.problems]
             continue
+        if samples.content == own.content:
+            problems.append(f"{key}.sources: {source} is what the phase itself trains on; name earlier data")
+            continue
+        if samples.content in known:
+            same = known[samples.content]
+            problems.append(f"{key}.sources: {source} has the content of {same}; leave one of them out")
+            continue
+        known[samples.content] = source
         available, dropped = samples.summary.samples, samples.summary.dropped
         if dropped:
             advice.append(
@@ -58,6 +60,19 @@ def with_replay(
     counts = {source: count for source, (_, count) in chosen.items()}
     mixed = mix(own, list(chosen.values()), phase.seed, folder) if any(counts.values()) else own
     return mixed, counts, advice
+
+
+def _sources(config: ExperimentConfig, name: str) -> Iterator[tuple[str, DataConfig, int]]:
+    """What a phase replays: what to call it, its settings, and the seed for its weights."""
+    phase = config.phases[name]
+    for source in phase.replay.sources:
+        if isinstance(source, DataConfig):
+            yield str(source.path), source, phase.seed
+        elif source in config.phases:
+            earlier = config.phases[source]
+            yield source, earlier.data, earlier.seed
+        else:
+            yield source, DataConfig(path=source), phase.seed
 
 
 def overlap_advice(evaluation: Mapping[str, Prepared], training: Mapping[str, Prepared]) -> list[str]:

@@ -33,10 +33,9 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
                     "(what both have in common is in the store, and is reused), or remove this one"
                 ]
             )
-    data = folder / "data"
-    made = [path for path in (data, *data.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             [f"output_dir={folder}: cannot be written ({error.strerror}); choose a folder that you may write to"]

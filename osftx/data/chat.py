@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from osftx.config import TrainOn
+from osftx.data.conversation import Conversation
 from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message, Offsets
 
 KEYS = ("role", "content")
@@ -46,7 +48,41 @@ class _Turn:
     """Just after what the template writes to close the whole text, if this is the last turn; else `end`."""
 
 
-def encode_conversation(tokenizer: ChatTokenizer, messages: Sequence[Mapping[str, Any]]) -> EncodedConversation:
+def encode_conversation(
+    tokenizer: ChatTokenizer, conversation: Conversation, train_on: TrainOn = TrainOn.assistant
+) -> list[EncodedConversation]:
+    """Tokenise a conversation and mark the tokens on which loss is counted.
+
+    Raises:
+        ConversationError: it asks for what is not supported, or see `encode_messages`.
+    """
+    if train_on is not TrainOn.assistant:
+        raise ConversationError(f"train_on={train_on.value} is not supported; use assistant")
+    if conversation.tools:
+        raise ConversationError("has `tools`, which are not supported; remove the conversations that use tools")
+    for number, message in enumerate(conversation.messages, 1):
+        if message["role"] in ("tool", "pretraining"):
+            raise ConversationError(
+                f"message {number} has the role {message['role']}, which is not supported; remove it"
+            )
+    return [encode_messages(tokenizer, conversation.messages)]
+
+
+def encode_document(tokenizer: ChatTokenizer, text: str) -> EncodedConversation:
+    """Tokenise a text, all of which counts, and close it with the end-of-sequence token.
+
+    Raises:
+        ConversationError: the tokenizer has no such token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConversationError(
+            "the tokenizer has no eos_token to close a document with; name one in its configuration"
+        )
+    ids = [*tokenizer.encode(text)[0], tokenizer.eos_token_id]
+    return EncodedConversation(ids, [True] * len(ids))
+
+
+def encode_messages(tokenizer: ChatTokenizer, messages: Sequence[Mapping[str, Any]]) -> EncodedConversation:
     """Tokenise a conversation and mark the tokens on which loss is counted.
 
     Args:

@@ -1,68 +1,115 @@
-"""Replay: samples of earlier data mixed into a phase's own, as in LAB (Sudalairaj et al., arXiv 2403.01081, section 3).
+"""Prepared data put together: entries of a list by their weights, and replay of earlier data, as in LAB (Sudalairaj et
+al., arXiv 2403.01081, section 3).
 
-Which ones are drawn depends on the seed, the source's place and its size alone, and fewer are the beginning of more:
-1% of a source is part of 10% of it.
+Which samples are drawn depends on the seed, the place of what they are drawn from and its size alone, and fewer are a
+part of more: 1% of a source is in 10% of it.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 
-from osftx.data.prepare import Prepared, load_samples, unfinished, write_index, write_samples
+from osftx.data.samples import DataSummary, Prepared, records, samples_file, write_index, write_once
+
+LENGTH = 32
+"""Characters of a name, without the seed."""
 
 
-def replayed_samples(available: int, ratio: float | None, samples: int | None) -> int:
-    """How many of a source's samples are replayed; at least one at a ratio above 0.
+def share_of(available: int, ratio: float) -> int:
+    """How many samples `ratio` times `available` are, rounded up: at least one at a ratio above 0.
 
     The small term undoes binary rounding: a tenth of 30 must be 3.
     """
-    return samples if samples is not None else ceil(available * (ratio or 0.0) - 1e-9)
+    return ceil(available * ratio - 1e-9)
+
+
+def replayed_samples(available: int, ratio: float | None, samples: int | None) -> int:
+    """How many of a source's samples are replayed: the number that is given, or a share."""
+    return samples if samples is not None else share_of(available, ratio or 0.0)
 
 
 def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, folder: Path | None) -> Prepared:
-    """The phase's `own` samples and, behind them, as many of each replayed source as is said.
+    """The phase's `own` samples and as many of each replayed source as is said.
 
-    The order does not matter: training shuffles. With a `folder` they are written to one inside it, named by what is
-    mixed and, behind a dash, by the seed; all that is given must have been written, too. `dropped` and `longest` are
-    those of the phase's own file.
+    With a `folder` they are written to one inside it; all that is given must have been written, too. What was dropped
+    and skipped is that of the phase's own data.
     """
-    drawn = [
-        (source, np.random.default_rng([seed, place]).permutation(len(source.lengths))[:count])
-        for place, (source, count) in enumerate(replayed)
-    ]
-    lengths = np.concatenate([own.lengths, *(source.lengths[rows] for source, rows in drawn)])
-    digests = np.concatenate([own.digests, *(source.digests[rows] for source, rows in drawn)])
+    return _together([(own, len(own.lengths)), *replayed], own.summary, seed, folder)
+
+
+def weigh(parts: Sequence[Prepared], weights: Sequence[float], seed: int, folder: Path | None) -> Prepared:
+    """Each part's samples as often as its weight says.
+
+    At 2.5 each sample is there twice, and half of them, which the seed draws, a third time. `folder` as in `mix`.
+    """
+    summaries = [part.summary for part in parts]
+    summary = DataSummary(
+        path=", ".join(one.path for one in summaries),
+        dropped=sum(one.dropped for one in summaries),
+        longest=max(one.longest for one in summaries),
+        skipped=sum(one.skipped for one in summaries),
+        skipped_rows=[row for one in summaries for row in one.skipped_rows],
+    )
+    counts = [share_of(len(part.lengths), weight) for part, weight in zip(parts, weights, strict=True)]
+    return _together(list(zip(parts, counts, strict=True)), summary, seed, folder)
+
+
+def _together(parts: Sequence[tuple[Prepared, int]], summary: DataSummary, seed: int, folder: Path | None) -> Prepared:
+    """So many samples of each part, one part behind the other: the order does not matter, since training shuffles."""
+    drawn = [_drawn(len(part.lengths), count, seed, place) for place, (part, count) in enumerate(parts)]
+    chosen = [(part, rows) for (part, _), rows in zip(parts, drawn, strict=True)]
+    lengths = np.concatenate([part.lengths[rows] for part, rows in chosen])
+    digests = np.concatenate([part.digests[rows] for part, rows in chosen])
     summary = replace(
-        own.summary,
+        summary,
         samples=len(lengths),
         tokens=int(lengths.sum()),
-        longest_sample=int(lengths.max()),
-        highest_id=max(part.summary.highest_id for part in (own, *(source for source, _ in replayed))),
+        longest_sample=int(lengths.max(initial=0)),
+        highest_id=max(part.summary.highest_id for part, _ in parts),
     )
+    content = _hash([f"{part.content} {count}" for part, count in parts])
     if folder is None:
-        return Prepared(None, summary, lengths, digests)
-    target = folder / f"{_content(own, replayed)}-{seed}"
-    if not target.exists():
-        with unfinished(target) as place:
-            write_samples(_rows(own, drawn), place)
-            write_index(place, summary, lengths, digests)
-    return Prepared(target, summary, lengths, digests)
+        return Prepared(None, summary, lengths, digests, content)
+
+    def write(place: Path) -> None:
+        _copy(chosen, place)
+        write_index(place, summary, lengths, digests)
+
+    # Parts are named by their content, too, and by how it was tokenised.
+    target = folder / f"{_hash([f'{_folder(part).name} {count}' for part, count in parts])}-{seed}"
+    write_once(target, write)
+    return Prepared(target, summary, lengths, digests, content)
 
 
-def _rows(own: Prepared, drawn: Sequence[tuple[Prepared, np.ndarray]]) -> Iterator[Mapping[str, object]]:
-    assert own.folder is not None
-    yield from load_samples(own.folder)
-    for source, rows in drawn:
-        assert source.folder is not None
-        yield from load_samples(source.folder).select(rows)
+def _drawn(available: int, count: int, seed: int, place: int) -> np.ndarray:
+    """Which samples are taken, in their order: all of them as often as `count` holds them, and some once more."""
+    times, more = divmod(count, max(available, 1))
+    some = np.random.default_rng([seed, place]).permutation(available)[:more]
+    return np.sort(np.concatenate([np.tile(np.arange(available), times), some]))
 
 
-def _content(own: Prepared, replayed: Sequence[tuple[Prepared, int]]) -> str:
-    """The folders of tokenised samples are named by their content."""
-    parts = [source.folder.name + f" {count}" for source, count in replayed if source.folder is not None]
-    assert own.folder is not None
-    return hashlib.sha256(" ".join([own.folder.name, *parts]).encode()).hexdigest()[: len(own.folder.name)]
+def _copy(chosen: Sequence[tuple[Prepared, np.ndarray]], place: Path) -> None:
+    """Write what is chosen, batch by batch, so that memory stays bounded."""
+    import pyarrow
+
+    with samples_file(place) as write:
+        for part, rows in chosen:
+            start = 0
+            for batch in records(_folder(part)):
+                first, stop = np.searchsorted(rows, [start, start + batch.num_rows])
+                if first < stop:
+                    write(batch.take(pyarrow.array(rows[first:stop] - start)))
+                start += batch.num_rows
+
+
+def _folder(part: Prepared) -> Path:
+    assert part.folder is not None
+    return part.folder
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:LENGTH]

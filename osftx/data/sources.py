@@ -1,119 +1,248 @@
-"""Read and check a JSONL file of conversations.
+"""Where training data comes from: files, folders saved by `datasets`, data sets on the Hugging Face Hub.
 
-Each line is one object, `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}`.
+A source yields rows, with a bounded part of the file in memory; only a JSON list is read as a whole. Lines of JSONL are
+handed on as they are, to be parsed where they are tokenised.
 """
 
+import gzip
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from glob import glob
+from os.path import exists, expanduser, isdir
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
+from osftx.errors import ConfigurationError
+from osftx.manifest import digest, files_in
 
-ROLES = ("system", "user", "assistant")
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pyarrow import RecordBatch, Table
+
+MAX_ROW_BYTES = 1 << 25
+"""32 MiB: longer lines are refused, so that a file without line ends is never in memory as a whole."""
+ROWS_AT_A_TIME = 100
+"""Of Parquet and of `datasets`."""
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet")
+REMEDY = "give a JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, or a name on the Hub"
 
 
-class _InvalidLineError(ValueError):
-    """What is wrong with one line, what is allowed and what to do."""
+class Row(NamedTuple):
+    place: str
+    """Source and line or row, from 1."""
+    content: Any
+    """JSON as bytes, to be parsed and checked, or the row of a table as an object."""
+    size: int
+    """Bytes of the source that it stands for."""
 
 
-def read_conversations(
-    path: str | Path, on_bytes: Callable[[int], object] = lambda count: None
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yield `(line number from 1, messages)` for each conversation, one line in memory at a time.
+@dataclass(frozen=True)
+class Source:
+    name: str
+    """As messages call it."""
+    size: int
+    """Bytes; what the sizes of its rows come to, roughly."""
+    fingerprint: Callable[[], str]
+    """A hash of the content. May raise ConfigurationError."""
+    rows: Callable[[], Iterator[Row]]
+    """Every row that is not blank. May raise ConfigurationError, also in the middle."""
 
-    Each message has a known `role` and a `content` that is not blank; at least one is of the assistant. Blank
-    lines are skipped. Keys beside `messages` are not read (identifiers, sources), except that `tools` must
-    not be there.
+
+def find_sources(entry: str, split: str, revision: str | None) -> list[Source]:
+    """What `data.path`, or one entry of it, stands for; the files of a glob sorted by name.
 
     Args:
-        path: the JSONL file, UTF-8.
-        on_bytes: called with the length of each line that was read, for a progress bar.
+        entry: a file, a glob, a folder saved by `datasets`, or a name on the Hub; `~` is the home folder.
+        split: which one, of a folder or a name that has several.
+        revision: branch, tag or commit on the Hub.
 
     Raises:
-        ConfigurationError: at the end of the file, with the problems of all lines, or as soon as there are
-            MAX_PROBLEMS_SHOWN of them; at once when the file cannot be read or holds no line.
+        ConfigurationError: there is no such thing, or it cannot be read.
     """
-    problems: list[str] = []
-    found = False
-    try:
-        with open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                on_bytes(len(line))
-                if not line.strip():
-                    continue
-                found = True
-                try:
-                    messages = _parse(line)
-                except _InvalidLineError as error:
-                    problems.append(f"{path}:{number}: {error}")
-                    if len(problems) == MAX_PROBLEMS_SHOWN:
-                        problems[-1] += f" (reading stopped here, at problem {MAX_PROBLEMS_SHOWN})"
-                        break
-                else:
-                    yield number, messages
-    except OSError as error:
-        raise ConfigurationError([f"{path}: cannot be read ({error.strerror}); give a JSONL file"]) from error
-    if not found:
-        problems.append(f"{path}: is empty; each line must be an object with a list `messages`")
-    if problems:
-        raise ConfigurationError(problems)
-
-
-def _parse(line: bytes) -> list[dict[str, Any]]:
-    """The messages of one line, checked."""
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise _InvalidLineError(
-            f"is not UTF-8 text ({error.reason} at byte {error.start + 1}); save the file as UTF-8"
-        ) from error
-    except RecursionError as error:
-        raise _InvalidLineError("is nested too deeply to be a conversation; each line must be one object") from error
-    except json.JSONDecodeError as error:
-        raise _InvalidLineError(
-            f"is not JSON ({error.msg} at character {error.pos + 1}); each line must be one object"
-        ) from error
-    if not isinstance(row, dict):
-        raise _InvalidLineError(f"is a JSON {_kind(row)}; each line must be an object with a list `messages`")
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        given = f"`messages` is {_kind(messages)}" if "messages" in row else f"has the keys {sorted(row)}"
-        raise _InvalidLineError(f"{given}; it must have `messages`, a list of at least one message")
-    if row.get("tools"):
-        raise _InvalidLineError("has `tools`, which are not supported; remove the conversations that use tools")
-    for number, message in enumerate(messages, 1):
-        _check_message(number, message)
-    if all(message["role"] != "assistant" for message in messages):
-        raise _InvalidLineError("has no assistant turn; it needs one, since loss is counted on nothing else")
-    return messages
-
-
-def _check_message(number: int, message: Any) -> None:
-    if not isinstance(message, dict):
-        raise _InvalidLineError(
-            f"message {number} is a JSON {_kind(message)}; it must be an object with role and content"
+    name = expanduser(entry)
+    path = Path(name)
+    local = exists(name)  # False, too, where nobody may look
+    if not local and HUB_NAME.fullmatch(entry) and path.suffix not in FILE_SUFFIXES:
+        return [_on_hub(entry, split, revision)]
+    if revision is not None:
+        raise ConfigurationError(
+            [f"{name}: is no name on the Hugging Face Hub, but has the revision {revision}; remove revision"]
         )
-    role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
-        raise _InvalidLineError(f"message {number} has the role {role!r}; it must be one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise _InvalidLineError(f"message {number} ({role}) has a content that is {_kind(content)}; it must be text")
-    if not content.strip():
-        raise _InvalidLineError(f"message {number} ({role}) has an empty content; write it or remove the message")
+    if isdir(name):
+        return [_saved(path, split)]
+    if not local and any(sign in name for sign in "*?["):
+        found = [Path(match) for match in sorted(glob(name, recursive=True)) if Path(match).is_file()]
+        if not found:
+            raise ConfigurationError([f"{name}: matches no file; {REMEDY}"])
+        return [_file(match) for match in found]
+    return [_file(path)]
+
+
+def _file(path: Path) -> Source:
+    read = {".json": _json_rows, ".parquet": _parquet_rows}.get(path.suffix, _lines)
     try:
-        content.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can spell what no text file can hold
-        half = content[error.start].encode("unicode_escape").decode()
-        raise _InvalidLineError(
-            f"message {number} ({role}) holds {half}, half of a character, at character {error.start + 1}; "
-            "write the whole character"
+        size = path.stat().st_size
+        if not path.is_file():  # it is read twice, which a pipe cannot be
+            raise _unreadable(str(path), "not a regular file")
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror) from error
+    return Source(str(path), size, partial(digest, path), partial(read, path))
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    """JSONL, also compressed with gzip."""
+    number = place = 0
+    try:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+            while line := file.readline(MAX_ROW_BYTES + 1):
+                number += 1
+                if number == 1 and line.startswith(UTF16_MARKS):
+                    raise ConfigurationError([f"{path}:1: is UTF-16 text; save the file as UTF-8"])
+                rest = line
+                while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):  # whoever parses the line refuses it
+                    rest = file.readline(MAX_ROW_BYTES + 1)
+                if line.strip():
+                    before, place = place, raw.tell()
+                    yield Row(f"{path}:{number}", line, place - before)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            [f"{path}:{number + 1}: cannot be read ({reason}); the file is damaged, or is no such file: copy it"]
         ) from error
 
 
-def _kind(value: Any) -> str:
-    """The JSON name of the value's type."""
-    if value is None:
-        return "null"
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
-    return f"empty {names[type(value)]}" if value in ([], {}, "") else names[type(value)]
+def _json_rows(path: Path) -> Iterator[Row]:
+    """A list of objects, read as a whole."""
+    try:
+        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            [f"{path}: is not UTF-8 text ({error.reason} at byte {error.start + 1}); save the file as UTF-8"]
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            [
+                f"{path}:{error.lineno}: is not JSON ({error.msg} at column {error.colno}); the file must be one list "
+                "of objects (a file with one object on each line is JSONL: call it .jsonl)"
+            ]
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits
+        raise ConfigurationError([f"{path}: is not JSON that can be read ({error}); correct it"]) from error
+    if not isinstance(rows, list):
+        raise ConfigurationError([f"{path}: is not a JSON list; the file must be one list of objects"])
+    size = path.stat().st_size // max(len(rows), 1)
+    for number, row in enumerate(rows, 1):
+        yield Row(f"{path}: row {number}", json.dumps(row).encode(), size)  # checked like a line
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    from pyarrow.parquet import ParquetFile
+
+    def batches() -> "Iterator[tuple[RecordBatch, int]]":
+        with ParquetFile(path) as file:
+            share = path.stat().st_size // max(file.metadata.num_rows, 1)
+            for batch in file.iter_batches(ROWS_AT_A_TIME):
+                yield batch, share
+
+    return _arrow_rows(str(path), batches())
+
+
+def _arrow_rows(name: str, batches: "Iterable[tuple[RecordBatch | Table, int]]") -> Iterator[Row]:
+    """The rows of each batch, with the bytes that each of them stands for."""
+    from pyarrow import ArrowException
+
+    number = 0
+    try:
+        for batch, share in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield Row(f"{name}: row {number}", _without_nulls(row), share)
+    except (OSError, ArrowException, UnicodeDecodeError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigurationError(
+            [f"{name}: row {number + 1}: cannot be read ({reason}); the file is damaged: write it again"]
+        ) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """A column has the keys of all its objects; those that one of them does not have are null there."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        return [_without_nulls(inner) for inner in value]
+    return value
+
+
+def _saved(path: Path, split: str) -> Source:
+    """A folder that `save_to_disk` of `datasets` has written."""
+    if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        raise ConfigurationError(
+            [f"{path}: cannot be read (Is a directory) and was not saved by `datasets`; {REMEDY}, or '{path}/*'"]
+        )
+    from datasets import DatasetDict, load_from_disk  # more than half a second
+
+    try:
+        loaded = load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError([f"{path}: cannot be read ({_line_of(error)}); save it again"]) from error
+    folder = path
+    if isinstance(loaded, DatasetDict):
+        if split not in loaded:
+            raise ConfigurationError([f"{path}: has no split {split}; set split to one of {', '.join(loaded)}"])
+        folder, loaded = path / split, loaded[split]
+    return _data_set(str(path), loaded, partial(_of_folder, folder))
+
+
+def _of_folder(folder: Path) -> str:
+    return _hash([f"{name} {digest(folder / name)}" for name in files_in(folder)])
+
+
+def _on_hub(name: str, split: str, revision: str | None) -> Source:
+    """A data set of the Hub, or of the local cache of it."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        loaded = load_dataset(name, split=split, revision=revision)
+    except (OSError, ValueError, DatasetsError, HTTPError) as error:
+        place = f"{name} (split {split}, revision {revision})" if revision else f"{name} (split {split})"
+        raise ConfigurationError(
+            [
+                f"{place}: no such file or folder, and the Hugging Face Hub or its local cache did not give it "
+                f"({type(error).__name__}: {_line_of(error)}); check name, split and network, or {REMEDY}"
+            ]
+        ) from error
+    return _data_set(name, loaded, lambda: _hash([loaded._fingerprint]))
+
+
+def _data_set(name: str, loaded: "Dataset", fingerprint: Callable[[], str]) -> Source:
+    size = loaded.data.nbytes
+    share = size // max(loaded.num_rows, 1)
+
+    def rows() -> Iterator[Row]:
+        return _arrow_rows(name, ((table, share) for table in loaded.with_format("arrow").iter(ROWS_AT_A_TIME)))
+
+    return Source(name, size, fingerprint, rows)
+
+
+def _hash(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _line_of(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _unreadable(name: str, reason: str | None) -> ConfigurationError:
+    return ConfigurationError([f"{name}: cannot be read ({reason}); {REMEDY}"])

@@ -40,7 +40,10 @@ class ConversationError(ValueError):
 class ChatTokenizer:
     """Renders conversations with the model's chat template and turns text into token ids."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, special_tokens: dict[str, str], fingerprint: str):
+    def __init__(
+        self, folder: Path, tokenizer: Tokenizer, template: Template, special_tokens: dict[str, str], fingerprint: str
+    ):
+        self._folder = folder
         self._tokenizer = tokenizer
         self._template = template
         self._special_tokens = special_tokens
@@ -77,11 +80,16 @@ class ChatTokenizer:
         contents = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
         config = _read_config(folder, contents)
         return cls(
+            folder=folder,
             tokenizer=_build_tokenizer(folder, contents[TOKENIZER_FILE], config),
             template=_find_template(folder, contents, config),
             special_tokens=_special_tokens(config),
             fingerprint=_fingerprint(contents),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that it is sent to loads it again: a compiled template cannot be sent."""
+        return ChatTokenizer.load, (str(self._folder),)
 
     @property
     def vocab_size(self) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from osftx.data.packing import pack
-from osftx.data.prepare import counted_tokens, load_samples, sample_lengths
+from osftx.data.samples import counted_tokens, load_samples, sample_lengths
 
 IGNORED = -100
 """Label of a token that does not count (torch's cross-entropy default)."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from osftx.config import ExperimentConfig, Method, ReplayConfig
+from osftx.config import DataConfig, ExperimentConfig, Method, ReplayConfig
 from osftx.validate.ranges import RATIO, at_least, is_missing, out_of_range
 
 REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
@@ -47,13 +47,14 @@ def _replay(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}.sources=[]: nothing to replay; name phases or files, or set ratio and samples to null"
         yield from out_of_range(path, replay, REPLAY_RANGES, ReplayConfig())
         before = order[: order.index(name)] if name in order else []
-        for source in dict.fromkeys(replay.sources):
+        named = [source for source in replay.sources if not isinstance(source, DataConfig)]
+        for source in dict.fromkeys(map(str, named)):
             if is_missing(source):
                 yield f"{path}.sources: names an empty source; remove it"
             elif source in config.phases and source not in before:
                 allowed = ", ".join(before) or "there is none"
                 yield f"{path}.sources: {source} is not an earlier phase ({allowed}); name one, or a file"
-            elif replay.sources.count(source) > 1:
+            elif named.count(source) > 1:
                 yield f"{path}.sources: {source} is named more than once; name each source once"
 
 

@@ -8,7 +8,7 @@ from datasets import Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PreTrainedConfig, Qwen2Config
 
-from osftx.data.prepare import SAMPLES_FILE
+from osftx.data.samples import SAMPLES_FILE
 
 VOCABULARY = 61
 

@@ -101,7 +101,7 @@ BAD = {
     ),
     "everything dropped": Bad(
         "phases.skills.max_seq_len=5",
-        ("skills_train.jsonl: all 2400 conversations are longer than max_seq_len = 5", "raise max_seq_len"),
+        ("skills_train.jsonl: all 2400 samples are longer than max_seq_len = 5", "raise max_seq_len"),
         dry_run=False,
     ),
     "targets that match nothing": Bad(

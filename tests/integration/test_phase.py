@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, get_scheduler
 
 from osftx.config import Method, OsftConfig, Precision, RankAllocation
 from osftx.data.packing import plan_steps, sample_order
-from osftx.data.prepare import load_samples
+from osftx.data.samples import load_samples
 from osftx.errors import TrainingError
 from osftx.osft.allocation import layer_ratios
 from osftx.osft.record import Record

@@ -189,7 +189,7 @@ def test_a_sweep_trains_a_phase_once_and_survives_a_failed_job(runs: Runs) -> No
     content = json.loads((sweep / "sweep.json").read_text())
     assert (content["trained"], content["reused"]) == (1, 3)
     assert [job["failure"] is not None for job in content["jobs"]] == [False, True, False, True]
-    assert "all 120 conversations are longer than max_seq_len = 5" in content["jobs"][1]["failure"]
+    assert "all 120 samples are longer than max_seq_len = 5" in content["jobs"][1]["failure"]
     assert [job["trained"] for job in content["jobs"]] == [0, 0, 1, 0]
     assert content["jobs"][2]["objective"] == pytest.approx(content["jobs"][2]["summary"]["average_accuracy"])
     assert "1 phases trained, 3 reused, 2 of 4 jobs failed" in done.stdout

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from osftx.data.chat import encode_conversation
+from osftx.data.chat import encode_messages as encode_conversation
 from osftx.data.tokenizer import ChatTokenizer
 
 # Text of any alphabet, with much white space, and pieces of what templates write.

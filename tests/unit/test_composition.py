@@ -184,7 +184,7 @@ def test_an_evaluation_set_can_be_added(experiment: str) -> None:
     config = composed(
         f"+experiment={experiment}", add, "evaluation.sets.math.path=m", "evaluation.sets.math.learned_in=base"
     )
-    assert config.evaluation.sets["math"] == EvaluationSetConfig("m", "base")
+    assert config.evaluation.sets["math"] == EvaluationSetConfig(path="m", learned_in="base")
     assert problems(config) == []
     (line,) = problems(composed(f"+experiment={experiment}", add))
     assert line.startswith("evaluation.sets.math.path=???: ")

@@ -1,14 +1,16 @@
 """What cannot become typed objects is named; unknown keys are tried on the command line (integration/test_cli.py)."""
 
+from typing import Any
+
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from osftx.config import DataConfig, ExperimentConfig, PhaseConfig
+from osftx.config import DataConfig, DataFormat, ExperimentConfig, PhaseConfig
 from osftx.conversion import typed
 from osftx.errors import ConfigurationError
 
 
-def composed(key: str, value: str) -> DictConfig:
+def composed(key: str, value: Any) -> DictConfig:
     """A configuration of one phase with one change."""
     config = OmegaConf.structured(ExperimentConfig(phases={"first": PhaseConfig(data=DataConfig("first.jsonl"))}))
     OmegaConf.update(config, key, value)
@@ -23,6 +25,21 @@ def test_a_missing_number_is_named() -> None:
 def test_an_unresolvable_interpolation_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"phases\.first\.learning_rate: Interpolation key"):
         typed(composed("phases.first.learning_rate", "${training.learning_rates}"))
+
+
+def test_settings_of_a_source_of_replay_are_typed() -> None:
+    config = composed("phases.first.replay.sources", ["zero", {"path": "a.jsonl", "format": "documents"}])
+    named, other = typed(config).phases["first"].replay.sources
+    assert (named, other) == ("zero", DataConfig(path="a.jsonl", format=DataFormat.documents))
+
+
+@pytest.mark.parametrize("wrong", [{"pth": "a.jsonl"}, {"path": "a", "limit": "many"}, {"path": "a", "format": "csv"}])
+def test_settings_of_a_source_of_replay_that_are_wrong(wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        typed(composed("phases.first.replay.sources", [wrong]))
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"phases.first.replay.sources={wrong}: ")
+    assert problem.endswith("; the keys are " + ", ".join(DataConfig.__dataclass_fields__))
 
 
 def test_typed_leaves_the_composed_configuration_alone() -> None:

@@ -17,7 +17,7 @@ from osftx.config import (
     PhaseConfig,
     TrainingConfig,
 )
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary, SkippedRow
 from osftx.errors import TrainingError
 from osftx.model_folder import ModelFiles
 from osftx.orchestrator import collect
@@ -272,6 +272,7 @@ def walk(
         Path("/models/base"),
         {name: Path("/data") / name for name in NAMES},
         {name: Path("/sets") / name for name in SETS},
+        skipped={"phases.one.data": DataSummary("one.jsonl", skipped=2, skipped_rows=[SkippedRow("a:3", "is wrong")])},
     )
     (run_folder / "plan.json").write_text(json.dumps(plan.to_dict()))
     config.reuse = False
@@ -299,6 +300,9 @@ def test_each_phase_gets_its_own_settings_and_the_checkpoint_of_the_one_before(
     assert [spec.data for spec in ranks.specs] == [f"/data/{name}" for name in NAMES]
     assert [spec.evaluate_before for spec in ranks.specs] == [True, False, False]
     assert ranks.specs[2].evaluation_sets == {name: f"/sets/{name}" for name in SETS}
+    assert results["skipped_rows"] == [
+        {"setting": "phases.one.data", "rows": 2, "first": [{"place": "a:3", "reason": "is wrong"}]}
+    ]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert (tmp_path / "report.html").is_file()
 

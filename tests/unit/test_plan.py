@@ -15,7 +15,7 @@ from osftx.config import (
     SubspaceKind,
     TrainingConfig,
 )
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary
 from osftx.model_folder import ModelFiles
 from osftx.osft.targets import Target
 from osftx.plan import (

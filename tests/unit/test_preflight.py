@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from osftx.config import DataConfig, EvaluationSetConfig, ExperimentConfig, ModelConfig, PhaseConfig, TrainingConfig
-from osftx.data.prepare import summarize
+from osftx.config import (
+    DataConfig,
+    EvaluationSetConfig,
+    ExperimentConfig,
+    ModelConfig,
+    OnBadRow,
+    PhaseConfig,
+    TrainingConfig,
+)
+from osftx.data.prepare import prepare
+from osftx.data.samples import SAMPLES_FILE
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.preflight import check
@@ -26,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def experiment(train: str, evaluation: str, model: str = "~/base") -> ExperimentConfig:
-    config = ExperimentConfig(name="study", model=ModelConfig(path=model))
+    config = ExperimentConfig(name="study", model=ModelConfig(path=model), reuse=False)
     config.phases = {"one": PhaseConfig(data=DataConfig(path=train), **vars(TrainingConfig()))}
     config.evaluation.sets = {"held_out": EvaluationSetConfig(path=evaluation)}
     return config
@@ -73,7 +82,8 @@ def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path
 )
 def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, says: str, nested: bool) -> None:
     good = home / "good.jsonl"
-    summary = summarize(good, ChatTokenizer.load(str(home / "base")), 100).summary
+    data = DataConfig(path=str(good))
+    summary = prepare(data, ChatTokenizer.load(str(home / "base")), 100, None).summary
     found = {"vocab_size": summary.highest_id, "max_position_embeddings": summary.longest}[key]
     file = home / "base" / "config.json"
     config = json.loads(file.read_text())
@@ -94,10 +104,10 @@ def test_only_the_first_node_removes_what_was_prepared(home: Path) -> None:
     config = experiment(str(home / "good.jsonl"), str(home / "none.jsonl"))
     config.distributed.nnodes, config.distributed.node_rank = 2, 1
     problems(config, home / "prepared")
-    assert len(list((home / "prepared").iterdir())) == 1
+    assert len(samples_in(home / "prepared")) == 1
     config.distributed.node_rank = 0
     problems(config, home / "prepared")
-    assert list((home / "prepared").iterdir()) == []
+    assert not (home / "prepared").exists()
 
 
 def test_the_data_of_an_earlier_run_stays(home: Path) -> None:
@@ -106,13 +116,46 @@ def test_the_data_of_an_earlier_run_stays(home: Path) -> None:
     (home / "run" / "plan.json").write_text("{}")
     config.evaluation.sets["held_out"].path = str(home / "none.jsonl")
     problems(config, home / "run" / "data")
-    assert len(list((home / "run" / "data").iterdir())) == 1
+    assert len(samples_in(home / "run" / "data")) == 1
+
+
+def samples_in(folder: Path) -> list[Path]:
+    return [path.parent for path in folder.glob(f"*/{SAMPLES_FILE}")]
+
+
+def test_data_is_kept_for_other_runs_where_phases_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.reuse, config.store_dir = True, "~/store"
+    run_data = home / "run" / "data"
+    assert check(config, run_data).data["one"].parent == home / "store" / "data"
+    config.data.processing_dir = "~/elsewhere"
+    assert check(config, run_data).data["one"].parent == home / "elsewhere"
+    config.data.processing_dir = None
+    assert not run_data.exists()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert check(config, run_data).data["one"].parent == run_data
+    config.data.processing_dir = "~/good.jsonl/below"
+    (problem,) = problems(config, run_data)
+    assert "good.jsonl/below cannot be written (Not a directory)" in problem
+
+
+def test_rows_that_are_skipped_earn_a_warning_and_are_listed(home: Path) -> None:
+    (home / "bad.jsonl").write_text(f"{json.dumps(GOOD)}\nno\n")
+    config = experiment("~/bad.jsonl", "~/good.jsonl")
+    config.phases["one"].data.on_bad_row = OnBadRow.skip
+    for place in (None, home / "prepared", home / "prepared"):
+        checked = check(config, place)
+        assert checked.skipped["phases.one.data"].skipped == 1
+        (line,) = [line for line in checked.plan.warnings if "left out" in line]
+        assert line.startswith("phases.one.data: 1 rows cannot be used and are left out")
+        assert f"{home}/bad.jsonl:2: is not JSON" in line
 
 
 def test_a_store_that_cannot_be_one_is_refused_and_one_that_cannot_be_written_pointed_out(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.reuse = True
     for store in ("~/good.jsonl", "~/good.jsonl/below"):
         config.store_dir = store
         with pytest.raises(ConfigurationError, match=r"store_dir=~/good.jsonl.*good.jsonl is not a folder"):

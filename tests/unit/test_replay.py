@@ -79,6 +79,19 @@ def test_samples_that_are_too_long_to_be_replayed_are_told(config: ExperimentCon
     assert line.startswith(f"phases.two.replay.sources: 1 of the 2 samples of {other} are longer than")
 
 
+def test_a_source_may_have_settings_of_its_own(config: ExperimentConfig, tmp_path: Path) -> None:
+    other = write(tmp_path / "other.jsonl", "vwxyz")
+    config.phases["one"].data.limit = 6
+    config.phases["two"].replay = ReplayConfig(["one", DataConfig(path=other, limit=3)], ratio=1.0)
+    assert not problems(config)
+    _, two = check(config, None).plan.phases
+    assert two.replayed == {"one": 6, other: 3}, "an earlier phase is read as it was trained on"
+    config.phases["two"].replay.sources[1].limit = 0
+    assert refused(config) == "phases.two.replay.sources[1].limit=0: must be 1 or more; the default is null"
+    config.phases["two"].replay.sources[1] = DataConfig(path="")
+    assert refused(config) == "phases.two.replay.sources[1].path=: no data; give it a path"
+
+
 def test_an_earlier_phase_that_is_skipped_can_be_replayed(config: ExperimentConfig) -> None:
     replay(config, "one", samples=10)
     config.phases["two"].init_from = str(BASE)
@@ -116,13 +129,13 @@ def test_what_cannot_be_replayed_is_told(config: ExperimentConfig, tmp_path: Pat
 def test_what_is_refused_leaves_no_data(config: ExperimentConfig, tmp_path: Path) -> None:
     replay(config, "one", samples=11)
     assert refused(config, tmp_path / "run" / "data")
-    assert not list((tmp_path / "run" / "data").iterdir())
+    assert not (tmp_path / "run" / "data").exists()
 
 
 def test_evaluation_questions_that_are_trained_on_earn_a_warning(config: ExperimentConfig, tmp_path: Path) -> None:
     sets = {"fresh": "vw", "seen": "kl", "half": "mz"}
     config.evaluation.sets = {
-        name: EvaluationSetConfig(write(tmp_path / f"{name}.jsonl", answers), learned_in="two")
+        name: EvaluationSetConfig(path=write(tmp_path / f"{name}.jsonl", answers), learned_in="two")
         for name, answers in sets.items()
     }
     replay(config, ratio=None)

@@ -10,7 +10,7 @@ from chat_family import CHATML, LLAMA3, PHI, PLAIN, save_tokenizer, transformers
 from tokenizers import AddedToken, Tokenizer, processors
 from transformers import AutoTokenizer
 
-from osftx.data.chat import encode_conversation
+from osftx.data.chat import encode_messages as encode_conversation
 from osftx.data.tokenizer import ChatTokenizer, ConversationError
 
 SYSTEM = {"role": "system", "content": "Be brief."}

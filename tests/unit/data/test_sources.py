@@ -1,107 +1,239 @@
-"""What is read from a JSONL file, and what is said about one that is wrong."""
+"""Where rows come from: files, globs, folders of `datasets`, the Hub; and what is said of those that are wrong."""
 
+import gzip
 import json
+import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetNotFoundError
+from refusals import GOOD, refused
 
-from osftx.data.sources import read_conversations
+from osftx.data.formats import parse
+from osftx.data.sources import MAX_ROW_BYTES, find_sources
+from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 
-GOOD = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "One."}]
+ROW = {"messages": GOOD}
+LINE = json.dumps(ROW) + "\n"
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data.jsonl"
+def rows(path: object, split: str = "train", revision: str | None = None) -> list[tuple[str, Any]]:
+    """Place and content of every row."""
+    sources = find_sources(str(path), split, revision)
+    return [(row.place, parse(row.content)) for source in sources for row in source.rows()]
 
 
-def row(*messages: object) -> str:
-    return json.dumps({"messages": messages})
+def contents(path: object, split: str = "train") -> list[Any]:
+    return [content for _, content in rows(path, split)]
 
 
-def problems_of(path: Path) -> list[str]:
-    with pytest.raises(ConfigurationError) as caught:
-        list(read_conversations(path))
-    return caught.value.problems
+def test_lines_and_their_numbers(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('\ufeff{"n": 1}\n\n{"n": "東京 😀"}\r\n   \n{"n": 5}', encoding="utf-8")
+    assert rows(data) == [(f"{data}:1", {"n": 1}), (f"{data}:3", {"n": "東京 😀"}), (f"{data}:5", {"n": 5})]
 
 
-def test_lines_and_their_numbers(data: Path) -> None:
-    system = {"role": "system", "content": "東京 😀"}
-    data.write_text(f"\ufeff{row(*GOOD)}\n\n{row(system, *GOOD)}\r\n   \n{row(*GOOD)}", encoding="utf-8")
-    read: list[int] = []
-    conversations = list(read_conversations(data, read.append))
-    assert conversations == [(1, GOOD), (3, [system, *GOOD]), (5, GOOD)]
-    assert sum(read) == data.stat().st_size
+@pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz", "data.json", "data.parquet", "saved"])
+def test_every_kind_of_source_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    expected = [{"n": number, "messages": GOOD} for number in range(250)]
+    path = tmp_path / name
+    lines = "".join(json.dumps(row) + "\n" for row in expected)
+    write: dict[str, Callable[[], object]] = {
+        "data.jsonl": lambda: path.write_text(lines),
+        "data.jsonl.gz": lambda: path.write_bytes(gzip.compress(lines.encode())),
+        "data.json": lambda: path.write_text(json.dumps(expected, indent=1)),
+        "data.parquet": lambda: Dataset.from_list(expected).to_parquet(path),
+        "saved": lambda: Dataset.from_list(expected).save_to_disk(path),
+    }
+    write[name]()
+    assert contents(path) == expected
+    (source,) = find_sources(str(path), "train", None)
+    assert sum(row.size for row in source.rows()) == pytest.approx(source.size, rel=0.3)
+    assert source.fingerprint() == find_sources(str(path), "train", None)[0].fingerprint()
+
+
+def test_a_split_of_a_saved_folder(tmp_path: Path) -> None:
+    one, other = Dataset.from_list([{"n": 1}]), Dataset.from_list([{"n": 2}])
+    DatasetDict(train=one, test=other).save_to_disk(tmp_path / "saved")
+    assert contents(tmp_path / "saved", "test") == [{"n": 2}]
+    (train,), (test,) = (find_sources(str(tmp_path / "saved"), split, None) for split in ("train", "test"))
+    assert train.fingerprint() != test.fingerprint()
+    with pytest.raises(ConfigurationError, match="saved: has no split valid; set split to one of train, test"):
+        rows(tmp_path / "saved", "valid")
+
+
+def test_keys_that_a_table_gives_to_every_object_are_not_there(tmp_path: Path) -> None:
+    expected = [
+        {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "calls": [{"arguments": {"a": 1}}]}]},
+        {"messages": [{"role": "assistant", "calls": [{"arguments": {"b": "2"}}]}]},
+    ]
+    Dataset.from_list(expected).to_parquet(tmp_path / "data.parquet")
+    assert contents(tmp_path / "data.parquet") == expected
+
+
+def test_a_glob_gives_its_files_sorted_by_name(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl", "deeper/c.jsonl", "d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"name": name}) + "\n")
+    assert contents(tmp_path / "*.jsonl") == [{"name": "a.jsonl"}, {"name": "b.jsonl"}]
+    assert [row["name"] for row in contents(tmp_path / "**" / "*.jsonl")] == ["a.jsonl", "b.jsonl", "deeper/c.jsonl"]
+    (tmp_path / "what[1]?.jsonl").write_text('{"name": "itself"}')
+    assert contents(tmp_path / "what[1]?.jsonl") == [{"name": "itself"}], "a file of that very name goes before"
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.jsonl").write_text('{"n": 1}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert rows("~/data.jsonl") == [(f"{tmp_path}/data.jsonl:1", {"n": 1})]
+
+
+def test_a_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, split: str, revision: str | None) -> Dataset:
+        asked.append((name, split, revision))
+        return Dataset.from_list([{"n": 1}])
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    assert rows("some/facts", "test", "v2") == [("some/facts: row 1", {"n": 1})]
+    assert asked == [("some/facts", "test", "v2")]
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ('{"messages": [', "is not JSON (Expecting value at character 16); each line must be one object"),
-        ("[1]", "is a JSON list; each line must be an object with a list `messages`"),
-        ('{"text": "x", "id": 1}', "has the keys ['id', 'text']; it must have `messages`"),
-        ('{"messages": []}', "`messages` is empty list; it must have `messages`"),
-        ('{"messages": null}', "`messages` is null; it must have `messages`"),
-        ('{"messages": {"a": 1}}', "`messages` is object; it must have `messages`"),
-        (row("hello"), "message 1 is a JSON string; it must be an object with role and content"),
-        (row(*GOOD, {"role": "tool", "content": "x"}), "message 3 has the role 'tool'; it must be one of"),
-        (row({"content": "x"}), "message 1 has the role None; it must be one of system, user, assistant"),
-        (row({"role": ["user"], "content": "x"}), "message 1 has the role ['user']; it must be"),
-        (row({"role": "user"}), "message 1 (user) has a content that is null; it must be text"),
-        (row({"role": "user", "content": [{"text": "x"}]}), "has a content that is list; it must be text"),
-        (row({"role": "user", "content": True}), "has a content that is boolean; it must be text"),
-        (row({"role": "user", "content": ""}), "message 1 (user) has an empty content"),
-        (row(GOOD[0], {"role": "assistant", "content": " \n"}), "message 2 (assistant) has an empty content"),
-        (row(GOOD[0]), "has no assistant turn; it needs one"),
-        (row({"role": "user", "content": "ab\ud83d"}), r"holds \ud83d, half of a character, at character 3"),
-        (json.dumps({"messages": GOOD, "tools": [{"name": "x"}]}), "has `tools`, which are not supported"),
-    ],
-)  # fmt: skip
-def test_line_that_is_wrong(data: Path, line: str, problem: str) -> None:
-    data.write_text(f"{row(*GOOD)}\n{line}\n{row(*GOOD)}\n")
-    (found,) = problems_of(data)
-    assert found.startswith(f"{data}:2: ")
-    assert problem in found
-    assert "\n" not in found
+    "error", [ConnectionError("no network\nat all"), DatasetNotFoundError("no network"), ValueError("no network")]
+)
+def test_a_hub_that_gives_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    with pytest.raises(ConfigurationError) as caught:
+        rows("some/facts", revision="v2")
+    (problem,) = caught.value.problems
+    assert problem.startswith("some/facts (split train, revision v2): no such file or folder, and the Hugging Face Hub")
+    assert f"({type(error).__name__}: no network); check name, split and network, or give a JSONL" in problem
 
 
-def test_line_that_is_not_utf8(data: Path) -> None:
-    data.write_bytes(b'{"messages": "\xff"}\n')
-    (found,) = problems_of(data)
-    assert f"{data}:1: is not UTF-8 text" in found
+def parquet(path: Path, *values: object) -> None:
+    Dataset.from_list([{"text": value} for value in values]).to_parquet(path)
 
 
-def test_all_problems_are_found_at_once(data: Path) -> None:
-    data.write_text("\n".join([row(*GOOD), "no", row(GOOD[0]), row(*GOOD), "[]"]))
-    assert [problem.split(": ")[0] for problem in problems_of(data)] == [f"{data}:{line}" for line in (2, 3, 5)]
+BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "missing": ("none.jsonl", lambda path: None, "{path}: cannot be read (No such file or directory); give a JSONL"),
+    "missing without a suffix": ("a b", lambda path: None, "{path}: cannot be read (No such file or directory); give"),
+    "a folder": ("folder", lambda path: path.mkdir(), "{path}: cannot be read (Is a directory) and was not saved by"),
+    "below a file": (
+        "file/x.jsonl",
+        lambda path: path.parent.write_text(LINE),
+        "{path}: cannot be read (Not a directory); give a JSONL",
+    ),
+    "no file of a glob": ("*.jsonl", lambda path: None, "{path}: matches no file; give a JSONL"),
+    "a broken link": ("a.jsonl", lambda path: path.symlink_to("none"), "{path}: cannot be read (No such file"),
+    "empty": ("a.jsonl", lambda path: path.touch(), "{path}: is empty; it must have a row, such as an object with"),
+    "blank lines": ("a.jsonl", lambda path: path.write_text(" \n\r\n\t\n"), "{path}: is empty; it must have a row"),
+    "a binary file": ("a.jsonl", lambda path: path.write_bytes(bytes(range(256))), "{path}:1: is not JSON"),
+    "an image": ("a.jsonl", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), "{path}:1: is not UTF-8 text"),
+    "UTF-16": ("a.jsonl", lambda path: path.write_text(LINE, "utf-16"), "{path}:1: is UTF-16 text; save the file as"),
+    "Latin-1": (
+        "a.jsonl",
+        lambda path: path.write_text(LINE + LINE.replace("One", "Größe"), "latin-1"),
+        "{path}:2: is not UTF-8 text",
+    ),
+    "a line that never ends": (
+        "a.jsonl",
+        lambda path: path.write_bytes(LINE.encode() + b"x" * (50 << 20)),
+        "{path}:2: is longer than 32 MiB; split it into several rows",
+    ),
+    "gzip that is cut off": (
+        "a.jsonl.gz",
+        lambda path: path.write_bytes(gzip.compress(LINE.encode() * 99)[:-9]),
+        "cannot be read (Compressed file ended before the end-of-stream marker was reached); the file is damaged",
+    ),
+    "gzip that is none": ("a.jsonl.gz", lambda path: path.write_text(LINE), "{path}:1: cannot be read (Not a gzipped"),
+    "gzip that is damaged": (
+        "a.jsonl.gz",
+        lambda path: path.write_bytes(gzip.compress(LINE.encode())[:10] + b"\xff" * 90),
+        "cannot be read (Error -3 while decompressing",
+    ),
+    "JSON that is no list": ("a.json", lambda path: path.write_text(LINE), "{path}: is not a JSON list; the file must"),
+    "JSON of lines": ("a.json", lambda path: path.write_text(LINE * 2), "{path}:2: is not JSON (Extra data at column"),
+    "JSON that is cut off": ("a.json", lambda path: path.write_text(f"[\n{LINE},"), "{path}:3: is not JSON"),
+    "JSON that is not UTF-8": ("a.json", lambda path: path.write_bytes(b'["\xe9"]'), "{path}: is not UTF-8 text"),
+    "JSON that is nested": ("a.json", lambda path: path.write_text("[" * 99999), "{path}: is not JSON that can be"),
+    "an empty JSON list": ("a.json", lambda path: path.write_text("[]"), "{path}: is empty; it must have a row"),
+    "JSON of numbers": ("a.json", lambda path: path.write_text("[1]"), "{path}: row 1: is a JSON number; each line"),
+    "Parquet that is none": ("a.parquet", lambda path: path.write_text(LINE * 9), "{path}: row 1: cannot be read ("),
+    "an empty Parquet file": ("a.parquet", lambda path: path.touch(), "{path}: row 1: cannot be read (Parquet file"),
+    "Parquet that is damaged": (
+        "a.parquet",
+        lambda path: (parquet(path, *"abcdefgh"), path.write_bytes(path.read_bytes().replace(b"abcd", b"\xff" * 4))),
+        "{path}: row 1",
+    ),
+    "Parquet without the columns": (
+        "a.parquet",
+        lambda path: parquet(path, "x", "y"),
+        "{path}: row 1: has the keys ['text']; it must have `messages`, or `input_ids` and `labels`, or `conv",
+    ),
+    "a folder that is damaged": (
+        "saved",
+        lambda path: (Dataset.from_list([ROW]).save_to_disk(path), (path / "state.json").write_text("{")),
+        "{path}: cannot be read (",
+    ),
+    "a folder without its data": (
+        "saved",
+        lambda path: (Dataset.from_list([ROW]).save_to_disk(path), next(path.glob("*.arrow")).unlink()),
+        "{path}: cannot be read (",
+    ),
+}  # fmt: skip
 
 
-def test_reading_stops_at_twenty_problems(data: Path) -> None:
-    data.write_text("no\n" * 1000)
-    problems = problems_of(data)
-    assert len(problems) == 20
-    assert problems[-1].startswith(f"{data}:20: ")
-    assert problems[-1].endswith("(reading stopped here, at problem 20)")
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_source_that_is_broken(chatml: ChatTokenizer, tmp_path: Path, case: str) -> None:
+    name, make, says = BROKEN[case]
+    path = tmp_path / "data" / name
+    (tmp_path / "data").mkdir()
+    make(path)
+    problem = refused(chatml, tmp_path / "prepared", str(path))[0]
+    assert says.format(path=path) in problem
+    assert str(path) in problem
 
 
-@pytest.mark.parametrize("content", ["", "\n \n"])
-def test_empty_file(data: Path, content: str) -> None:
-    data.write_text(content)
-    assert problems_of(data) == [f"{data}: is empty; each line must be an object with a list `messages`"]
+def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"/dev/null: cannot be read \(not a regular file\); give a JSONL"):
+        rows("/dev/null")
 
 
-def test_missing_file_and_folder(data: Path, tmp_path: Path) -> None:
-    assert problems_of(data) == [f"{data}: cannot be read (No such file or directory); give a JSONL file"]
-    assert problems_of(tmp_path) == [f"{tmp_path}: cannot be read (Is a directory); give a JSONL file"]
+def test_a_revision_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(LINE)
+    with pytest.raises(
+        ConfigurationError, match=r"is no name on the Hugging Face Hub, but has the revision v2; remove"
+    ):
+        rows(tmp_path / "a.jsonl", revision="v2")
 
 
-def test_memory_does_not_grow_with_the_file(data: Path) -> None:
-    long_turn = {"role": "user", "content": "x" * 10_000}
-    data.write_text(f"{row(long_turn, GOOD[1])}\n" * 1000)  # 10 MB
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"messages": "x" * 10_000}) + "\n")
+    data.write_bytes(data.read_bytes() * 1000)  # 10 MB
+    (source,) = find_sources(str(data), "train", None)
     tracemalloc.start()
-    assert sum(1 for _ in read_conversations(data)) == 1000
+    assert sum(1 for _ in source.rows()) == 1000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def test_the_longest_line_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sources", "formats"):
+        monkeypatch.setattr(sys.modules[f"osftx.data.{module}"], "MAX_ROW_BYTES", 20)
+    assert MAX_ROW_BYTES > 20
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps("x" * (length - 2)) + "\n" for length in (20, 21, 22, 70, 3)))
+    (source,) = find_sources(str(data), "train", None)
+    read = [(row.place.rpartition(":")[2], len(row.content.rstrip())) for row in source.rows()]
+    assert read == [("1", 20), ("2", 21), ("3", 21), ("4", 21), ("5", 3)]

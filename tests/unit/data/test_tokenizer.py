@@ -256,12 +256,16 @@ def test_data_modules_import_neither_torch_nor_transformers(folders: dict[str, P
     program = f"""
 import sys
 import osftx.data.packing
-from osftx.data.prepare import load_samples, prepare, sample_lengths, summarize
+from pathlib import Path
+from osftx.config import DataConfig
+from osftx.data.prepare import prepare
+from osftx.data.samples import load_samples, sample_lengths
 from osftx.data.tokenizer import ChatTokenizer
 tokenizer = ChatTokenizer.load({str(folders["chatml"])!r})
-summarize({str(data)!r}, tokenizer, 100)
+data = DataConfig(path={str(data)!r})
+prepare(data, tokenizer, 100, None)
 assert "datasets" not in sys.modules
-folder, *_ = prepare({str(data)!r}, tokenizer, 100, {str(tmp_path)!r})
+folder, *_ = prepare(data, tokenizer, 100, Path({str(tmp_path)!r}))
 assert len(load_samples(folder)) == len(sample_lengths(load_samples(folder))) == 1
 assert not {{"torch", "transformers"}} & set(sys.modules)
 """

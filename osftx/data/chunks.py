@@ -1,0 +1,111 @@
+"""The rows of all sources, in chunks of one shape: what is handed to whoever tokenises them."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+from osftx.config import DataConfig, TrainOn
+from osftx.data.formats import SHAPES, RowError, Shape, keys_of, parse, shape_of
+from osftx.data.sources import Row, Source
+from osftx.errors import ConfigurationError
+
+CHUNK_ROWS, CHUNK_BYTES = 256, 1 << 18
+"""Of a chunk at most, beside its last row."""
+SHAPE_ROWS = 100
+"""First rows of a source among which one that can be read tells the format."""
+CONVERTED = (Shape.conversations, Shape.instruction)
+
+
+class Chunk(NamedTuple):
+    shape: Shape
+    rows: list[Row]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the source."""
+        return sum(row.size for row in self.rows)
+
+
+def chunks(entries: list[list[Source]], data: DataConfig) -> Iterator[Chunk]:
+    """The rows of every entry, the first ones where there is a limit.
+
+    Args:
+        entries: the sources of each path.
+        data: its `format`, `document_column`, `limit`, and settings that not every format reads.
+
+    Raises:
+        ConfigurationError: a source cannot be read, is empty, or has another format than it should.
+    """
+    told: set[Shape] = set()
+    for entry in entries:
+        left = data.limit
+        for source in entry:
+            rows = islice(source.rows(), left)
+            shape, first = _first_rows(rows, data)
+            if not first:
+                raise ConfigurationError(
+                    [f"{source.name}: is empty; it must have a row, such as an object with a list `messages`"]
+                )
+            _check_settings(source, shape, data)
+            if shape in CONVERTED and shape not in told:
+                keys = " and ".join(f"`{key}`" for key in shape.value)
+                print(f"{source.name}: rows have {keys}, and are read as conversations", flush=True)
+                told.add(shape)
+            for chunk in _cut(chain(first, rows)):
+                left = None if left is None else left - len(chunk)
+                yield Chunk(shape, chunk)
+            if left == 0:
+                break
+
+
+def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Up to so many rows, and bytes, at a time."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += row.size
+        if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _first_rows(rows: Iterator[Row], data: DataConfig) -> tuple[Shape, list[Row]]:
+    """The shape of a source, and the rows that were read to see it. Rows that cannot be parsed are told later."""
+    read: list[Row] = []
+    other = None
+    for row in islice(rows, SHAPE_ROWS):
+        read.append(row)
+        try:
+            content = parse(row.content)
+        except RowError:
+            continue
+        shape = shape_of(content, data.format, data.document_column)
+        if shape is not None:
+            return shape, read
+        other = other or f"{row.place}: has the keys {sorted(content)}"
+    if other is not None:
+        shapes = (
+            " and ".join(f"`{key}`" for key in keys_of(shape, data.document_column)) for shape in SHAPES[data.format]
+        )
+        raise ConfigurationError([f"{other}; it must have {', or '.join(shapes)} (data.format={data.format.value})"])
+    return SHAPES[data.format][0], read
+
+
+def _check_settings(source: Source, shape: Shape, data: DataConfig) -> None:
+    """Raise ConfigurationError for settings that are not read with this shape."""
+    problems = []
+    if data.block_size is not None and shape is not Shape.documents:
+        problems.append(
+            f"{source.name}: has {shape.name}, but block_size={data.block_size}, and blocks are cut from documents "
+            "alone; set block_size=null"
+        )
+    if data.train_on is not TrainOn.assistant and shape in (Shape.documents, Shape.tokenized):
+        problems.append(
+            f"{source.name}: has {shape.name}, but train_on={data.train_on.value}, which is for conversations alone; "
+            "remove train_on"
+        )
+    if problems:
+        raise ConfigurationError(problems)

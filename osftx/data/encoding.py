@@ -1,0 +1,125 @@
+"""From rows to token ids, a chunk of rows at a time: in this process, or in several at once."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+
+from osftx.config import TrainOn
+from osftx.data.chat import EncodedConversation, encode_conversation, encode_document
+from osftx.data.chunks import Chunk
+from osftx.data.formats import RowError, Shape, conversation_of, document_of, parse, tokens_of
+from osftx.data.samples import SkippedRow, TokenBatch
+from osftx.data.sources import Row
+from osftx.data.tokenizer import ChatTokenizer, ConversationError
+from osftx.errors import ConfigurationError
+from osftx.lifetime import end_with_parent
+
+IN_FLIGHT = 3
+"""Chunks for each process that are read ahead, so that none waits for the reader, and memory stays bounded."""
+
+
+class Encoded(NamedTuple):
+    size: int
+    """Bytes of the source that have been read for it."""
+    rows: int
+    samples: TokenBatch
+    wrong: list[SkippedRow]
+    """Rows that could not be used, in their order."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns rows into samples. It can be sent to another process, which loads the tokenizer anew."""
+
+    tokenizer: ChatTokenizer | None
+    """None: rows are checked, and give samples without tokens."""
+    train_on: TrainOn
+    document_column: str
+
+    def encode(self, chunk: Chunk) -> Encoded:
+        samples: list[EncodedConversation] = []
+        wrong: list[SkippedRow] = []
+        for row in chunk.rows:
+            try:
+                samples += self._samples(chunk.shape, row)
+            except (RowError, ConversationError) as error:
+                wrong.append(SkippedRow(row.place, str(error)))
+        return Encoded(chunk.size, len(chunk.rows), _joined(samples), wrong)
+
+    def _samples(self, shape: Shape, row: Row) -> list[EncodedConversation]:
+        content = parse(row.content)
+        if shape is Shape.tokenized:
+            tokens = tokens_of(content, self.tokenizer.vocab_size if self.tokenizer is not None else None)
+            samples = [EncodedConversation(*tokens)]
+        elif shape is Shape.documents:
+            text = document_of(content, self.document_column)
+            samples = [encode_document(self.tokenizer, text)] if self.tokenizer is not None else []
+        else:
+            conversation = conversation_of(shape, content, self.train_on)
+            samples = []
+            if self.tokenizer is not None:
+                samples = encode_conversation(self.tokenizer, conversation, self.train_on)
+        if self.tokenizer is None:
+            return [EncodedConversation([], [])]
+        if not any(any(sample.counted[1:]) for sample in samples):
+            raise RowError("has no token on which loss is counted; give it a turn, or a label, to train on")
+        return samples
+
+
+def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Generator[Encoded, None, None]:
+    """Encode every chunk, in the order in which they come; close the generator to end the processes early.
+
+    Raises:
+        ConfigurationError: one of several processes has ended.
+    """
+    if processes == 1:
+        yield from map(encoder.encode, chunks)
+        return
+    # Not forked: threads of this process (of a progress bar, of pyarrow) may hold locks at that moment.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (encoder, os.getpid()))
+    waiting: deque[Future[Encoded]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_encode, chunk))
+            if len(waiting) == IN_FLIGHT * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise ConfigurationError(
+            [
+                f"data.num_proc={processes}: a process that tokenises has ended (killed, out of memory?); set "
+                "data.num_proc to less"
+            ]
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_encoder: Encoder
+"""Of a process of the pool."""
+
+
+def _start(encoder: Encoder, parent: int) -> None:
+    global _encoder  # noqa: PLW0603 (what the pool's initializer is for)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the pool
+    end_with_parent(parent)
+    _encoder = encoder
+
+
+def _encode(chunk: Chunk) -> Encoded:
+    return _encoder.encode(chunk)
+
+
+def _joined(samples: list[EncodedConversation]) -> TokenBatch:
+    ids = np.array([token for sample in samples for token in sample.input_ids], dtype=np.int32)
+    counted = np.array([mark for sample in samples for mark in sample.counted], dtype=bool)
+    return TokenBatch(ids, counted, np.array([len(sample.input_ids) for sample in samples], dtype=np.int64))
