@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from osftx.data.chat import EncodedConversation, encode_conversation
+from osftx.data.conversation import Conversation
 from osftx.data.sources import read_conversations
 from osftx.data.tokenizer import ChatTokenizer, ConversationError
 from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import ListArray
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised when the same file has to give other samples, or the same samples another layout."""
 
 SAMPLES_FILE = "samples.arrow"
@@ -227,13 +228,13 @@ def _encoded(
     try:
         for line, messages in read_conversations(path, advance):
             try:
-                sample = encode_conversation(tokenizer, messages)
+                samples = encode_conversation(tokenizer, Conversation(messages))
             except ConversationError as error:
                 refused.append(f"{path}:{line}: {error}")
                 if len(refused) == MAX_PROBLEMS_SHOWN:
                     break
             else:
-                yield sample
+                yield from samples
     except ConfigurationError as error:
         raise ConfigurationError(error.problems + refused) from error
     if refused:

@@ -18,8 +18,8 @@ ROOT = PACKAGE.parent
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime"),
-    ("manifest",),
-    ("config", "model_folder", "data"),
+    ("manifest", "config"),
+    ("model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch", "store"),
     ("benchmarks", "evaluation", "preserve", "replay", "reuse", "run_folder"),

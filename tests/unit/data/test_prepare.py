@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from osftx.data import prepare as module
 from osftx.data.chat import encode_conversation
+from osftx.data.conversation import Conversation
 from osftx.data.prepare import counted_tokens, load_samples, prepare, sample_lengths, summarize
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
@@ -32,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_summary_and_samples(data: Path, chatml: ChatTokenizer, tmp_path: Path) -> None:
-    every = [encode_conversation(chatml, conversation(answer)) for answer in ANSWERS]
+    every = [encode_conversation(chatml, Conversation(conversation(answer)))[0] for answer in ANSWERS]
     kept = [sample for sample in every if len(sample.input_ids) <= MAX_SEQ_LEN]
     assert len(kept) == 3
 
@@ -147,11 +148,11 @@ def test_problems_of_file_and_template_come_together(data: Path, chatml: ChatTok
             call()
         unreadable, refused = caught.value.problems
         assert unreadable.startswith(f"{data}:6: is not JSON")
-        assert refused.startswith(f"{data}:5: message 2 has the keys reasoning_content")
+        assert refused.startswith(f"{data}:5: message 2: the chat template does not write reasoning_content")
 
 
 def test_refusals_stop_at_twenty(data: Path, chatml: ChatTokenizer) -> None:
-    row = {"messages": [{**message, "name": "x"} for message in conversation("x")]}
+    row = {"messages": [{**message, "reasoning_content": "x"} for message in conversation("x")]}
     data.write_text((json.dumps(row) + "\n") * 100)
     with pytest.raises(ConfigurationError) as caught:
         summarize(data, chatml, MAX_SEQ_LEN)
