@@ -66,8 +66,8 @@ def find_assistant_turn(tokenizer: ChatTokenizer, messages: Sequence[Message], t
     text = tokenizer.render(messages, tools)
     if not text.startswith(opening):
         raise ConversationError(
-            f"message {number}: the chat template opens this turn, or writes one before it, otherwise than when the "
-            "model is asked for it; use another template"
+            f"message {number}: the chat template writes this turn, or one before it, otherwise than when the model is "
+            f"asked for it (then behind {opening[-40:]!r}); end the conversation before it, or use another template"
         )
     closing = _find_closing(tokenizer, messages[:-1], tools)
     if closing.eos_behind:
@@ -80,25 +80,22 @@ def _find_closing(tokenizer: ChatTokenizer, before: Sequence[Message], tools: To
     number = len(before) + 1
     probe = [*before, {"role": "assistant", "content": END}]
     closing = _behind_mark(tokenizer.render(probe, tools), number)
-    lasting = closing
+    eos_behind = False
     if tokenizer.eos_token and closing.endswith(tokenizer.eos_token):
-        longer = tokenizer.render(probe, tools, add_generation_prompt=True)
-        if not _behind_mark(longer, number).startswith(closing):
-            lasting = closing.removesuffix(tokenizer.eos_token)
-    # Without another special token it is the end-of-sequence token that ends the turn.
-    eos_behind = lasting != closing and bool(_special_ranges(tokenizer, lasting))
-    special = _special_ranges(tokenizer, lasting if eos_behind else closing)
-    if special:
-        end = special[0][1]
-        for start, stop in special[1:]:
-            end = stop if start == end else end
-        behind = (lasting if eos_behind else closing)[end:]
-        if behind.strip():
-            raise ConversationError(
-                f"message {number}: the chat template writes {behind.strip()!r} behind the end of the turn; use "
-                "another template"
-            )
-    return _Closing(with_special=bool(special), eos_behind=eos_behind)
+        longer = _behind_mark(tokenizer.render(probe, tools, add_generation_prompt=True), number)
+        lasting = closing.removesuffix(tokenizer.eos_token)
+        # Where it is the only special token, the end-of-sequence token is what ends the turn.
+        eos_behind = not longer.startswith(closing) and bool(_special_ranges(tokenizer, lasting))
+        closing = lasting if eos_behind else closing
+    special = _special_ranges(tokenizer, closing)
+    end = special[0][1] if special else len(closing)
+    for start, stop in special[1:]:
+        end = stop if start == end else end
+    if behind := closing[end:].strip():
+        raise ConversationError(
+            f"message {number}: the chat template writes {behind!r} behind the end of the turn; use another template"
+        )
+    return _Closing(bool(special), eos_behind)
 
 
 def _behind_mark(text: str, number: int) -> str:

@@ -1,6 +1,5 @@
 """Loss masks of random conversations against transformers' own."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from chat_family import (
     train_tokenizer,
     transformers_sample,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from osftx.config import TrainOn
 from osftx.data.chat import encode_conversation
 from osftx.data.conversation import Conversation
-from osftx.data.tokenizer import ChatTokenizer
+from osftx.data.tokenizer import ChatTokenizer, ConversationError
 
 Tokenizers = dict[str, tuple[ChatTokenizer, Any]]
 Messages = list[dict[str, Any]]
@@ -112,7 +111,7 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(messages=CONVERSATIONS)
 def test_mask_equals_that_of_transformers(plain: Tokenizers, name: str, messages: Messages) -> None:
     ours, theirs = plain[name]
@@ -121,54 +120,56 @@ def test_mask_equals_that_of_transformers(plain: Tokenizers, name: str, messages
     assert (sample.input_ids, sample.counted) == transformers_sample(theirs, messages[: last + 1])
 
 
-def for_each_style(test: Callable[..., None]) -> Callable[..., None]:
-    """Runs a test on conversations that each style can write."""
-
-    @pytest.mark.parametrize("name", STYLES)
-    @settings(max_examples=100, deadline=None)
-    @given(data=st.data())
-    def run(styled: Tokenizers, name: str, data: st.DataObject) -> None:
-        test(*styled[name], data.draw(conversations(STYLES[name])))
-
-    run.__name__ = test.__name__
-    return run
-
-
-def assistant_turns(messages: Messages) -> list[int]:
-    return [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-
-
-@for_each_style
-def test_each_turn_is_counted_once_as_the_model_writes_it(
-    ours: ChatTokenizer, theirs: Any, conversation: Conversation
-) -> None:
-    """What transformers marks last in the conversation up to a turn, with all before it."""
+@pytest.mark.parametrize("name", STYLES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_each_turn_is_counted_once_as_the_model_writes_it(styled: Tokenizers, name: str, data: st.DataObject) -> None:
+    """What transformers marks last in the conversation up to a turn, behind what it gives the model to write it."""
+    ours, theirs = styled[name]
+    conversation = data.draw(conversations(STYLES[name]))
     messages, tools = conversation.messages, conversation.tools
-    expected = []
-    for i in assistant_turns(messages):
+    texts, expected = [], []
+    for i in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
         ids, mask = transformers_sample(theirs, messages[: i + 1], tools)
         start, stop = runs(mask)[-1]
+        texts.append((ids, runs(mask)))
         expected.append((start, ids[:stop]))
-
         prompt = theirs.apply_chat_template(messages[:i], tools, add_generation_prompt=True, return_dict=False)
-        if not theirs.decode(ids[start]).isspace():  # one token may hold white space of the prompt and the answer
+        if not theirs.decode(ids[start]).isspace():  # one token may hold white space of the prompt and of the answer
             assert ids[:start] == prompt
 
     samples = encode_conversation(ours, conversation)
 
-    counted = [(start, s.input_ids[:stop]) for s in samples for start, stop in runs(s.counted)]
+    counted = [(start, sample.input_ids[:stop]) for sample in samples for start, stop in runs(sample.counted)]
     assert sorted(counted) == sorted(expected)
-
-
-@for_each_style
-def test_samples_are_texts_of_transformers(ours: ChatTokenizer, theirs: Any, conversation: Conversation) -> None:
-    """Each ends with a turn of the assistant; all that is counted is marked there too."""
-    messages, tools = conversation.messages, conversation.tools
-    texts = [transformers_sample(theirs, messages[: i + 1], tools) for i in assistant_turns(messages)]
-    for sample in encode_conversation(ours, conversation):
-        (mask,) = [mask for ids, mask in texts if ids == sample.input_ids]
-        assert set(runs(sample.counted)) <= set(runs(mask))
-        assert runs(sample.counted)[-1] == runs(mask)[-1]
+    for sample in samples:  # each is the text up to a turn, of which it counts at least the last
+        (marked,) = [marked for ids, marked in texts if ids == sample.input_ids]
+        assert set(runs(sample.counted)) <= set(marked)
+        assert runs(sample.counted)[-1] == marked[-1]
     (last,) = encode_conversation(ours, conversation, TrainOn.last_assistant)
-    assert last.input_ids == texts[-1][0]
-    assert runs(last.counted) == runs(texts[-1][1])[-1:]
+    assert (last.input_ids, runs(last.counted)) == (texts[-1][0], texts[-1][1][-1:])
+
+
+@pytest.mark.parametrize("name", STYLES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_all_but_system_adds_the_contents_of_the_others(styled: Tokenizers, name: str, data: st.DataObject) -> None:
+    """Once each, in order; what it counts of the assistant is what it counts without them."""
+    tokenizer = styled[name][0]
+    conversation = data.draw(conversations(STYLES[name]))
+    of_assistant = encode_conversation(tokenizer, conversation)
+    try:
+        of_all = encode_conversation(tokenizer, conversation, TrainOn.all_but_system)
+    except ConversationError as error:
+        assert "one token holds both" in str(error)
+        assume(False)
+    others = []
+    for less, more in zip(of_assistant, of_all, strict=True):
+        assert more.input_ids == less.input_ids
+        kept = [b for a, b in zip(less.counted, more.counted, strict=True) if a]
+        assert all(kept)
+        added = [b and not a for a, b in zip(less.counted, more.counted, strict=True)]
+        others += [tokenizer.decode(more.input_ids[start:stop]).strip() for start, stop in runs(added)]
+    contents = [m["content"].strip() for m in conversation.messages if m["role"] in ("user", "tool")]
+    if name != "mistral":  # which writes the results of tools as JSON
+        assert others == contents

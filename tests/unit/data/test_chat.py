@@ -209,6 +209,23 @@ DROPS_REASONING = CHATML.replace(
 )
 
 
+def test_generation_prompt_that_closes_the_reasoning(with_template: Callable[[str], ChatTokenizer]) -> None:
+    """The model is not to write what it is given; a turn that lacks it, as those before the last do, is no example."""
+    template = CHATML.replace(
+        "assistant\\n' }}{%- endif -%}", "assistant\\n<think>\\n\\n</think>\\n\\n' }}{%- endif -%}"
+    )
+    tokenizer = with_template(
+        template.replace(
+            "{{ message.content + '<|im_end|>' }}{% end",
+            "{{ '<think>\\n\\n</think>\\n\\n' if loop.last }}{{ message.content + '<|im_end|>' }}{% end",
+        )
+    )
+    samples = encode_conversation(tokenizer, Conversation(TWO_TURNS))
+    assert [counted_runs(tokenizer, sample) for sample in samples] == [["Two.<|im_end|>"], ["One.<|im_end|>"]]
+    with pytest.raises(ConversationError, match=r"message 2: .* \(then behind '.*<think>"):
+        encode_conversation(with_template(template), Conversation(TWO_TURNS))
+
+
 def test_template_that_rewrites_earlier_turns(with_template: Callable[[str], ChatTokenizer]) -> None:
     """Turns that a later text does not show as they were written get a sample that does."""
     tokenizer = with_template(DROPS_REASONING)
@@ -430,7 +447,7 @@ def test_reasoning_belongs_to_its_turn(styles: dict[str, ChatTokenizer]) -> None
         ("mistral", [user("1"), calls(call("add", {}), content="add")], TOOLS, "message 2: .* not write content"),
         ("qwen2.5", [user("1"), calls(call("add", '{"a": 1}'))], TOOLS, "arguments of add as a quoted text"),
         ("qwen2.5", [user("1"), calls(call("add", "{}"))], TOOLS, "arguments of add as a quoted text"),
-        ("llama3", [user("1"), calls({"id": "1"}, content="x")], None, "message 2: a tool call has no function with a name"),
+        ("llama3", [user("1"), calls({"id": "1"}, content="x")], None, "2: a tool call has no function with a name"),
         ("llama3", [user("1"), assistant("One.")], TOOLS, "the chat template does not write the tools"),
         ("gemma", [SYSTEM, user("1"), assistant("One.")], None, "refuses the conversation: roles must alternate"),
     ],
