@@ -11,12 +11,11 @@ that it shows so.
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from osftx.config import TrainOn
 from osftx.data.conversation import Conversation
-from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message, Offsets
-from osftx.data.turns import AssistantTurn, Range, Tools, find_assistant_turn, find_contents
+from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message, Offsets, Tools
+from osftx.data.turns import AssistantTurn, Range, find_assistant_turn, find_contents
 from osftx.data.written import check_is_written
 
 PRETRAINING = "pretraining"
@@ -63,12 +62,11 @@ def encode_conversation(
             message is, or leaves out a part of one.
     """
     messages, tools = conversation.messages, conversation.tools
-    chosen = _chosen(messages, train_on)
+    chosen = _chosen([message["role"] for message in messages], train_on)
+    chosen = [i for i in chosen if messages[i].get("train") is not False]
     if not chosen:
         raise ConversationError(f"no message is trained on (train_on={train_on.value}); mark one, or remove the row")
-    if any(message["role"] == PRETRAINING for message in messages):
-        if any(message["role"] != PRETRAINING for message in messages):
-            raise ConversationError("messages of the role pretraining stand beside others; give them rows of their own")
+    if messages[chosen[0]]["role"] == PRETRAINING:
         return [encode_document(tokenizer, messages[i]["content"]) for i in chosen]
     shown = [{key: value for key, value in message.items() if key != "train"} for message in messages]
     if train_on is TrainOn.everything:
@@ -77,17 +75,16 @@ def encode_conversation(
     return _samples(tokenizer, shown, tools, chosen)
 
 
-def _chosen(messages: Sequence[Mapping[str, Any]], train_on: TrainOn) -> list[int]:
+def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
     """Indices of the messages that are counted."""
-    roles = [message["role"] for message in messages]
-    indices = list(range(len(messages)))
+    if PRETRAINING in roles and set(roles) != {PRETRAINING}:
+        raise ConversationError("messages of the role pretraining stand beside others; give them rows of their own")
+    if PRETRAINING in roles or train_on is TrainOn.everything:
+        return range(len(roles))
     if train_on is TrainOn.all_but_system:
-        indices = [i for i in indices if roles[i] != "system"]
-    elif train_on is not TrainOn.everything:
-        indices = [i for i in indices if roles[i] in ("assistant", PRETRAINING)]
-    if train_on is TrainOn.last_assistant:
-        indices = indices[-1:]
-    return [i for i in indices if messages[i].get("train") is not False]
+        return [i for i, role in enumerate(roles) if role != "system"]
+    turns = [i for i, role in enumerate(roles) if role == "assistant"]
+    return turns[-1:] if train_on is TrainOn.last_assistant else turns
 
 
 def _samples(

@@ -22,6 +22,9 @@ from osftx.errors import ConfigurationError
 Message = Mapping[str, Any]
 """One turn: `role`, `content` and whatever else the chat template reads."""
 
+Tools = Sequence[dict[str, Any]] | None
+"""JSON schemas of the tools that the assistant may call."""
+
 Offsets = list[tuple[int, int]]
 """For each token, the half-open range of characters of the text that it stands for."""
 
@@ -106,12 +109,7 @@ class ChatTokenizer:
         """Number of token ids, added tokens included: transformers' `len(tokenizer)`."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[dict[str, Any]] | None = None,
-        add_generation_prompt: bool = False,
-    ) -> str:
+    def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = False) -> str:
         """The text of the conversation, followed by the opening of an assistant turn if asked for.
 
         A template may write today's date (`strftime_now`); then the text is only the same on the same day.

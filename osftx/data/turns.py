@@ -9,12 +9,9 @@ probe, the same conversation with a mark for content.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
-from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message
+from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message, Tools
 from osftx.data.written import check_turn_is_written
-
-Tools = Sequence[dict[str, Any]] | None
 
 # Private-use characters: no template looks for them, no conversation holds three of them in a row.
 BEGIN = "".join(map(chr, (0xF5B2E, 0x10A0C1, 0xF3D97)))

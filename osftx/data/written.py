@@ -8,14 +8,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message
+from osftx.data.tokenizer import ChatTokenizer, ConversationError, Message, Tools
 
 MARK = "".join(map(chr, (0xF9C05, 0x10E7B2, 0xF64FA)))  # private-use characters, as in `turns`
 
 
-def check_turn_is_written(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None, turn: str
-) -> None:
+def check_turn_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, turn: str) -> None:
     """The last message, which is the assistant's, against the text of its turn.
 
     Raises:
@@ -40,9 +38,7 @@ def check_turn_is_written(
         raise _unwritten(number, "tool_calls")
 
 
-def check_is_written(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None, text: str
-) -> None:
+def check_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, text: str) -> None:
     """The contents of all messages but the assistant's, and the tools, against the text of the conversation.
 
     Raises:

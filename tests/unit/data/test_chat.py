@@ -317,6 +317,12 @@ def test_train_on(chatml: ChatTokenizer, messages: list[dict[str, Any]], train_o
     assert [run.strip(" ") for run in counted_runs(chatml, sample)] == [run.strip(" ") for run in expected]
 
 
+def test_the_template_does_not_see_what_is_trained_on(with_template: Callable[[str], ChatTokenizer]) -> None:
+    refuses = "{% if messages | selectattr('train', 'defined') | list %}{{ raise_exception('seen') }}{% endif %}"
+    tokenizer = with_template(refuses + CHATML)
+    assert counted_text(tokenizer, left_out(TWO_TURNS, 1)) == ["Two.<|im_end|>"]
+
+
 @pytest.mark.parametrize(
     ("messages", "train_on"),
     [
