@@ -90,7 +90,7 @@ def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
 def _samples(
     tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int]
 ) -> list[EncodedConversation]:
-    """The shortest beginning of the conversation that holds the messages, again for those that it does not show."""
+    """The conversation up to the last message that is not counted yet, until all are counted."""
     turns = _assistant_turns(tokenizer, messages, tools, chosen)
     samples = []
     remaining = list(chosen)

@@ -183,8 +183,13 @@ TWO_TURNS = [*ONE_TURN, user("2"), assistant("Two.")]
         (CHATML.replace("<|im_end|>", "<|endoftext|>"), ["One.<|endoftext|>", "Two.<|endoftext|>"]),
         # ... or closes the text after the tokens that end its last turn.
         (PHI.replace("{{'\\n'}}", "").replace("<|end|>\\n", "<|end|>"), ["One.<|end|>", "Two.<|end|>"]),
+        # It may be the second of two that end each turn.
+        (
+            CHATML.replace("<|im_end|>", "<|end|><|endoftext|>").replace("{{ '\\n' }}", ""),
+            ["One.<|end|><|endoftext|>", "Two.<|end|><|endoftext|>"],
+        ),
     ],
-    ids=["two end tokens", "eos in each turn", "eos after the last turn"],
+    ids=["two end tokens", "eos in each turn", "eos after the last turn", "eos and another in each turn"],
 )  # fmt: skip
 def test_end_of_turn(with_template: Callable[[str], ChatTokenizer], template: str, expected: list[str]) -> None:
     tokenizer = with_template(template)
@@ -467,6 +472,15 @@ def test_what_a_template_leaves_out_is_refused(
 ) -> None:
     with pytest.raises(ConversationError, match=reason):
         encode_conversation(styles[name], Conversation(messages, tools))
+
+
+def test_calls_that_end_with_no_special_token_are_refused(with_template: Callable[[str], ChatTokenizer]) -> None:
+    calling = (
+        "{{ message.tool_calls[0].function.name if message.tool_calls else message.content + '<|im_end|>' }}{% end"
+    )
+    tokenizer = with_template(CHATML.replace("{{ message.content + '<|im_end|>' }}{% end", calling))
+    with pytest.raises(ConversationError, match="message 2: .* ends this turn with 'add', and others with a special"):
+        encode_conversation(tokenizer, Conversation([user("1"), calls(call("add", {}))]))
 
 
 def test_messages_of_others_that_are_left_out(with_template: Callable[[str], ChatTokenizer]) -> None:
