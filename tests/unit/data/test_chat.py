@@ -479,7 +479,7 @@ def test_calls_that_end_with_no_special_token_are_refused(with_template: Callabl
         "{{ message.tool_calls[0].function.name if message.tool_calls else message.content + '<|im_end|>' }}{% end"
     )
     tokenizer = with_template(CHATML.replace("{{ message.content + '<|im_end|>' }}{% end", calling))
-    with pytest.raises(ConversationError, match="message 2: .* ends this turn with 'add', and others with a special"):
+    with pytest.raises(ConversationError, match=r"message 2: .* ends this turn with 'add', and others with a special"):
         encode_conversation(tokenizer, Conversation([user("1"), calls(call("add", {}))]))
 
 
