@@ -1,4 +1,4 @@
-"""A conversation as data: what a chat template renders."""
+"""One conversation, as it is read and before it is tokenised."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Conversation:
+    """Messages and the tools that the assistant may call."""
+
     messages: list[dict[str, Any]]
-    """Turns: `role` and `content` (text, or null beside `tool_calls`); `tool_calls`, `reasoning_content`, `train`,
-    `name`, `tool_call_id` where they are given."""
+    """Each with `role` (system, user, assistant, tool, pretraining) and `content` (text; may be null where there are
+    `tool_calls`); optional are `tool_calls`, `reasoning_content` (text), `train` (bool), `name`, `tool_call_id`."""
     tools: list[dict[str, Any]] | None = None
-    """JSON schemas of the functions that the assistant may call."""
+    """JSON schemas, as the chat template gets them."""

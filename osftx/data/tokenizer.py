@@ -7,7 +7,7 @@ For every folder that holds a `tokenizer.json`, texts and token ids equal those 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from tokenizers import __version__ as tokenizers_version
 from osftx.data.template import compile_template
 from osftx.errors import ConfigurationError
 
-Message = dict[str, str]
-"""One turn: `role` and `content`."""
+Message = Mapping[str, Any]
+"""One turn: `role`, `content` and whatever else the chat template reads."""
+
+Tools = Sequence[dict[str, Any]] | None
+"""JSON schemas of the tools that the assistant may call."""
 
 Offsets = list[tuple[int, int]]
 """For each token, the half-open range of characters of the text that it stands for."""
@@ -29,8 +32,16 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 TEMPLATE_FILE = "chat_template.jinja"
+TOOL_TEMPLATE_FILE = "additional_chat_templates/tool_use.jinja"
 LEGACY_TEMPLATE_FILE = "chat_template.json"
-FILES = (TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, TEMPLATE_FILE, LEGACY_TEMPLATE_FILE)
+FILES = (
+    TOKENIZER_FILE,
+    CONFIG_FILE,
+    SPECIAL_TOKENS_FILE,
+    TEMPLATE_FILE,
+    TOOL_TEMPLATE_FILE,
+    LEGACY_TEMPLATE_FILE,
+)
 
 
 class ConversationError(ValueError):
@@ -41,11 +52,18 @@ class ChatTokenizer:
     """Renders conversations with the model's chat template and turns text into token ids."""
 
     def __init__(
-        self, folder: Path, tokenizer: Tokenizer, template: Template, special_tokens: dict[str, str], fingerprint: str
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        template: Template,
+        tool_template: Template,
+        special_tokens: dict[str, str],
+        fingerprint: str,
     ):
         self._folder = folder
         self._tokenizer = tokenizer
         self._template = template
+        self._tool_template = tool_template
         self._special_tokens = special_tokens
         self.fingerprint = fingerprint
         """SHA-256 of the files that were read, as hexadecimal digits."""
@@ -79,10 +97,12 @@ class ChatTokenizer:
             )
         contents = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
         config = _read_config(folder, contents)
+        template, tool_template = _find_templates(folder, contents, config)
         return cls(
             folder=folder,
             tokenizer=_build_tokenizer(folder, contents[TOKENIZER_FILE], config),
-            template=_find_template(folder, contents, config),
+            template=template,
+            tool_template=tool_template,
             special_tokens=_special_tokens(config),
             fingerprint=_fingerprint(contents),
         )
@@ -96,18 +116,24 @@ class ChatTokenizer:
         """Number of token ids, added tokens included: transformers' `len(tokenizer)`."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = False) -> str:
         """The text of the conversation, followed by the opening of an assistant turn if asked for.
 
         A template may write today's date (`strftime_now`); then the text is only the same on the same day.
 
+        Args:
+            messages: the turns; null entries are as good as absent.
+            tools: JSON schemas of the tools that the assistant may call.
+            add_generation_prompt: whether to end with what the assistant's next turn begins after.
+
         Raises:
             ConversationError: the template refuses these messages (such as roles that do not alternate).
         """
+        template = self._template if tools is None else self._tool_template
         try:
-            return self._template.render(
-                messages=list(messages),
-                tools=None,
+            return template.render(
+                messages=[_for_template(message) for message in messages],
+                tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,
@@ -130,6 +156,14 @@ class ChatTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the token ids, special tokens included."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """The message as transformers hands it on: without null entries, the reasoning under both of its names."""
+    given = {key: value for key, value in message.items() if value is not None}
+    if "reasoning_content" in given:
+        return {"thinking": given["reasoning_content"], **given}
+    return given
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -218,8 +252,11 @@ def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> To
     return tokenizer
 
 
-def _find_template(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> Template:
-    """Compile `chat_template.jinja`, else the configuration's template, else that of `chat_template.json`."""
+def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Template, Template]:
+    """Compile the template for conversations without tools, and the one for those with: mostly the same.
+
+    It is in `chat_template.jinja`, else in the configuration, else in `chat_template.json`.
+    """
     source: Any
     if TEMPLATE_FILE in contents:
         place, source = folder / TEMPLATE_FILE, contents[TEMPLATE_FILE].decode("utf-8")
@@ -235,10 +272,17 @@ def _find_template(folder: Path, contents: dict[str, bytes], config: dict[str, A
                 "use an instruction-tuned model, or put the chat template of your model there"
             ]
         )
-    if isinstance(source, list):  # several templates with names
-        source = {entry["name"]: entry["template"] for entry in source}.get("default")
-    if not isinstance(source, str):
+    named = {entry["name"]: entry["template"] for entry in source} if isinstance(source, list) else {"default": source}
+    default = named.get("default")
+    if not isinstance(default, str):
         raise ConfigurationError([f"{place}: chat_template must be a text, or name one template `default`"])
+    template = _compile(place, default)
+    if TOOL_TEMPLATE_FILE in contents:
+        return template, _compile(folder / TOOL_TEMPLATE_FILE, contents[TOOL_TEMPLATE_FILE].decode("utf-8"))
+    return template, _compile(place, named["tool_use"]) if "tool_use" in named else template
+
+
+def _compile(place: Path, source: str) -> Template:
     try:
         return compile_template(source)
     except TemplateSyntaxError as error:

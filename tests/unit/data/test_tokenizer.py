@@ -145,6 +145,37 @@ def test_template_of_the_configuration(tmp_path: Path, bpe: Tokenizer, config: d
     assert ChatTokenizer.load(str(tmp_path)).render(CONVERSATION).startswith("### system:\n")
 
 
+TOOLS = [{"type": "function", "function": {"name": "é", "description": "<b>"}}]
+SHOWS_ALL = "{{ messages | tojson }}{{ tools | tojson(indent=2) }}{{ tools is none }}"
+
+
+def test_tools_and_messages_reach_the_template_as_in_transformers(tmp_path: Path, bpe: Tokenizer) -> None:
+    save_tokenizer(tmp_path, bpe, SHOWS_ALL)
+    ours, theirs = ChatTokenizer.load(str(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
+    call = {"type": "function", "id": None, "function": {"name": "é", "arguments": {"a": None, "b": "1"}}}
+    messages = [
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "Hm.", "name": "x"},
+        {"role": "tool", "content": "2", "tool_call_id": "1", "tool_calls": None, "reasoning_content": None},
+    ]
+    for tools in (None, [], TOOLS):
+        text = theirs.apply_chat_template(messages, tools=tools, tokenize=False)
+        assert ours.render(messages, tools) == text
+    assert '"thinking": "Hm."' in text
+
+
+def test_template_for_tools(tmp_path: Path, bpe: Tokenizer) -> None:
+    """In the configuration, or in a file of its own, as `save_pretrained` of old and of today writes it."""
+    templates = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": SHOWS_ALL}]
+    old = save_tokenizer(tmp_path / "old", bpe, None, chat_template=templates)
+    AutoTokenizer.from_pretrained(old).save_pretrained(tmp_path / "new")
+    assert (tmp_path / "new" / "additional_chat_templates" / "tool_use.jinja").read_text() == SHOWS_ALL
+    for folder in (old, tmp_path / "new"):
+        ours, theirs = ChatTokenizer.load(str(folder)), AutoTokenizer.from_pretrained(folder)
+        for tools in (None, [], TOOLS):
+            text = theirs.apply_chat_template(CONVERSATION, tools=tools, tokenize=False)
+            assert ours.render(CONVERSATION, tools) == text
+
+
 def test_template_of_the_legacy_file(tmp_path: Path, bpe: Tokenizer) -> None:
     save_tokenizer(tmp_path, bpe, None)
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": PLAIN}))
