@@ -47,10 +47,10 @@ def hold_out(
         raise ConfigurationError([problem])
     held_out = _split(phase, key, data, own) if settings.path is None else _file(phase, key, data, own, read)
     steps = -(-held_out.trained.summary.samples * phase.num_epochs // phase.effective_batch_size)
-    by_steps_alone = settings.every_steps is not None and not (settings.every_epoch or settings.at_end)
-    if by_steps_alone and (settings.every_steps or 0) > steps:
+    every = settings.every_steps
+    if every is not None and every > steps and not settings.every_epoch and not settings.at_end:
         problem = (
-            f"{key}.every_steps={settings.every_steps}: the phase has {steps} steps, so nothing is measured; set "
+            f"{key}.every_steps={every}: the phase has {steps} steps, so nothing is measured; set "
             f"{key}.every_steps={steps} or less, or {key}.at_end=true"
         )
         raise ConfigurationError([problem])

@@ -25,22 +25,16 @@ def _problems(path: str, settings: ValidationConfig) -> Iterator[str]:
             f"{path}.split={settings.split}: {path}.path={settings.path} says what is validated, too; set one of them "
             "to null"
         )
-    never = settings.every_steps is None and not settings.every_epoch and not settings.at_end
     if settings.split is None and settings.path is None:
-        yield from _unread(path, settings)
-    elif never:
-        yield f"{path}.at_end=false: nothing is ever measured; set it to true, or {path}.every_steps=STEPS"
-
-
-def _unread(path: str, settings: ValidationConfig) -> Iterator[str]:
-    """Settings of a validation that is not there."""
-    remedy = f"nothing is validated; set {path}.split=0.05 or {path}.path=FILE, or leave it out"
-    if settings.best is not BestState.ignore:
-        yield f"{path}.best={settings.best.value}: {remedy}"
-    if settings.every_steps is not None:
-        yield f"{path}.every_steps={settings.every_steps}: {remedy}"
-    if settings.every_epoch:
-        yield f"{path}.every_epoch=true: {remedy}"
+        for key, default in vars(ValidationConfig()).items():
+            value = getattr(settings, key)
+            if value != default:
+                yield (
+                    f"{path}.{key}={value.value if isinstance(value, BestState) else value}: nothing is validated; set "
+                    f"{path}.split=0.05 or {path}.path=FILE, or remove it"
+                )
+    elif settings.every_steps is None and not settings.every_epoch and not settings.at_end:
+        yield f"{path}.at_end=False: nothing is ever measured; set it to true, or {path}.every_steps=STEPS"
 
 
 RULES = (_validation,)

@@ -13,7 +13,8 @@ def add_validation(folder: Path, number: int, name: str, losses: dict[int, float
     path = phase_folder(folder, number, name) / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
-        line |= {"val_loss": losses[line["step"]]} if line["step"] in losses else {}
+        if line["step"] in losses:
+            line["val_loss"] = losses[line["step"]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
