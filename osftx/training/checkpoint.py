@@ -77,7 +77,8 @@ class Saves:
         self.parameters = trained_parameters(engine)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         # DTensor moves its part to the mesh's device, and the best state is to stay on the host.
-        self.meshes = {kind: init_device_mesh(kind, (self.world_size,)) for kind in {self._device.type, "cpu"}}
+        kinds = [self._device.type] if best is None else [self._device.type, "cpu"]
+        self.meshes = {kind: init_device_mesh(kind, (self.world_size,)) for kind in dict.fromkeys(kinds)}
         self.saved_at = time.monotonic()
 
     def restore(self) -> Progress:

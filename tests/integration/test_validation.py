@@ -14,11 +14,11 @@ from small_model import make_model, make_samples
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from osftx.config import BestState, CheckpointingConfig, Method, Precision, ValidationConfig
+from osftx.config import BestState, CheckpointingConfig, Method, OsftConfig, Precision, ValidationConfig
 from osftx.data.prepare import DataSummary, load_samples, sample_lengths, write_index, write_samples
 from osftx.data.splitting import split_samples
 from osftx.launch import launch
-from osftx.phase import PhaseSpec, ResumeSpec, ValidationSpec
+from osftx.phase import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
 from osftx.saves import save_folder, saved_steps
 
 RunPhase = Callable[..., PhaseSpec]
@@ -126,15 +126,18 @@ def test_the_best_state_is_that_of_a_phase_that_ends_there(
     assert not handed.best.exists()
 
 
-@pytest.mark.parametrize(
-    ("method", "ratio", "dtype"), [(Method.sft, None, Precision.bfloat16), (Method.osft, 1.0, Precision.float32)]
-)
+@pytest.mark.parametrize("kind", ["sft", "train_others", "by_inputs"])
 def test_every_kind_of_trained_weight_goes_back(
-    run_phase: RunPhase, samples: Path, held_out: Path, tmp_path: Path, method: Method, ratio: float, dtype: Precision
+    run_phase: RunPhase, samples: Path, held_out: Path, tmp_path: Path, kind: str
 ) -> None:
-    """In bfloat16 the fp32 master goes back, too: what is kept is what was trained, bit for bit."""
-    start = make_model(tmp_path / "model", dtype=getattr(torch, dtype.value))
-    settings = {"method": method, "ratio": ratio, "dtype": dtype, "learning_rate": 3e-3, **SETTINGS}
+    """In bfloat16, too: what is kept is what was trained, bit for bit."""
+    start = make_model(tmp_path / "model", dtype=torch.bfloat16)
+    own: dict[str, Any] = {
+        "sft": {"method": Method.sft, "ratio": None},
+        "train_others": {"osft": OsftConfig(train_others=True)},
+        "by_inputs": {"preserve": PreserveSpec(record=None, samples=str(held_out), max_tokens=1000)},
+    }[kind]
+    settings = {"dtype": Precision.bfloat16, "learning_rate": 3e-3, **SETTINGS, **own}
     spec = run_phase(start, samples, validation=on_file(held_out, BestState.keep), **settings)
     step = int(result(spec)["validation"]["best"]["step"])
     assert step < STEPS
