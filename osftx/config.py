@@ -80,6 +80,15 @@ class OnBadRow(Enum):
     skip = "skip"
 
 
+class BestState(Enum):
+    ignore = "ignore"
+    """Which one it was is told, no more."""
+    keep = "keep"
+    """A second checkpoint, `best/`, beside that of the last state."""
+    hand_on = "hand_on"
+    """It takes the place of the last one: as the checkpoint, in what is measured, and for the next phase."""
+
+
 @dataclass
 class ModelConfig:
     path: str = MISSING
@@ -189,6 +198,27 @@ class ReplayConfig:
 
 
 @dataclass
+class ValidationConfig:
+    """The loss on samples that the phase does not train on, while it trains; `split` or `path` turns it on."""
+
+    split: float | None = None
+    """Share of the phase's own samples that is held out from training, above 0 and below 1; the phase's seed decides
+    which. Replayed samples are never among them."""
+    path: Any = None
+    """Instead of `split`: data of its own, as `data.path`; it is read like the phase's own, but for `limit`."""
+    every_steps: int | None = None
+    """Optimizer steps between two measurements; null: not by steps."""
+    every_epoch: bool = False
+    """Measure at the end of every epoch."""
+    at_end: bool = True
+    """Measure after the last step."""
+    best: BestState = BestState.ignore
+    """What becomes of the state with the lowest loss: `ignore`, `keep` or `hand_on`. The last two keep a copy of it in
+    the host's memory, four bytes for each number that is trained, over all ranks: under `osft` those of the free
+    subspaces, under `sft` all of the model."""
+
+
+@dataclass
 class PhaseConfig:
     """One phase. Every key of `TrainingConfig` can be set here and otherwise follows `training`."""
 
@@ -202,6 +232,8 @@ class PhaseConfig:
     """What this phase trains on."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """What is mixed into it."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """What is measured while it trains, on samples that it does not train on."""
     num_epochs: int = II("training.num_epochs")
     effective_batch_size: int = II("training.effective_batch_size")
     max_seq_len: int = II("training.max_seq_len")

@@ -26,6 +26,7 @@ def show_plan(plan: Plan) -> None:
         "learning rate": lambda phase: f"{phase.learning_rate:g}",
         "samples": lambda phase: f"{phase.samples:,}",
         "of them replayed": lambda phase: f"{sum(phase.replayed.values()):,}",
+        "validated on": lambda phase: f"{phase.validated:,}",
         "dropped, too long": lambda phase: f"{phase.dropped:,}",
         "tokens of an epoch": lambda phase: f"{phase.tokens:,}",
         "steps": lambda phase: f"{phase.steps:,}",
@@ -35,6 +36,8 @@ def show_plan(plan: Plan) -> None:
     }
     if not any(phase.replayed for phase in plan.phases):
         del rows["of them replayed"]
+    if not any(phase.validated for phase in plan.phases):
+        del rows["validated on"]
     for heading, cell in rows.items():
         shown.add_row(heading, *map(cell, plan.phases))
     screen = console()

@@ -73,6 +73,7 @@ def run(
             data=str(checked.data[name]),
             folder=str(folder),
             preserve=_preserve(config, checked, kept.get(name), source),
+            validation=checked.validation.get(name),
             evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
             evaluation_max_tokens=budget,
             evaluate_every_steps=config.evaluation.every_steps,
@@ -185,6 +186,7 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
         "steps": result["steps"],
         "tokens": result["tokens"],
         "duration_s": result["duration_s"],
+        "validation": result.get("validation"),
         "preservation": {
             "leak_fp32": max((target["leak_fp32"] for target in targets), default=None),
             "leak_saved": worst["leak_saved"] if worst else None,

@@ -5,7 +5,15 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from osftx.config import CheckpointingConfig, DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.config import (
+    CheckpointingConfig,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OsftConfig,
+    TrainingConfig,
+    ValidationConfig,
+)
 from osftx.files import write_text
 
 
@@ -19,6 +27,17 @@ class PreserveSpec:
     """Folder of the tokenised samples to measure, for the first phase."""
     max_tokens: int
     """Tokens that are read of `samples`, and afterwards of the phase's own data."""
+
+
+@dataclass
+class ValidationSpec:
+    """What a phase measures while it trains, on samples that it does not train on."""
+
+    settings: ValidationConfig
+    samples: str | None
+    """Folder of the tokenised samples; null: those that `settings.split` holds out of the phase's own."""
+    own_samples: int
+    """The first samples of the phase's data are its own; what is behind so many of them is replayed."""
 
 
 @dataclass
@@ -48,11 +67,13 @@ class PhaseSpec:
     data: str
     """Folder of the tokenised training samples."""
     folder: str
-    """Where this phase writes: metrics.jsonl, checkpoint/, kept_inputs/, bases/, result.json."""
+    """Where this phase writes: metrics.jsonl, checkpoint/, best/, kept_inputs/, bases/, result.json."""
     evaluation_max_tokens: int
     """Tokens in one micro-batch of the evaluation."""
     preserve: PreserveSpec | None = None
     """null: the weights decide."""
+    validation: ValidationSpec | None = None
+    """null: nothing is validated."""
     resume: ResumeSpec | None = None
     """null: nothing is kept, and the phase always starts at its first step."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
@@ -67,6 +88,11 @@ class PhaseSpec:
     @property
     def checkpoint(self) -> Path:
         return Path(self.folder) / "checkpoint"
+
+    @property
+    def best(self) -> Path:
+        """The state of the lowest validation loss, where it is kept beside the last one."""
+        return Path(self.folder) / "best"
 
     def save(self) -> Path:
         """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""

@@ -38,6 +38,8 @@ class PlannedPhase:
     frozen_parameters: int
     keeps: str | None
     """What decides which directions are free, where that is not the weights: the sources of the kept inputs."""
+    validated: int = 0
+    """Samples on which the phase validates; those that are held out of its own are not in `samples`."""
 
 
 @dataclass
@@ -121,10 +123,12 @@ def make_plan(
     data: Mapping[str, DataSummary],
     recorded: Sequence[str] = (),
     replayed: Mapping[str, dict[str, int]] | None = None,
+    validated: Mapping[str, int] | None = None,
 ) -> Plan:
     """The plan from what was found: the model's tensors, the targets (none for sft alone), each phase's data.
 
-    `recorded`: see `kept_sources`. `replayed`: by phase, samples of each source, contained in `data`.
+    `recorded`: see `kept_sources`. `replayed`: by phase, samples of each source, contained in `data`. `validated`: by
+    phase, samples that it validates on, not contained in it.
     """
     ratios = unfreeze_ratios(config.schedule, ordered_phases(config))
     kept = kept_sources(config, recorded)
@@ -160,6 +164,7 @@ def make_plan(
                 trainable_parameters=trainable,
                 frozen_parameters=frozen,
                 keeps=" + ".join(kept[name]) if name in kept else None,
+                validated=(validated or {}).get(name, 0),
             )
         )
         starts_from = name

@@ -20,6 +20,7 @@ from osftx.model_folder import ModelFiles, fetch, inspect
 from osftx.osft.allocation import layers_of
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, find_targets
+from osftx.phase import ValidationSpec
 from osftx.plan import (
     Plan,
     evaluation_budget,
@@ -33,6 +34,7 @@ from osftx.plan import (
 from osftx.preserve import advice, check_amount, check_given, check_new, recorded_sources
 from osftx.replay import overlap_advice, with_replay
 from osftx.schedule import unfreeze_ratios
+from osftx.validation_data import HeldOut, hold_out, validates
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Checked:
     """Folder of the tokenised samples, by phase; empty after a dry run."""
     evaluation_sets: dict[str, Path] = field(default_factory=dict)
     """The same, by evaluation set."""
+    validation: dict[str, ValidationSpec] = field(default_factory=dict)
+    """What is validated, by phase that does."""
     preserved: Path | None = None
     """The same, of `preserve.data`; None where no phase reads it."""
     recorded: list[str] = field(default_factory=list)
@@ -121,18 +125,21 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
     if data_folder is not None:
         model_folder = fetch(path, revision, key).resolve()
     summaries = {name: read.summary for name, read in data.training.items()}
-    plan = make_plan(config, model, targets, summaries, recorded, data.replayed)
+    validated = {name: held_out.summary.samples for name, held_out in data.held_out.items()}
+    plan = make_plan(config, model, targets, summaries, recorded, data.replayed, validated)
     if data.preserved is not None:
         plan.warnings += advice(config, data.preserved.summary, targets)
     plan.warnings += _skipped_advice(data.skipped)
     plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
+    plan.warnings += [line for held_out in data.held_out.values() for line in held_out.advice]
     plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
     plan.warnings += _store_advice(config)
     return Checked(
-        plan,
-        model_folder,
+        plan=plan,
+        model_folder=model_folder,
         data=_folders(data.training),
         evaluation_sets=_folders(data.evaluation),
+        validation={name: held_out.spec for name, held_out in data.held_out.items()},
         preserved=_folder(data.preserved),
         recorded=recorded,
         benchmarks=benchmarks,
@@ -145,7 +152,9 @@ class _Data:
     """What could be read of a run's data."""
 
     training: dict[str, Prepared] = field(default_factory=dict)
-    """By phase, with what it replays."""
+    """By phase, with what it replays and without what it validates on."""
+    held_out: dict[str, HeldOut] = field(default_factory=dict)
+    """By phase that validates."""
     replayed: dict[str, dict[str, int]] = field(default_factory=dict)
     """By phase: samples of each source."""
     replay_advice: list[str] = field(default_factory=list)
@@ -213,6 +222,11 @@ def _read_data(
                 data.training[name], data.replayed[name], advised = mixed
                 data.replay_advice += advised
                 _check_fits(model, data.training[name].summary, f"phases.{name}.max_seq_len")
+        if name in data.training and validates(phase) and tokenizer is not None:  # which tells samples apart
+            with found.of():  # names the key itself
+                held_out = hold_out(config, name, data.training[name], own[name].summary.samples, read)
+                data.held_out[name], data.training[name] = held_out, held_out.trained
+                _check_fits(model, held_out.summary, f"phases.{name}.max_seq_len")
     if [PRESERVED] in kept_sources(config, recorded).values():
         with found.of("preserve.data.path"):
             check_given(config)

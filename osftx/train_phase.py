@@ -22,7 +22,7 @@ from filelock import FileLock
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from osftx.config import Method, RankAllocation
+from osftx.config import BestState, Method, RankAllocation
 from osftx.evaluation.heldout import check_finite, evaluate
 from osftx.files import link_folder, write_json
 from osftx.manifest import is_whole
@@ -47,11 +47,15 @@ from osftx.training.importance import input_output_similarity
 from osftx.training.inputs import measure_inputs
 from osftx.training.packing_check import check_samples_apart
 from osftx.training.reading import gathering
+from osftx.training.snapshot import Snapshot
 from osftx.training.trainer import Trainer
+from osftx.training.validation import Validation, due_steps, outcome, read_samples
 
 BASES = "bases"
 Evaluation = dict[str, dict[str, float]]
 """Figures by evaluation set."""
+Measure = Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]
+"""Takes the engine and the steps that were trained before."""
 
 
 def train_phase(spec: PhaseSpec) -> None:
@@ -64,7 +68,7 @@ def train_phase(spec: PhaseSpec) -> None:
     device = init_distributed(spec.distributed.timeout_s)
     with _to_itself(spec):
         if dist.get_rank() == 0:
-            _clear(Path(spec.folder))
+            _clear(spec)
         _run(spec, device, begun)
 
 
@@ -75,41 +79,44 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     check_samples_apart(model, device)
     measure = _evaluation(spec, device)
     if spec.evaluate_only:
-        model.requires_grad_(False)
-        engine, *_ = initialize(model, spec.training, 0, spec.distributed.offload)
-        evaluation = measure(engine, 0)
-        if dist.get_rank() == 0:
-            write_json(folder / "result.json", {"evaluation": evaluation})
-        close(engine)
+        _evaluate_only(model, spec, measure)
         return
     targets = _targets(spec, source)
     kept = _kept_inputs(model, targets, spec, device)
-    samples = Samples(Path(spec.data))
+    samples, held_out = read_samples(spec)
     similarity = _similarity(model, targets, samples, spec, device)
     subspaces = _choose_trainable(model, targets, spec, kept, similarity)
     _check_exportable(model, source)
     trainer = Trainer(samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps), spec.distributed.offload)
-    evaluation_before = None
-    if spec.evaluate_before:  # the folders of tokenised samples are named by their content
-        sets = {name: Path(path).name for name, path in spec.evaluation_sets.items()}
-        evaluation_before = _once(spec, "evaluation_before", partial(measure, engine, 0), of=sets)
+    evaluation_before = _evaluation_before(spec, partial(measure, engine, 0))
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
+    use_of_best = spec.validation.settings.best if spec.validation is not None else BestState.ignore
+    best: Snapshot | None = None
     if optimizer is not None and scheduler is not None:
         merging = Merging(subspaces, spec.distributed.offload.bases)
         optimizer.register_step_post_hook(Projection(subspaces))
         optimizer.register_step_post_hook(merging)
+        if use_of_best is not BestState.ignore:
+            best = Snapshot(engine, merging)
         saves = None
         if spec.resume is not None:
             where = Path(spec.resume.folder)
-            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun, merging)
-        trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves, curve)
+            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun, merging, best)
+        validation = _validation(spec, engine, samples, held_out, best, device)
+        trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves, curve, validation)
+        if best is not None and use_of_best is BestState.hand_on:
+            best.put_back()
     done = trainer.progress
-    protection = export(engine.module, subspaces, source, spec.checkpoint, DTYPES[spec.training.save_dtype])
+    save_dtype = DTYPES[spec.training.save_dtype]
+    protection = export(engine.module, subspaces, source, spec.checkpoint, save_dtype)
     if kept is not None:
         kept.add(_measure_inputs(engine, engine.module, targets, samples, spec.name, spec, device))
         kept.save(folder / KEPT_INPUTS)
     evaluation = measure(engine, done.steps)
+    if best is not None and use_of_best is BestState.keep:
+        best.put_back()
+        export(engine.module, subspaces, source, spec.best, save_dtype)
     if dist.get_rank() == 0:
         if spec.resume is not None and spec.osft.save_bases:
             link_folder(Path(spec.resume.folder) / BASES, folder / BASES)
@@ -126,6 +133,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "evaluation_before": evaluation_before,
                 "evaluation": evaluation,
                 "curve": curve.points() if curve is not None else None,
+                "validation": outcome(done, use_of_best),
                 "layer_similarity": similarity,
                 "targets": protection,
             },
@@ -145,13 +153,31 @@ def _to_itself(spec: PhaseSpec) -> Iterator[None]:
         yield
 
 
-def _clear(folder: Path) -> None:
+def _evaluate_only(model: nn.Module, spec: PhaseSpec, measure: Measure) -> None:
+    model.requires_grad_(False)
+    engine, *_ = initialize(model, spec.training, 0, spec.distributed.offload)
+    evaluation = measure(engine, 0)
+    if dist.get_rank() == 0:
+        write_json(Path(spec.folder) / "result.json", {"evaluation": evaluation})
+    close(engine)
+
+
+def _evaluation_before(spec: PhaseSpec, measure: Callable[[], Evaluation]) -> Evaluation | None:
+    """What the model scores before the first step, where that is asked for. Collective."""
+    if not spec.evaluate_before:
+        return None
+    of = {name: Path(path).name for name, path in spec.evaluation_sets.items()}  # folders are named by their content
+    return _once(spec, "evaluation_before", measure, of)
+
+
+def _clear(spec: PhaseSpec) -> None:
     """Nothing of an earlier run may pass for this one's, nor be written through: folders may link to the store."""
+    folder = Path(spec.folder)
     (folder / "result.json").unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_symlink():
             path.unlink()
-        elif path.name == BASES:
+        elif path.name in (BASES, spec.best.name):
             shutil.rmtree(path)
 
 
@@ -186,8 +212,8 @@ def _curve(spec: PhaseSpec, measure: Callable[[int], Evaluation], total_steps: i
     return Curve(folder, spec.evaluate_every_steps, total_steps, measure)
 
 
-def _evaluation(spec: PhaseSpec, device: torch.device) -> Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]:
-    """Measures every evaluation set; takes the engine and the steps that were trained before. Collective."""
+def _evaluation(spec: PhaseSpec, device: torch.device) -> Measure:
+    """Measures every evaluation set. Collective."""
     sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
 
     def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> Evaluation:
@@ -196,6 +222,26 @@ def _evaluation(spec: PhaseSpec, device: torch.device) -> Callable[[deepspeed.De
         return measured
 
     return measure
+
+
+def _validation(
+    spec: PhaseSpec,
+    engine: deepspeed.DeepSpeedEngine,
+    samples: Samples,
+    held_out: Samples | None,
+    best: Snapshot | None,
+    device: torch.device,
+) -> Validation | None:
+    """Measures the samples that are `held_out` while `samples` are trained on."""
+    if spec.validation is None or held_out is None:
+        return None
+
+    def measure(steps: int) -> dict[str, float]:
+        figures = evaluate(engine, held_out, spec.training.max_tokens_per_gpu, device)
+        check_finite({"validation": figures}, steps)
+        return figures
+
+    return Validation(due_steps(spec.validation.settings, spec.training, len(samples)), measure, best)
 
 
 def _targets(spec: PhaseSpec, source: Path) -> list[Target]:

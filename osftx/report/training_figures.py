@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, new_figure
-from osftx.report.run import Run
+from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, marker, new_figure
+from osftx.report.run import Json, PhaseRecord, Run
 
 HEIGHT_INCHES = 2.9
 
@@ -13,8 +13,9 @@ HEIGHT_INCHES = 2.9
 def training_drawings(run: Run) -> Iterator[Drawing]:
     if not any(phase.steps for phase in run.phases):
         return
-    text = "Mean loss of the counted tokens, at each optimizer step."
-    yield Drawing("loss", "Training loss", text, over_steps(run, "loss", "loss"))
+    text = "Mean loss of the counted tokens, at each optimizer step"
+    text += "; with markers, on samples that are not trained on." if any(map(validated, run.phases)) else "."
+    yield Drawing("loss", "Training loss", text, loss(run))
     text = "Learning rate at each optimizer step."
     yield Drawing("learning_rate", "Learning rate", text, over_steps(run, "lr", "learning rate"))
     text = "Tokens per second of all ranks together, at each optimizer step; dashed, the median of the phase."
@@ -40,6 +41,22 @@ def over_steps(run: Run, key: str, label: str) -> Figure:
     axes.grid(axis="y")
     add_legend(figure)
     return figure
+
+
+def loss(run: Run) -> Figure:
+    """The loss over the steps, and that on samples which are not trained on, where it was measured."""
+    figure = over_steps(run, "loss", "loss")
+    (axes,) = figure.axes
+    for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
+        if points := validated(phase):
+            steps, losses = [begin + step["step"] for step in points], [step["val_loss"] for step in points]
+            axes.plot(steps, losses, "--", color=colour(place), linewidth=1, marker=marker(place), markersize=4)
+    return figure
+
+
+def validated(phase: PhaseRecord) -> list[Json]:
+    """The steps after which the loss on samples that are not trained on was measured."""
+    return [step for step in phase.steps if "val_loss" in step]
 
 
 def throughput(run: Run) -> Figure:

@@ -1,6 +1,6 @@
 """Trained phases on disk, one folder a fingerprint, each with a manifest of digests; nothing is used that differs.
 
-    STORE/phases/<fingerprint>/   checkpoint/ kept_inputs/ bases/ result.json metrics.jsonl manifest.json
+    STORE/phases/<fingerprint>/   checkpoint/ best/ kept_inputs/ bases/ result.json metrics.jsonl manifest.json
     STORE/unfinished/<fingerprint>/  saves of a phase that is in training, or was broken off
     STORE/eigenvectors/           decompositions of weights, by content
     STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
@@ -30,7 +30,7 @@ from osftx.manifest import FileDigest, describe, differences
 FORMAT = 1
 """Of the store's layout; entries of another one are left alone."""
 MANIFEST = "manifest.json"
-PARTS = ("checkpoint", "kept_inputs", "bases")
+PARTS = ("checkpoint", "best", "kept_inputs", "bases")
 """Folders of a phase that a run folder links to."""
 RECORDS = ("result.json", "metrics.jsonl")
 """Files of a phase that a run folder gets a copy of."""

@@ -70,6 +70,10 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
     if spec.evaluate_every_steps is not None:  # the curve is a part of what the phase leaves
         sets = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
         content["curve"] = {"every_steps": spec.evaluate_every_steps, "sets": sets}
+    if spec.validation is not None:  # likewise; a file is told by its samples, a split by the seed and the data
+        settings = _plain(asdict(spec.validation.settings)) | {"path": None}
+        samples = spec.validation.samples
+        content["validation"] = settings | {"samples": Path(samples).name if samples is not None else None}
     if spec.method is Method.osft:
         content["ratio"] = spec.unfreeze_rank_ratio
         content["subspace"] = spec.osft.subspace.value

@@ -19,12 +19,18 @@ IGNORED = -100
 
 
 class Samples:
-    """Tokenised conversations on disk, memory-mapped: `input_ids` and which of them count."""
+    """Tokenised conversations on disk, memory-mapped: `input_ids` and which of them count.
 
-    def __init__(self, folder: Path):
+    `chosen` (samples,): the places of those that are meant; None: all.
+    """
+
+    def __init__(self, folder: Path, chosen: np.ndarray | None = None):
         self.rows = load_samples(folder)
         self.lengths = sample_lengths(self.rows)
         self.counted = counted_tokens(self.rows)
+        if chosen is not None:
+            self.lengths, self.counted = self.lengths[chosen], self.counted[chosen]
+            self.rows = self.rows.select(chosen)
 
     def __len__(self) -> int:
         return len(self.lengths)

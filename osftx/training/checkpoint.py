@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from deepspeed.accelerator import get_accelerator
-from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
@@ -29,7 +28,7 @@ from osftx.files import write_json
 from osftx.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
 from osftx.osft.sharding import agreed, master_shard
 from osftx.saves import save_folder, saved_steps
-from osftx.training.engine import set_parameter
+from osftx.training.snapshot import Snapshot, follow_masters, trained_parameters
 from osftx.training.stop import Stopped, StopRequest
 
 STATE = "state.json"
@@ -47,13 +46,16 @@ class Progress:
     tokens: int = 0
     duration_s: float = 0.0
     """Seconds that the phase has taken so far, also in processes that have ended since."""
+    validation: list[dict[str, float]] = field(default_factory=list)
+    """`step`, `loss` and `token_accuracy` of each measurement so far on samples that are not trained on."""
 
 
 class Saves:
     """The saves of a phase in `folder`, of the state of an engine, its optimizer and its schedule.
 
     `metrics`: the phase's metrics.jsonl, a copy of which goes into every save. `begun`: when this process began with
-    the phase (`time.monotonic`). `restored`: to be called when a save was put back, for what follows from it.
+    the phase (`time.monotonic`). `restored`: to be called when a save was put back, for what follows from it. `best`:
+    the copy of the best state so far, where one is kept; it goes into every save.
     """
 
     def __init__(
@@ -65,15 +67,17 @@ class Saves:
         metrics: Path,
         begun: float,
         restored: Callable[[], None],
+        best: Snapshot | None = None,
     ):
         self.folder, self.settings, self.metrics, self.begun = folder, settings, metrics, begun
-        self.scheduler, self.restored = scheduler, restored
+        self.scheduler, self.restored, self.best = scheduler, restored, best
         self.optimizer: torch.optim.Optimizer = engine.optimizer.optimizer
         self.masters: list[Tensor] = engine.optimizer.fp32_partitioned_groups_flat
-        named = engine.module.named_parameters()
-        self.parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
+        self.parameters = trained_parameters(engine)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.mesh = init_device_mesh(self.masters[0].device.type, (self.world_size,))
+        # DTensor moves its part to the mesh's device: what waits on the host is to stay there.
+        kinds = {self.masters[0].device.type} | ({"cpu"} if best is not None else set())
+        self.meshes = {kind: init_device_mesh(kind, (self.world_size,)) for kind in sorted(kinds)}
         self.saved_at = time.monotonic()
 
     def restore(self) -> Progress:
@@ -136,10 +140,14 @@ class Saves:
             size = parameter.ds_numel
             per_rank = -(-size // self.world_size)
             mine = max(0, min(per_rank, size - self.rank * per_rank))  # the last shard is padded
-            for key in ("master", *MOMENTS):
-                local = master_shard(parameter, key if key in MOMENTS else None)[:mine]
+            parts = {moment: master_shard(parameter, moment) for moment in MOMENTS}
+            parts["master"] = master_shard(parameter)
+            if self.best is not None and self.best.shards:
+                parts["best"] = self.best.shards[name]
+            for key, shard in parts.items():
+                local = shard[:mine]
                 tensors[f"{name}.{key}"] = DTensor.from_local(
-                    local, self.mesh, [Shard(0)], shape=torch.Size([size]), stride=(1,)
+                    local, self.meshes[local.device.type], [Shard(0)], shape=torch.Size([size]), stride=(1,)
                 )
         if with_random_state:
             tensors[f"random_state.{self.rank}"] = torch.get_rng_state()
@@ -204,12 +212,14 @@ class Saves:
             zeros = {moment: torch.zeros_like(master) for moment in MOMENTS}
             step = torch.tensor(content["optimizer_step"], dtype=torch.float32, device=master.device)  # as fused asks
             self.optimizer.state[master] = {"step": step, **zeros}
+        progress = Progress(**content["progress"])
+        if self.best is not None and progress.validation:
+            self.best.take()  # makes room for what is read below
         as_many = content["world_size"] == self.world_size
         tensors = self._tensors(with_random_state=as_many)
         with torch.no_grad():
             dcp.load(tensors, checkpoint_id=save)  # into the shards themselves
-            for parameter in self.parameters.values():  # from the fp32 master to what the forward pass reads
-                set_parameter(parameter, safe_get_full_fp32_param(parameter))
+            follow_masters(self.parameters.values())
         self.restored()
         if as_many:
             torch.set_rng_state(tensors[f"random_state.{self.rank}"])
@@ -220,7 +230,7 @@ class Saves:
             group["lr"] = rate
         if self.rank == 0:
             shutil.copyfile(save / METRICS, self.metrics)
-        return Progress(**content["progress"])
+        return progress
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from osftx.training.batches import Samples, Step, plan_step
 from osftx.training.checkpoint import Progress, Saves
 from osftx.training.curve import Curve
 from osftx.training.stop import StopRequest
+from osftx.training.validation import Validation
 
 
 class Trainer:
@@ -39,9 +40,10 @@ class Trainer:
         metrics: Path,
         saves: Saves | None,
         curve: Curve | None,
+        validation: Validation | None,
     ) -> None:
         """Train to the end, from the newest of the `saves` on; each step writes a JSON line to `metrics`, and the
-        `curve` measures where it is due.
+        `curve` and the `validation` measure where they are due.
 
         Raises FloatingPointError if it diverges, Stopped after a signal when there are `saves`.
         """
@@ -80,12 +82,17 @@ class Trainer:
                         f"the loss of step {done.steps} {what}; lower learning_rate (now {learning_rate:.3g}), "
                         "raise warmup_steps or lower max_grad_norm"
                     )
+                line = self._metrics(step, loss, learning_rate, len(chosen), time.perf_counter() - begun)
+                line["grad_norm"] = float(engine.get_global_grad_norm() or 0.0)
+                if validation is not None:  # before the save, of which it is a part
+                    line |= validation.after_step(done)
                 if self.rank == 0:
-                    line = self._metrics(step, loss, learning_rate, len(chosen), time.perf_counter() - begun)
-                    line["grad_norm"] = float(engine.get_global_grad_norm() or 0.0)
                     log.write(json.dumps(line) + "\n")
                     log.flush()
-                bar.set_postfix(loss=f"{loss:.4f}", lr=f"{learning_rate:.2e}", refresh=False)
+                shown = {"loss": f"{loss:.4f}", "lr": f"{learning_rate:.2e}"}
+                if done.validation:
+                    shown["val_loss"] = f"{done.validation[-1]['loss']:.4f}"
+                bar.set_postfix(shown, refresh=False)
                 bar.update()
                 if saves is not None and stop is not None:
                     saves.after_step(done, last=done.steps == len(self.steps), stop=stop)

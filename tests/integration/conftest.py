@@ -17,7 +17,7 @@ from osftx.config import (
     TrainingConfig,
 )
 from osftx.launch import launch
-from osftx.phase import PhaseSpec, PreserveSpec
+from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "report"))
 
@@ -36,6 +36,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
         evaluation_sets: dict[str, Path] | None = None,
         dtype: Precision = Precision.float32,
         preserve: PreserveSpec | None = None,
+        validation: ValidationSpec | None = None,
         evaluate_every_steps: int | None = None,
         osft: OsftConfig | None = None,
         **training: Any,
@@ -67,6 +68,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             evaluate_every_steps=evaluate_every_steps,
             evaluate_before=True,
             preserve=preserve,
+            validation=validation,
         )
         spec.save()
         launch(spec)

@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("training", "plan", "launch", "store"),
-    ("benchmarks", "evaluation", "preserve", "replay", "reuse", "run_folder"),
+    ("benchmarks", "evaluation", "preserve", "replay", "reuse", "run_folder", "validation_data"),
     ("preflight",),
     ("train_phase", "display", "report"),
     ("worker", "orchestrator", "sweep", "parallel", "compare"),
@@ -53,6 +53,7 @@ PARENT = {
     "schedule",
     "conversion",
     "validate",
+    "validation_data",
     "__main__",
 }
 
@@ -65,6 +66,7 @@ DEEPSPEED = {
     "training/engine.py",
     "training/export.py",
     "training/reading.py",
+    "training/snapshot.py",
     "training/trainer.py",
     "evaluation/heldout.py",
     "train_phase.py",

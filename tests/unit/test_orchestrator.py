@@ -127,6 +127,7 @@ def test_results_of_a_whole_run() -> None:
         "steps": 20,
         "tokens": 1000,
         "duration_s": 1.5,
+        "validation": None,
         "preservation": {
             "leak_fp32": 3e-7,
             "leak_saved": 9e-3,

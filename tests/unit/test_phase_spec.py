@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from osftx.config import (
     Accelerator,
+    BestState,
     DistributedConfig,
     Method,
     ModelConfig,
@@ -16,8 +17,9 @@ from osftx.config import (
     Precision,
     SubspaceKind,
     TrainingConfig,
+    ValidationConfig,
 )
-from osftx.phase import PhaseSpec, PreserveSpec
+from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 
 
 def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.2) -> PhaseSpec:
@@ -53,6 +55,7 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
         data="/data/sämple",
         folder=str(folder),
         preserve=PreserveSpec(record=None, samples="/data/sämple", max_tokens=19),
+        validation=ValidationSpec(ValidationConfig(0.1, "v.jsonl", 3, True, False, BestState.hand_on), "/data/v", 23),
         evaluation_sets={"base": "/sets/base", "1e3": "/sets/1e3"},
         evaluation_max_tokens=17,
         evaluate_before=True,

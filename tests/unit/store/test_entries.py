@@ -27,7 +27,8 @@ def store(tmp_path: Path) -> PhaseStore:
 def phase(tmp_path: Path) -> Path:
     """What a phase leaves behind."""
     folder = tmp_path / "run" / "phases" / "01_knowledge"
-    for name in ("checkpoint/model.safetensors", "checkpoint/config.json", "bases/a.safetensors", "logs/rank0.log"):
+    kept = ("checkpoint/model.safetensors", "checkpoint/config.json", "best/config.json", "bases/a.safetensors")
+    for name in (*kept, "logs/rank0.log"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"content of {name}")
     (folder / "result.json").write_text(json.dumps(RESULT))
@@ -44,6 +45,7 @@ def test_what_is_committed_is_found_and_used(store: PhaseStore, phase: Path, tmp
     assert set(entry.manifest.files) == {
         "checkpoint/model.safetensors",
         "checkpoint/config.json",
+        "best/config.json",
         "bases/a.safetensors",
         "result.json",
         "metrics.jsonl",
@@ -53,6 +55,7 @@ def test_what_is_committed_is_found_and_used(store: PhaseStore, phase: Path, tmp
     for folder in (other, phase):  # another run, and the one that trained it
         use(entry, folder)
         assert (folder / "checkpoint").is_symlink()
+        assert (folder / "best").is_symlink()
         assert (folder / "checkpoint" / "config.json").read_text() == "content of checkpoint/config.json"
         assert json.loads((folder / "result.json").read_text()) == RESULT
         assert verified((folder / "checkpoint").resolve().parent) is not None

@@ -9,6 +9,7 @@ import pytest
 
 from osftx.config import (
     Accelerator,
+    BestState,
     DistributedConfig,
     Method,
     ModelConfig,
@@ -16,8 +17,9 @@ from osftx.config import (
     Precision,
     SubspaceKind,
     TrainingConfig,
+    ValidationConfig,
 )
-from osftx.phase import PhaseSpec, PreserveSpec
+from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.store import fingerprint
 from osftx.store.fingerprint import of_files, of_phase
 
@@ -120,6 +122,25 @@ def test_a_curve_is_told_by_its_steps_and_sets() -> None:
     different = [curve(None, a="/data/x"), curve(5, a="/data/x"), curve(6, a="/data/x"), curve(5, a="/data/y")]
     assert len({*different, curve(5, b="/data/x")}) == 5
     assert curve(5, a="/elsewhere/x") == curve(5, a="/data/x")
+
+
+def test_validation_is_told_by_its_settings_and_samples() -> None:
+    def validation(samples: str | None = None, **settings: Any) -> str:
+        spec = ValidationSpec(ValidationConfig(**settings), samples, own_samples=16)
+        return of_phase(changed(validation=spec), "parent")
+
+    different = [
+        of_phase(SPEC, "parent"),
+        validation(split=0.1),
+        validation(split=0.2),
+        validation(split=0.1, every_steps=5),
+        validation(split=0.1, every_epoch=True),
+        validation(split=0.1, best=BestState.hand_on),
+        validation("/data/x", path="x.jsonl"),
+        validation("/data/y", path="x.jsonl"),
+    ]
+    assert len(set(different)) == len(different)
+    assert validation("/elsewhere/x", path="elsewhere.jsonl") == validation("/data/x", path="x.jsonl")
 
 
 def test_sft_does_not_read_what_osft_is_told() -> None:

@@ -1,0 +1,80 @@
+"""When a phase validates, which measurement is the best, and what is said of it."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from osftx.config import BestState, TrainingConfig, ValidationConfig
+from osftx.training.checkpoint import Progress
+from osftx.training.snapshot import Snapshot
+from osftx.training.validation import Validation, due_steps, outcome
+
+LOSSES = [3.0, 1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "due"),
+    [
+        # 10 samples in 3 epochs, 4 a step: 8 steps, and the epochs end in steps 3, 5 and 8.
+        ({}, {8}),
+        ({"every_steps": 3}, {3, 6, 8}),
+        ({"every_steps": 3, "at_end": False}, {3, 6}),
+        ({"every_steps": 9, "at_end": False}, set()),
+        ({"every_epoch": True, "at_end": False}, {3, 5, 8}),
+        ({"every_epoch": True, "every_steps": 2}, {2, 3, 4, 5, 6, 8}),
+    ],
+    ids=str,
+)
+def test_due_steps(settings: dict[str, Any], due: set[int]) -> None:
+    training = TrainingConfig(num_epochs=3, effective_batch_size=4)
+    assert due_steps(ValidationConfig(split=0.1, **settings), training, samples=10) == due
+
+
+class Copies:
+    """Stands for a snapshot: the steps at which it was taken."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.taken: list[int] = []
+
+    def take(self) -> None:
+        self.taken.append(self.progress.steps)
+
+
+def trained(due: set[int]) -> Iterator[tuple[Copies, dict[str, float]]]:
+    """After each step: the copies taken so far, and what the line of metrics.jsonl gets."""
+    copies = Copies()
+
+    def measure(steps: int) -> dict[str, float]:
+        return {"loss": LOSSES[steps - 1], "token_accuracy": 0.5, "exact_match": 0.0}
+
+    validation = Validation(frozenset(due), measure, cast(Snapshot, copies))
+    for _ in LOSSES:
+        copies.progress.steps += 1
+        yield copies, validation.after_step(copies.progress)
+
+
+def test_a_copy_is_taken_at_each_new_best_alone() -> None:
+    lines = [(list(copies.taken), line.get("val_loss")) for copies, line in trained({1, 2, 3, 4})]
+    assert lines == [([1], 3.0), ([1, 2], 1.0), ([1, 2], 2.0), ([1, 2], 1.0)]
+
+
+def test_nothing_is_measured_where_it_is_not_due() -> None:
+    *_, (copies, line) = trained({1, 3})
+    assert line == {}
+    assert copies.taken == [1, 3]
+    assert [point["step"] for point in copies.progress.validation] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("best", "checkpoint_step"), [(BestState.ignore, 4), (BestState.keep, 4), (BestState.hand_on, 2)]
+)
+def test_what_is_said_of_it(best: BestState, checkpoint_step: int) -> None:
+    *_, (copies, _) = trained({1, 2, 3, 4})
+    said = outcome(copies.progress, best)
+    assert said is not None
+    assert said["points"][2] == {"step": 3, "loss": 2.0, "token_accuracy": 0.5}
+    assert said["best"] == {"step": 2, "loss": 1.0, "token_accuracy": 0.5}
+    assert said["checkpoint_step"] == checkpoint_step
+    assert outcome(Progress(steps=4), best) is None
