@@ -483,6 +483,22 @@ def test_calls_that_end_with_no_special_token_are_refused(with_template: Callabl
         encode_conversation(tokenizer, Conversation([user("1"), calls(call("add", {}))]))
 
 
+@pytest.mark.parametrize(
+    ("role", "messages"),
+    [
+        ("content", [user("1"), assistant("<think>Hm.</think>One.")]),
+        (r"content .user.", [user("<think>Hm.</think>1"), assistant("One.")]),
+        ("tool_calls", [user("1"), calls(call("add", {"a": ["</think>"]}), content="")]),
+    ],
+)
+def test_contents_of_which_a_part_is_left_out(
+    with_template: Callable[[str], ChatTokenizer], role: str, messages: list[dict[str, Any]]
+) -> None:
+    cuts = CHATML.replace("message.content", "(message.content or message.tool_calls | tojson).split('</think>')[-1]")
+    with pytest.raises(ConversationError, match=f"the chat template does not write {role} as it stands"):
+        encode_conversation(with_template(cuts), Conversation(messages))
+
+
 def test_messages_of_others_that_are_left_out(with_template: Callable[[str], ChatTokenizer]) -> None:
     tokenizer = with_template(CHATML.replace("in messages -%}", "in messages if message.role != 'tool' -%}"))
     with pytest.raises(ConversationError, match=r"message 2: .* does not write content \(tool\)"):
