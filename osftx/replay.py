@@ -1,17 +1,14 @@
 """What a phase trains on beside its own file, checked before the start: replay, and evaluation questions by mistake."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from osftx.config import DataConfig, ExperimentConfig
 from osftx.data.mixing import mix, replayed_samples
-from osftx.data.samples import Prepared
+from osftx.data.samples import Prepared, Reader
 from osftx.errors import ConfigurationError
-
-Reader = Callable[[str, DataConfig, int, int], Prepared]
-"""Reads data: what to call it in results, its settings, the most tokens of a sample, a seed for its weights."""
 
 
 def with_replay(

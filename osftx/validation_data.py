@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from osftx.config import ExperimentConfig, PhaseConfig
-from osftx.data.samples import DataSummary, Prepared
+from osftx.data.samples import DataSummary, Prepared, Reader
 from osftx.data.splitting import split_samples
 from osftx.errors import ConfigurationError
 from osftx.phase import ValidationSpec
 from osftx.plan import ordered_phases
-from osftx.replay import Reader
 from osftx.schedule import unfreeze_ratios
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from osftx.config import DataConfig
 from osftx.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Prepared(NamedTuple):
     """A hash of each sample's tokens, (samples,) uint64: equal samples can be found without reading them again."""
     content: str
     """A hash of what was read, before it was tokenised."""
+
+
+Reader = Callable[[str, DataConfig, int, int], Prepared]
+"""Reads data: what to call it in results, its settings, the most tokens of a sample, a seed for its weights."""
 
 
 class Index:
