@@ -64,7 +64,7 @@ def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         chunk.append(row)
-        size += row.size
+        size += max(row.size, len(row.content))  # a compressed line is longer than its part of the file
         if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0

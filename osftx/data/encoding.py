@@ -29,7 +29,6 @@ IN_FLIGHT = 3
 class Encoded(NamedTuple):
     size: int
     """Bytes of the source that have been read for it."""
-    rows: int
     samples: TokenBatch
     wrong: list[SkippedRow]
     """Rows that could not be used, in their order."""
@@ -52,7 +51,7 @@ class Encoder:
                 samples += self._samples(chunk.shape, row)
             except (RowError, ConversationError) as error:
                 wrong.append(SkippedRow(row.place, str(error)))
-        return Encoded(chunk.size, len(chunk.rows), _joined(samples), wrong)
+        return Encoded(chunk.size, _joined(samples), wrong)
 
     def _samples(self, shape: Shape, row: Row) -> list[EncodedConversation]:
         content = parse(row.content)

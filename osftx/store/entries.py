@@ -4,6 +4,7 @@
     STORE/unfinished/<fingerprint>/  saves of a phase that is in training, or was broken off
     STORE/eigenvectors/           decompositions of weights, by content
     STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
+    STORE/data/                   tokenised data, by content (`data.prepare`)
     STORE/benchmarks/             what a model scored on a task of the lm-evaluation-harness, by both their fingerprints
     STORE/locks/                  one file a fingerprint; the system lets go of a lock when its owner ends
 

@@ -26,7 +26,7 @@ class Sleeping(Encoder):
 
     def encode(self, chunk: Chunk) -> Encoded:
         time.sleep(0.1 / (1 + chunk.size))
-        return Encoded(chunk.size, 0, NOTHING, [])
+        return Encoded(chunk.size, NOTHING, [])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetNotFoundError
 from refusals import GOOD, refused
 
+from osftx.config import DataConfig
+from osftx.data.chunks import CHUNK_BYTES, chunks
 from osftx.data.formats import parse
 from osftx.data.sources import MAX_ROW_BYTES, find_sources
 from osftx.data.tokenizer import ChatTokenizer
@@ -226,6 +228,15 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def test_chunks_of_a_compressed_file_are_no_larger_than_others(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl.gz"
+    line = json.dumps({"document": "x" * 50_000}) + "\n"
+    data.write_bytes(gzip.compress(line.encode() * 100))
+    read = list(chunks([find_sources(str(data), "train", None)], DataConfig(path=str(data))))
+    assert sum(len(chunk.rows) for chunk in read) == 100
+    assert max(len(row.content) * len(chunk.rows) for chunk in read for row in chunk.rows) < CHUNK_BYTES + 2 * len(line)
 
 
 def test_the_longest_line_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
