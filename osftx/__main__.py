@@ -13,6 +13,7 @@ from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from signal import Signals, signal
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -138,6 +139,9 @@ def run(
     if config.dry_run:
         show_plan(check(config, data_folder=None).plan)
         return None
+    if config.inspect_data is not None:
+        _inspect(config, config.inspect_data)
+        return None
     from osftx.launch import check_devices
 
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
@@ -163,6 +167,16 @@ def run(
         raise
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
+
+
+def _inspect(config: ExperimentConfig, samples: int) -> None:
+    from osftx.inspection import show_data
+    from osftx.preflight import check
+
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise ConfigurationError([f"inspect_data={samples}: shows the data of one run; leave out -m"])
+    with TemporaryDirectory(prefix="osftx-data-") as scratch:  # where it cannot be kept for the run itself
+        show_data(check(config, Path(scratch) / "data", fetch_model=False), samples)
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -441,3 +441,6 @@ class ExperimentConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     dry_run: bool = False
     """Check everything, print the plan, start nothing."""
+    inspect_data: int | None = None
+    """Show what all data of the run holds, and so many samples of each, with what is trained on marked; start
+    nothing."""

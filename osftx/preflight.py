@@ -56,8 +56,14 @@ class Checked:
     """The sources of the kept inputs beside the start model."""
     benchmarks: dict[str, Task] = field(default_factory=dict)
     """The tasks of the lm-evaluation-harness, by name."""
-    skipped: dict[str, DataSummary] = field(default_factory=dict)
-    """Data of which rows were left out, by setting."""
+    read: dict[str, Prepared] = field(default_factory=dict)
+    """All data that was read, by setting."""
+    tokenizer: ChatTokenizer | None = None
+
+    @property
+    def skipped(self) -> dict[str, DataSummary]:
+        """Data of which rows were left out, by setting."""
+        return _skipped(self.read)
 
 
 class _Problems:
@@ -83,8 +89,9 @@ class _Problems:
         return list(self._lines.values())
 
 
-def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
-    """Plan the run. With `data_folder`, also fetch the model and tokenise the data; None is a dry run.
+def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool = True) -> Checked:
+    """Plan the run. With `data_folder`, also tokenise the data and, if it is to be trained, fetch the model; None is a
+    dry run.
 
     `data_folder` is the run's own, which is used where the data cannot be kept for other runs. Raises
     ConfigurationError with every problem that was found.
@@ -122,14 +129,14 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         if data_folder is not None and fresh and config.distributed.node_rank == 0:
             shutil.rmtree(data_folder, ignore_errors=True)
         raise ConfigurationError(found.lines)
-    if data_folder is not None:
+    if data_folder is not None and fetch_model:
         model_folder = fetch(path, revision, key).resolve()
     summaries = {name: read.summary for name, read in data.training.items()}
     validated = {name: held_out.summary.samples for name, held_out in data.held_out.items()}
     plan = make_plan(config, model, targets, summaries, recorded, data.replayed, validated)
     if data.preserved is not None:
         plan.warnings += advice(config, data.preserved.summary, targets)
-    plan.warnings += _skipped_advice(data.skipped)
+    plan.warnings += _skipped_advice(_skipped(data.read))
     plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
     plan.warnings += [line for held_out in data.held_out.values() for line in held_out.advice]
     plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
@@ -143,7 +150,8 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         preserved=_folder(data.preserved),
         recorded=recorded,
         benchmarks=benchmarks,
-        skipped=data.skipped,
+        read=data.read,
+        tokenizer=tokenizer,
     )
 
 
@@ -161,8 +169,12 @@ class _Data:
     evaluation: dict[str, Prepared] = field(default_factory=dict)
     """By evaluation set."""
     preserved: Prepared | None = None
-    skipped: dict[str, DataSummary] = field(default_factory=dict)
-    """Data of which rows were left out, by setting."""
+    read: dict[str, Prepared] = field(default_factory=dict)
+    """All that was read, by setting."""
+
+
+def _skipped(read: dict[str, Prepared]) -> dict[str, DataSummary]:
+    return {setting: prepared.summary for setting, prepared in read.items() if prepared.summary.skipped}
 
 
 def _data_folder(config: ExperimentConfig, run_data: Path) -> Path:
@@ -208,8 +220,7 @@ def _read_data(
 
     def read(setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
         prepared = prepare(settings, tokenizer, max_seq_len, folder, config.data.num_proc, seed)
-        if prepared.summary.skipped:
-            data.skipped[setting] = prepared.summary
+        data.read[setting] = prepared
         return prepared
 
     for _, name, phase in phases_to_run(config):

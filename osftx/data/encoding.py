@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,6 +30,8 @@ class Encoded(NamedTuple):
     size: int
     """Bytes of the source that have been read for it."""
     samples: TokenBatch
+    turns: Counter[str]
+    """Messages of each role, of conversations."""
     wrong: list[SkippedRow]
     """Rows that could not be used, in their order."""
 
@@ -45,16 +47,21 @@ class Encoder:
 
     def encode(self, chunk: Chunk) -> Encoded:
         samples: list[EncodedConversation] = []
+        turns: Counter[str] = Counter()
         wrong: list[SkippedRow] = []
         for row in chunk.rows:
             try:
-                samples += self._samples(chunk.shape, row)
+                made, roles = self._samples(chunk.shape, row)
+                samples += made
+                turns.update(roles)
             except (RowError, ConversationError) as error:
                 wrong.append(SkippedRow(row.place, str(error)))
-        return Encoded(chunk.size, _joined(samples), wrong)
+        return Encoded(chunk.size, _joined(samples), turns, wrong)
 
-    def _samples(self, shape: Shape, row: Row) -> list[EncodedConversation]:
+    def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str]]:
+        """The samples of a row, and the roles of its messages."""
         content = parse(row.content)
+        roles: list[str] = []
         if shape is Shape.tokenized:
             tokens = tokens_of(content, self.tokenizer.vocab_size if self.tokenizer is not None else None)
             samples = [EncodedConversation(*tokens)]
@@ -63,14 +70,15 @@ class Encoder:
             samples = [encode_document(self.tokenizer, text)] if self.tokenizer is not None else []
         else:
             conversation = conversation_of(shape, content, self.train_on)
+            roles = [message["role"] for message in conversation.messages]
             samples = []
             if self.tokenizer is not None:
                 samples = encode_conversation(self.tokenizer, conversation, self.train_on)
         if self.tokenizer is None:
-            return [EncodedConversation([], [])]
+            return [EncodedConversation([], [])], roles
         if not any(any(sample.counted[1:]) for sample in samples):
             raise RowError("has no token on which loss is counted; give it a turn, or a label, to train on")
-        return samples
+        return samples, roles
 
 
 def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Generator[Encoded, None, None]:

@@ -6,6 +6,7 @@ part of more: 1% of a source is in 10% of it.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
@@ -35,8 +36,8 @@ def replayed_samples(available: int, ratio: float | None, samples: int | None) -
 def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, folder: Path | None) -> Prepared:
     """The phase's `own` samples and as many of each replayed source as is said.
 
-    With a `folder` they are written to one inside it; all that is given must have been written, too. What was dropped
-    and skipped is that of the phase's own data.
+    With a `folder` they are written to one inside it; all that is given must have been written, too. The turns, and
+    what was dropped and skipped, are those of the phase's own data.
     """
     return _together([(own, len(own.lengths)), *replayed], own.summary, seed, folder)
 
@@ -51,6 +52,7 @@ def weigh(parts: Sequence[Prepared], weights: Sequence[float], seed: int, folder
         path=", ".join(one.path for one in summaries),
         dropped=sum(one.dropped for one in summaries),
         longest=max(one.longest for one in summaries),
+        turns=dict(sum((Counter(one.turns) for one in summaries), Counter())),
         skipped=sum(one.skipped for one in summaries),
         skipped_rows=[row for one in summaries for row in one.skipped_rows],
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -36,7 +37,7 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Raised when the same rows have to give other samples, or the same samples another layout."""
 BYTES_PER_PROCESS = 1 << 22
 """Of the sources: to start a process for less takes longer than to tokenise it."""
@@ -192,6 +193,7 @@ def _usable(
     try:
         for part in encoded:
             advance(part.size)
+            summary.turns = dict(Counter(summary.turns) + part.turns)
             if on_bad_row is OnBadRow.skip:
                 summary.skipped += len(part.wrong)
                 summary.skipped_rows += part.wrong[: MAX_SKIPPED_LISTED - len(summary.skipped_rows)]

@@ -64,6 +64,8 @@ class DataSummary:
     """Tokens of the longest one that is trained on."""
     highest_id: int = 0
     """Highest token id of the samples."""
+    turns: dict[str, int] = field(default_factory=dict)
+    """Messages of each role in the conversations, whether they were dropped or not."""
     skipped: int = 0
     """Rows that could not be used and were left out."""
     skipped_rows: list[SkippedRow] = field(default_factory=list)
