@@ -229,7 +229,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def refused(files: Path, runs: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+def refused(
+    files: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, subprocess.CompletedProcess[str]]:
     """Every bad command, two at a time."""
 
     def run(case: Bad) -> subprocess.CompletedProcess[str]:
@@ -238,6 +240,8 @@ def refused(files: Path, runs: Path) -> dict[str, subprocess.CompletedProcess[st
             overrides.append(f"output_dir={runs / 'some' / 'run'}")
         if case.dry_run:
             overrides.append("dry_run=true")
+        else:
+            overrides.append(f"data.processing_dir={tmp_path_factory.mktemp('prepared')}")
         return osftx(*overrides)
 
     with ThreadPoolExecutor(2) as pool:
