@@ -187,6 +187,7 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
         "tokens": result["tokens"],
         "duration_s": result["duration_s"],
         "validation": result.get("validation"),
+        "fill": result.get("fill"),
         "preservation": {
             "leak_fp32": max((target["leak_fp32"] for target in targets), default=None),
             "leak_saved": worst["leak_saved"] if worst else None,

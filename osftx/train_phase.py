@@ -11,6 +11,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "evaluation": evaluation,
                 "curve": curve.points() if curve is not None else None,
                 "validation": outcome(done, use_of_best),
+                "fill": asdict(trainer.fill()) if optimizer is not None else None,
                 "layer_similarity": similarity,
                 "targets": protection,
             },

@@ -4,6 +4,7 @@ Pure functions of their arguments: every rank computes the same plan, so none ha
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from heapq import heapreplace
 
 import numpy as np
@@ -114,3 +115,31 @@ def _fill(sizes: list[int], num_bins: int) -> list[list[int]]:
         bins[index].append(place)
         heapreplace(loads, (load + size, index))
     return [members for members in bins if members]
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How much of the ranks' work the packing of all steps uses; each 1 at best."""
+
+    tokens: float
+    """Tokens, of those that all micro-batches of all ranks could hold."""
+    counted_tokens: float
+    """The same, of tokens on which loss is counted."""
+    balance: float
+    """Tokens, of those that there would be if each rank always had as many as the one that all wait for."""
+
+
+def fill_of(
+    steps: Sequence[np.ndarray], lengths: np.ndarray, counted: np.ndarray, world_size: int, max_tokens: int
+) -> Fill:
+    """Of `steps`, each the samples of one; `lengths` and `counted` are the tokens of all samples, (samples,)."""
+    held = waited = 0
+    for chosen in steps:
+        packed = pack(lengths[chosen], world_size, max_tokens)
+        for turn in range(max(map(len, packed))):
+            micro_batches = [rank[turn] if turn < len(rank) else [] for rank in packed]
+            held += world_size * max_tokens
+            waited += world_size * max(int(lengths[chosen[places]].sum()) for places in micro_batches)
+    chosen = np.concatenate(steps)
+    tokens = int(lengths[chosen].sum())
+    return Fill(tokens / held, int(counted[chosen].sum()) / held, tokens / waited)

@@ -56,6 +56,11 @@ class PhaseRecord:
         return median(step["tokens_per_second"] for step in self.steps) if self.steps else None
 
     @property
+    def fill(self) -> Json:
+        """How well the packing fills the ranks (`data.packing.Fill`)."""
+        return (self.result or {}).get("fill") or {}
+
+    @property
     def peak_memory_gb(self) -> float | None:
         measured = [step["peak_memory_usage_GB"] for step in self.steps if step.get("peak_memory_usage_GB")]
         return max(measured, default=None)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from osftx.config import TrainingConfig
-from osftx.data.packing import plan_steps, sample_order
+from osftx.data.packing import Fill, fill_of, plan_steps, sample_order
 from osftx.progress import progress
 from osftx.training.batches import Samples, Step, plan_step
 from osftx.training.checkpoint import Progress, Saves
@@ -99,6 +99,11 @@ class Trainer:
                 # After a signal there may be no time to measure: it is done when training goes on.
                 if curve is not None:
                     curve.after_step(done.steps)
+
+    def fill(self) -> Fill:
+        """How well the samples of all steps fill the ranks."""
+        samples = self.samples
+        return fill_of(self.steps, samples.lengths, samples.counted, self.world_size, self.training.max_tokens_per_gpu)
 
     def step(self, engine: deepspeed.DeepSpeedEngine, step: Step) -> float:
         """One optimizer step; returns its loss, the same on every rank."""

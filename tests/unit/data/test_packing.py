@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from osftx.data.packing import pack, plan_steps, sample_order
+from osftx.data.packing import Fill, fill_of, pack, plan_steps, sample_order
 
 
 def test_each_epoch_uses_every_sample_once() -> None:
@@ -60,3 +60,15 @@ def test_large_steps_are_packed_quickly() -> None:
     tokens = [sum(lengths[i] for micro_batch in rank for i in micro_batch) for rank in ranks]
     assert max(tokens) - min(tokens) < 4096
     assert sum(tokens) > 0.99 * 4096 * sum(len(rank) for rank in ranks)
+
+
+def test_how_well_the_ranks_are_filled() -> None:
+    lengths, counted = np.array([6, 4, 5, 1]), np.array([3, 1, 2, 1])
+    # The first step: 6 beside 4. The second: 5 beside 1. Both on two ranks, with room for 8 each.
+    fill = fill_of([np.array([0, 1]), np.array([2, 3])], lengths, counted, world_size=2, max_tokens=8)
+    assert fill == Fill(tokens=16 / 32, counted_tokens=7 / 32, balance=16 / (2 * 6 + 2 * 5))
+
+
+def test_a_rank_without_work_counts_as_waiting() -> None:
+    fill = fill_of([np.array([0])], np.array([8]), np.array([7]), world_size=2, max_tokens=8)
+    assert fill == Fill(tokens=0.5, counted_tokens=7 / 16, balance=0.5)
