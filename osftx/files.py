@@ -48,3 +48,9 @@ def same_content(one: str, other: str) -> bool:
     """Whether two paths, in which `~` is the home folder, name files that hold the same; False where one is no file."""
     first, second = Path(one).expanduser(), Path(other).expanduser()
     return first.is_file() and second.is_file() and filecmp.cmp(first, second, shallow=False)
+
+
+def nearest(folder: str | Path) -> Path:
+    """The folder, in which `~` is the home folder, or the nearest one above it that exists."""
+    path = Path(folder).expanduser().resolve()
+    return next(place for place in (path, *path.parents) if place.exists())

@@ -7,6 +7,8 @@ from typing import Any
 
 from osftx.config import ExperimentConfig, Method, PhaseConfig, SubspaceKind, TrainingConfig
 from osftx.data.prepare import DataSummary
+from osftx.estimate.disk import Disk
+from osftx.estimate.memory import Memory
 from osftx.model_folder import ModelFiles
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, update_shapes
@@ -38,6 +40,9 @@ class PlannedPhase:
     frozen_parameters: int
     keeps: str | None
     """What decides which directions are free, where that is not the weights: the sources of the kept inputs."""
+    memory: Memory | None = None
+    """Of each rank; filled in, like `disk`, by `fits.estimate`."""
+    disk: Disk | None = None
 
 
 @dataclass

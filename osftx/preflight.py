@@ -19,6 +19,8 @@ from osftx.data.prepare import DataSummary, Prepared, prepare, summarize
 from osftx.data.sources import read_conversations
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
+from osftx.files import nearest
+from osftx.fits import estimate, lacking
 from osftx.model_folder import ModelFiles, fetch, inspect
 from osftx.osft.allocation import layers_of
 from osftx.osft.record import PRESERVED
@@ -121,11 +123,14 @@ def check(config: ExperimentConfig, data_folder: Path | None) -> Checked:
         model_folder = fetch(path, revision, key).resolve()
     summaries = {name: read.summary for name, read in data.training.items()}
     plan = make_plan(config, model, targets, summaries, recorded, data.replayed)
+    estimate(plan, config, model, targets, summaries)
     if data.preserved is not None:
         plan.warnings += advice(config, data.preserved.summary, targets)
     plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
     plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
     plan.warnings += _store_advice(config)
+    if data_folder is None:
+        plan.warnings += lacking(config, plan.phases, None)
     kept = _folder(data.preserved)
     return Checked(plan, model_folder, _folders(data.training), _folders(data.evaluation), kept, recorded, benchmarks)
 
@@ -220,7 +225,7 @@ def _read(path: str, tokenizer: ChatTokenizer | None, max_seq_len: int, data_fol
 
 def _check_store(config: ExperimentConfig) -> None:
     """Raise for a store that cannot be one. That one cannot be written costs no run; see `_store_advice`."""
-    folder = _nearest(config.store_dir)
+    folder = nearest(config.store_dir)
     if reuses(config) and not folder.is_dir():
         raise ConfigurationError(
             [f"store_dir={config.store_dir}: {folder} is not a folder; give another one, or set reuse=false"]
@@ -237,18 +242,12 @@ def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
 
 
 def _store_advice(config: ExperimentConfig) -> list[str]:
-    if not reuses(config) or os.access(_nearest(config.store_dir), os.W_OK):
+    if not reuses(config) or os.access(nearest(config.store_dir), os.W_OK):
         return []
     return [
         f"store_dir={config.store_dir} cannot be written: phases in it are reused, but what is trained will be in the "
         "run folder alone, and a phase that is broken off will start again"
     ]
-
-
-def _nearest(folder: str) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    path = Path(folder).expanduser().resolve()
-    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) -> None:
