@@ -55,15 +55,16 @@ def lacking(config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder
     need = disk.needed(estimated, reuses(config), one_disk)
     if run_folder is None:
         need.run_folder += sum(phase.data for phase in estimated)
-    places = [("output_dir", run, need.run_folder), ("store_dir", store, need.store)]
-    if reuses(config) and one_disk:
-        places = [("store_dir", store, need.run_folder + need.store)]
+    places = [(f"output_dir={run_folder or config.output_dir}", run, need.run_folder)]
+    if reuses(config):
+        beside = places.pop()[2] if one_disk else 0
+        places.append((f"store_dir={config.store_dir}", store, need.store + beside))
     bases = sum(phase.bases for phase in estimated)
     smaller = f", or set osft.save_bases=false ({decimal(bases)} less)" if bases else ""
     return [
-        f"{key}={folder}: the phases need an estimated {decimal(needed)} there, and {decimal(free)} are free; make "
-        f"room, give another {key} (now {getattr(config, key)}){smaller}"
-        for key, folder, needed in places
+        f"{setting}: the phases need an estimated {decimal(needed)} on the disk of {folder}, where {decimal(free)} are "
+        f"free; make room, give a folder on another disk{smaller}"
+        for setting, folder, needed in places
         if needed > (free := shutil.disk_usage(folder).free)
     ]
 

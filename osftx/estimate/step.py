@@ -5,8 +5,8 @@ keeps, and either the loss or the gradients of one layer; the sending of gradien
 granted:
 
 - decoder layers are dense, and attention never builds a matrix of tokens by tokens (FlashAttention, SDPA);
-- autograd keeps what each linear layer reads and writes, each distinct tensor once, and the output of attention once
-  more; without Liger also the result of the MLP's activation function, and fp32 copies in both norms;
+- autograd keeps what each linear layer reads and writes, each distinct tensor once; without Liger also the result of
+  the MLP's activation function, and both norms in fp32; at most two gradients as wide as the MLP are there at a time;
 - with checkpointing it keeps the input of each layer, and one layer's tensors at a time;
 - the loss without Liger takes three fp32 numbers for each token and word; Liger's takes as many logits at a time as
   there are numbers in the hidden state;
@@ -55,11 +55,10 @@ def of_step(work: Workload) -> Step:
     size, tokens = work.number_bytes, work.training.max_tokens_per_gpu
     hidden = work.vocabulary[1]
     layers = [_kept_of_layer(work, layer) for layer in work.layers]
-    largest, in_flight = max(layers, default=0), max((size * layer.widest_part for layer in work.layers), default=0)
-    if work.training.activation_checkpointing:
-        kept, again = size * hidden * len(layers), largest
-    else:
-        kept, again = sum(layers), 0
+    checkpointing = work.training.activation_checkpointing
+    kept = size * hidden * len(layers) if checkpointing else sum(layers)
+    again = max(layers, default=0) if checkpointing else 0
+    in_flight = 2 * size * max((layer.widest_input for layer in work.layers), default=0)
     activations = tokens * (kept + (FP32 + 2 * size) * hidden)  # embeddings, and the last norm
     gathered, fetched = _gathered(work)
     loss, sent, optimizer = _loss(work), _sent(work), _optimizer(work)
@@ -67,7 +66,7 @@ def of_step(work: Workload) -> Step:
     rise = gathered + activations + max(loss, gradients)
     if bucket(work.trained) < sum(work.trained):  # otherwise it is sent once, when the activations are gone
         rise += sent
-    if gathered < size * sum(_cut(work)):  # otherwise all is there by then
+    if not checkpointing or gathered < size * sum(_cut(work)):  # otherwise nothing is left to fetch by then
         rise += fetched
     return Step(gathered, activations, loss, gradients, sent, optimizer, max(rise, gathered + fetched, sent, optimizer))
 
@@ -75,7 +74,7 @@ def of_step(work: Workload) -> Step:
 def _kept_of_layer(work: Workload, layer: Layer) -> int:
     """Bytes a token that autograd keeps of a decoder layer."""
     size, hidden = work.number_bytes, work.vocabulary[1]
-    kept = size * (layer.outputs + layer.inputs + hidden)
+    kept = size * (layer.outputs + layer.inputs)
     if not work.training.use_liger:
         kept += size * layer.widest_input + 2 * hidden * (FP32 - size)
         if work.method is Method.sft or work.osft.train_others:  # the norms' weights want what they scale

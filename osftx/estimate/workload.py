@@ -1,7 +1,6 @@
 """What a phase trains, as sizes of tensors: the common ground of all estimates."""
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,8 +51,6 @@ class Layer(NamedTuple):
     inputs: int
     """Features that they read, each distinct input once."""
     widest_input: int
-    widest_part: int
-    """Of attention and MLP the one with more of both."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +150,7 @@ def untied(model: ModelFiles) -> Mapping[str, Shape]:
 
 def _layer(matrices: Mapping[str, Shape]) -> Layer:
     inputs = {_input(name, shape[1]): shape[1] for name, shape in matrices.items()}
-    parts: dict[str, int] = defaultdict(int)
-    for name, shape in matrices.items():
-        parts[name.rpartition(".")[0]] += shape[0]
-    outputs = sum(parts.values())
-    for name, shape in {_input(name, shape[1]): (name, shape) for name, shape in matrices.items()}.values():
-        parts[name.rpartition(".")[0]] += shape[1]
-    return Layer(outputs, sum(inputs.values()), max(inputs.values()), max(parts.values()))
+    return Layer(sum(shape[0] for shape in matrices.values()), sum(inputs.values()), max(inputs.values()))
 
 
 def _input(module: str, features: int) -> tuple[str, int]:
