@@ -31,7 +31,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
     monkeypatch.setattr("osftx.fits.smallest_memory", lambda: None)
     (tmp_path / "facts.jsonl").write_text(json.dumps(SAMPLE) + "\n")
     config = ExperimentConfig(name="study", model=ModelConfig(path=str(BASE)))
-    training = vars(TrainingConfig(max_tokens_per_gpu=64, max_seq_len=32))
+    training = vars(TrainingConfig(max_tokens_per_gpu=8192, max_seq_len=32))
     data = DataConfig(path=str(tmp_path / "facts.jsonl"))
     config.phases = {name: PhaseConfig(data=data, **training) for name in ("one", "two")}
     config.store_dir, config.output_dir = str(tmp_path / "store"), str(tmp_path / "run")
@@ -66,7 +66,7 @@ def test_a_gpu_that_is_too_small_is_told_with_what_would_help(
     first, second = check(config, None).plan.warnings
     assert first.startswith("phase one: an estimated ")
     assert "the smallest GPU has 1.0 MB" in first
-    assert "phases.one.max_tokens_per_gpu=32" in first
+    assert "phases.one.max_tokens_per_gpu=4096" in first
     assert first.index("distributed.offload.bases=true") < first.index("4 ranks instead of 2")
     assert second.startswith("phase two:")
     monkeypatch.setattr("osftx.fits.smallest_memory", lambda: 10**12)
