@@ -63,7 +63,7 @@ def lacking(config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder
     smaller = f", or set osft.save_bases=false ({decimal(bases)} less)" if bases else ""
     return [
         f"{setting}: the phases need an estimated {decimal(needed)} on the disk of {folder}, where {decimal(free)} are "
-        f"free; make room, give a folder on another disk{smaller}"
+        f"free; make room or give a folder on another disk{smaller}"
         for setting, folder, needed in places
         if needed > (free := shutil.disk_usage(folder).free)
     ]

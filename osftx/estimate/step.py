@@ -63,12 +63,13 @@ def of_step(work: Workload) -> Step:
     gathered, fetched = _gathered(work)
     loss, sent, optimizer = _loss(work), _sent(work), _optimizer(work)
     gradients = tokens * (again + in_flight) + size * max(work.trained, default=0)
-    rise = gathered + activations + max(loss, gradients)
+    backward = gathered + activations + max(loss, gradients)
     if bucket(work.trained) < sum(work.trained):  # otherwise it is sent once, when the activations are gone
-        rise += sent
+        backward += sent
     if not checkpointing or gathered < size * sum(_cut(work)):  # otherwise nothing is left to fetch by then
-        rise += fetched
-    return Step(gathered, activations, loss, gradients, sent, optimizer, max(rise, gathered + fetched, sent, optimizer))
+        backward += fetched
+    rise = max(gathered + fetched, backward, sent, optimizer)
+    return Step(gathered, activations, loss, gradients, sent, optimizer, rise)
 
 
 def _kept_of_layer(work: Workload, layer: Layer) -> int:
@@ -96,8 +97,7 @@ def _gathered(work: Workload) -> tuple[int, int]:
 
 def _sent(work: Workload) -> int:
     """The bucket, laid out for the other ranks; in 16 bits DeepSpeed copies it once more."""
-    copies = 2 if work.number_bytes < FP32 else 1
-    return copies * FP32 * bucket(work.trained) if work.ranks > 1 else 0
+    return (2 if work.number_bytes < FP32 else 1) * FP32 * bucket(work.trained)
 
 
 def _loss(work: Workload) -> int:
