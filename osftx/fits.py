@@ -51,16 +51,19 @@ def lacking(config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder
     """
     estimated = [phase.disk for phase in phases if phase.disk is not None]
     run, store = nearest(run_folder or config.output_dir or "."), nearest(config.store_dir)
-    one_disk = run.stat().st_dev == store.stat().st_dev
-    need = disk.needed(estimated, reuses(config), one_disk)
+    with_store, one_disk = reuses(config), run.stat().st_dev == store.stat().st_dev
+    need = disk.needed(estimated, with_store, one_disk)
+    saved = (
+        need.total - disk.needed([phase.without_bases(with_store) for phase in estimated], with_store, one_disk).total
+    )
     if run_folder is None:
         need.run_folder += sum(phase.data for phase in estimated)
-    places = [(f"output_dir={run_folder or config.output_dir}", run, need.run_folder)]
-    if reuses(config):
-        beside = places.pop()[2] if one_disk else 0
-        places.append((f"store_dir={config.store_dir}", store, need.store + beside))
-    bases = sum(phase.bases for phase in estimated)
-    smaller = f", or set osft.save_bases=false ({decimal(bases)} less)" if bases else ""
+    places = [(f"output_dir={run_folder or config.output_dir or 'null'}", run, need.run_folder)]
+    if with_store:
+        places.append((f"store_dir={config.store_dir}", store, need.store))
+    if with_store and one_disk:
+        places = [(f"store_dir={config.store_dir}", store, need.total)]
+    smaller = f", or set osft.save_bases=false ({decimal(saved)} less)" if saved > 0 else ""
     return [
         f"{setting}: the phases need an estimated {decimal(needed)} on the disk of {folder}, where {decimal(free)} are "
         f"free; make room or give a folder on another disk{smaller}"

@@ -1,7 +1,7 @@
 """The room that phases take on the disk: what stays of each, and what is there only while one trains."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from osftx.config import CheckpointingConfig, SubspaceKind
 from osftx.data.prepare import DataSummary
@@ -9,8 +9,8 @@ from osftx.estimate.workload import BYTES, FP32, FP64, Workload
 
 TOKEN = 4.125
 """Bytes of a tokenised token: an int32, and the bit that says whether it counts."""
-SAMPLE = 8
-"""Bytes beside its tokens."""
+SAMPLE = 24
+"""Bytes of a sample beside its tokens: where its lists end, and its length and digest in the index."""
 
 
 @dataclass
@@ -32,6 +32,10 @@ class Disk:
     @property
     def result(self) -> int:
         return self.checkpoint + self.bases + self.kept_inputs
+
+    def without_bases(self, with_store: bool) -> "Disk":
+        """The same with `osft.save_bases=false`; with a store they are there until the phase is done, all the same."""
+        return replace(self, bases=0, while_training=self.while_training + (self.bases if with_store else 0))
 
 
 def of_phase(
@@ -67,6 +71,10 @@ class Room:
 
     run_folder: int
     store: int
+
+    @property
+    def total(self) -> int:
+        return self.run_folder + self.store
 
 
 def needed(phases: Sequence[Disk], with_store: bool, one_disk: bool) -> Room:

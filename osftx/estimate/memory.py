@@ -60,7 +60,8 @@ def _changes(name: str, work: Workload) -> Iterator[tuple[str, Workload]]:
         yield "distributed.offload.bases=true", replace(work, offload=replace(offload, bases=True))
     if not offload.optimizer:
         yield "distributed.offload.optimizer=true", replace(work, offload=replace(offload, optimizer=True))
-    yield f"{2 * work.ranks} ranks instead of {work.ranks}", replace(work, ranks=2 * work.ranks)
+    more = f"{2 * work.ranks} ranks instead of {work.ranks} (distributed.nproc_per_node, nnodes)"
+    yield more, replace(work, ranks=2 * work.ranks)
     if work.method is Method.osft and work.ratio is not None:
         lower = round(work.ratio / 2, 6)
         yield f"{key}.unfreeze_rank_ratio={lower:g}", replace(work, ratio=lower)

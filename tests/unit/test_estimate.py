@@ -239,7 +239,7 @@ def test_each_setting_alone_with_what_it_saves_the_cheap_ones_first() -> None:
         "phases.facts.activation_checkpointing=true",
         "distributed.offload.bases=true",
         "distributed.offload.optimizer=true",
-        "4 ranks instead of 2",
+        "4 ranks instead of 2 (distributed.nproc_per_node, nnodes)",
         "phases.facts.unfreeze_rank_ratio=0.125",
     ]
     aside = 4 * (360_448 + 1_769_472) // 2 + 2 * 2_359_296 // 2
@@ -252,7 +252,7 @@ def test_each_setting_alone_with_what_it_saves_the_cheap_ones_first() -> None:
     )
     assert [setting.partition("=")[0] for setting, _ in memory.savings("facts", everything)] == [
         "phases.facts.max_tokens_per_gpu",
-        "4 ranks instead of 2",
+        "4 ranks instead of 2 (distributed.nproc_per_node, nnodes)",
         "phases.facts.unfreeze_rank_ratio",
     ]
 
@@ -265,7 +265,7 @@ def test_what_a_phase_writes() -> None:
         bases=4 * (360_448 + 1_769_472),
         kept_inputs=0,
         eigenvectors=8 * (5 * 512**2 + 2 * 256**2),
-        data=4 * 8000 + 8000 // 8 + 8 * 100,
+        data=4 * 8000 + 8000 // 8 + 24 * 100,
         while_training=3 * 12 * 589_824,  # two that are kept, and one that is being written
     )
     assert disk.of_phase(workload(0.25), NUMBERS, data, 1, CheckpointingConfig(keep=2)).while_training == 12 * 589_824
@@ -283,6 +283,12 @@ def test_by_activations_a_phase_writes_moments_and_energies() -> None:
     moments = 8 * (3 * 512**2 + 1024**2)
     assert (found.kept_inputs, found.eigenvectors, found.while_training) == (moments, moments, moments)
     assert found.bases == 4 * (6 * 65_536 + 262_144 + 6 * 128**2 + 256**2)
+
+
+def test_bases_that_do_not_stay_are_there_while_their_phase_trains() -> None:
+    phase = Disk(100, 30, 0, 7, 1, 50)
+    assert phase.without_bases(with_store=True) == Disk(100, 0, 0, 7, 1, 80)
+    assert phase.without_bases(with_store=False) == Disk(100, 0, 0, 7, 1, 50)
 
 
 def test_phases_add_up_but_only_one_trains_at_a_time() -> None:
