@@ -7,7 +7,8 @@ for OSFT the bases and a copy of the starting weights. `aside` is the part of it
 `distributed.offload.bases=true`. `bucket` is the buffer in which ZeRO-3 gathers gradients, which
 is as large as all of them in a model of this size and about 200 MB in a large one, so it is in no ratio. `peak` is the
 most that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
-torch's allocator is asked. Counts, not times: they do not depend on what else the machine does.
+torch's allocator is asked. Counts, not times: they do not depend on what else the machine does. Beside what was
+measured stands what the plan of a run would tell before it (`osftx.estimate`).
 """
 
 import gc
@@ -79,6 +80,30 @@ def watch_buckets() -> list[int]:
     return found
 
 
+def estimate(bench: Bench, ratio: float | None) -> Any:
+    """What is told of a phase with this ratio (None: plain fine-tuning) before it is started."""
+    import torch.distributed as dist
+
+    from osftx.config import Method, OffloadConfig, OsftConfig
+    from osftx.estimate.memory import of_phase
+    from osftx.estimate.workload import Workload, untied
+    from osftx.model_folder import read_folder
+    from osftx.osft.targets import find_targets
+
+    files = read_folder(bench.model)
+    work = Workload(
+        shapes=untied(files),
+        targets=[] if ratio is None else find_targets(files.config, files.shapes, None),
+        method=Method.sft if ratio is None else Method.osft,
+        ratio=ratio,
+        training=bench.training,
+        osft=OsftConfig(),
+        offload=OffloadConfig(),
+        ranks=dist.get_world_size(),
+    )
+    return of_phase(work)
+
+
 def measure(args: Namespace, folder: Path) -> Rows:
     """The rows of the table, on every rank; rank 0's are shown."""
     import torch.distributed as dist
@@ -93,7 +118,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
         for _ in range(3):  # ZeRO-3 records what it gathers ahead, and keeps small weights whole from then on
             step()
         gc.collect()
-        bucket = buckets[-1]
+        bucket, expected = buckets[-1], estimate(bench, ratio)
         state = sum(size for place, size in storages().items() if place not in before) - bucket
         rows.append(
             {
@@ -103,6 +128,9 @@ def measure(args: Namespace, folder: Path) -> Rows:
                 "state_bytes": state,
                 "without_aside_bytes": state - sum(aside(hook) for hook in hooks),
                 "peak_bytes": state + rise(step, bench.device),
+                "estimated_bucket_bytes": expected.device.bucket,
+                "estimated_state_bytes": expected.between_steps - expected.device.bucket,
+                "estimated_peak_bytes": expected.peak - expected.device.bucket,
             }
         )
     for row in rows:
@@ -117,6 +145,16 @@ def show(rows: Rows) -> None:
     print(f"{'method':<8} {'ratio':>5}", *(f"{title:>14} {'against sft':>12}" for title in kinds.values()))
     for row in rows:
         figures = (f"{row[f'{kind}_bytes'] / 2**20:>10.1f} MiB {row[f'{kind}_against_sft']:>12.2f}" for kind in kinds)
+        print(f"{row['method']:<8} {row['unfreeze_rank_ratio']:>5}", *figures)
+    print(
+        f"\n{'estimated':<8} {'ratio':>4}",
+        *(f"{title:>14} {'measured':>14} {'off by':>8}" for title in ("state", "peak")),
+    )
+    for row in rows:
+        pairs = ((row[f"estimated_{kind}_bytes"], row[f"{kind}_bytes"]) for kind in ("state", "peak"))
+        figures = (
+            f"{told / 2**20:>10.1f} MiB {found / 2**20:>10.1f} MiB {told / found - 1:>+8.2%}" for told, found in pairs
+        )
         print(f"{row['method']:<8} {row['unfreeze_rank_ratio']:>5}", *figures)
 
 

@@ -156,7 +156,10 @@ def run(
         with alone_in(run_folder) if config.distributed.node_rank == 0 else nullcontext():
             checked = check(config, run_folder / "data")
             from osftx import orchestrator
+            from osftx.room import check_room
 
+            if config.distributed.node_rank == 0:
+                check_room(config, checked, run_folder)
             if config.distributed.node_rank == 0:
                 write_text(run_folder / "config.yaml", asked)
                 write_json(run_folder / "plan.json", checked.plan.to_dict())

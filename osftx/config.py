@@ -326,7 +326,8 @@ class OffloadConfig:
     """What waits in host memory between two steps, where a GPU's is too small: each is a trip over the bus per step."""
 
     optimizer: bool = False
-    """The fp32 master copy of what is trained and AdamW's moments, 12 bytes a number; the CPU takes the step."""
+    """The fp32 master copy of what is trained, its gradients and AdamW's moments: 16 bytes a number less on the GPU, 20
+    more on the host, where DeepSpeed has gradients twice. The CPU takes the step."""
     bases: bool = False
     """OSFT's fp32 bases and its copy of the starting weights: for an 8B Llama at ratio 0.3 about 37 GB over all
     ranks. They are fetched one matrix at a time."""

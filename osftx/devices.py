@@ -10,6 +10,7 @@ ends. Devices are names here: who counts them imports torch, this module does no
 
 import os
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,9 @@ from filelock import FileLock, Timeout
 
 POLL_S = 0.5
 """Seconds between two looks at devices that are not free."""
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
+NVIDIA_SMI_S = 10.0
+MIB = 2**20
 
 
 def lock_folder() -> Path:
@@ -77,3 +81,23 @@ def _take(devices: Sequence[str], wanted: int, folder: Path, claim: ExitStack) -
             return []
         claim.enter_context(taken.pop_all())
     return held
+
+
+def smallest_memory() -> int | None:
+    """Bytes of the smallest GPU that this process may use; None where there is none, or the driver cannot tell.
+
+    `CUDA_VISIBLE_DEVICES` chooses, by numbers or names. The driver does not tell the memory of parts of a GPU (MIG).
+    """
+    try:
+        told = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    gpus = [line.split(", ") for line in told.splitlines()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = None if visible is None else [word.strip() for word in visible.split(",")]
+    sizes = [
+        size
+        for number, name, size in gpus
+        if wanted is None or any(word == number or (word and name.startswith(word)) for word in wanted)
+    ]
+    return min((int(size) * MIB for size in sizes if size.isdigit()), default=None)

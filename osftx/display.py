@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -33,7 +34,14 @@ def show_plan(plan: Plan) -> None:
         "trainable numbers": lambda phase: f"{phase.trainable_parameters:,}",
         "frozen numbers": lambda phase: f"{phase.frozen_parameters:,}",
         "starts from": lambda phase: escape(phase.starts_from),
+        "a rank's memory between steps": lambda phase: _size(phase.memory.between_steps if phase.memory else None),
+        "at the peak of a step": lambda phase: _size(phase.memory.peak if phase.memory else None),
+        "in host memory": lambda phase: _size(phase.memory.on_host if phase.memory else None),
+        "disk, to stay": lambda phase: _size(phase.disk.result + phase.disk.eigenvectors if phase.disk else None),
+        "disk, while it trains": lambda phase: _size(phase.disk.while_training if phase.disk else None),
     }
+    if not any(phase.memory and phase.memory.on_host for phase in plan.phases):
+        del rows["in host memory"]
     if not any(phase.replayed for phase in plan.phases):
         del rows["of them replayed"]
     if not any(phase.validated for phase in plan.phases):
@@ -87,6 +95,11 @@ def show_retention(results: dict[str, Any]) -> None:
         )
     if kept["kept_output_change"] is not None:
         screen.print(f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e}")
+
+
+def _size(amount: int | None) -> str:
+    """Estimated bytes."""
+    return "-" if amount is None else f"about {decimal(amount)}"
 
 
 def console() -> Console:

@@ -41,3 +41,9 @@ def link_folder(source: Path, target: Path) -> None:
             here = target / path.relative_to(source)
             here.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, here)
+
+
+def nearest(folder: str | Path) -> Path:
+    """The folder, in which `~` is the home folder, or the nearest one above it that exists."""
+    path = Path(folder).expanduser().resolve()
+    return next(place for place in (path, *path.parents) if place.exists())

@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from osftx.benchmarks.measure import Benchmarks
-from osftx.config import ExperimentConfig, ModelConfig
+from osftx.config import ExperimentConfig
 from osftx.display import show_retention
 from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
 from osftx.launch import launch
 from osftx.objectives import as_list, value
-from osftx.osft.record import FOLDER as KEPT_INPUTS
-from osftx.osft.record import PRESERVED
-from osftx.phase import PhaseSpec, PreserveSpec
-from osftx.plan import evaluation_budget, kept_sources, phases_to_run, reuses, taught_in, training_of
+from osftx.phase import PhaseSpec
+from osftx.plan import phases_to_run, reuses, taught_in
 from osftx.preflight import Checked
 from osftx.report import write_report
 from osftx.reuse import obtain, start_fingerprint
+from osftx.specs import phase_specs
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase
 from osftx.validate import BASE_STATE
@@ -46,44 +45,19 @@ def run(
     node writes the run folder.
     """
     assert checked.model_folder is not None
-    source = checked.model_folder
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
-    phases = list(phases_to_run(config))
-    kept = kept_sources(config, checked.recorded)
+    specs = phase_specs(config, checked, run_folder)
     store = PhaseStore(Path(config.store_dir).expanduser()) if reuses(config) else None
-    start = parent = start_fingerprint(source, store)
+    start = parent = start_fingerprint(checked.model_folder, store)
     benchmarks = Benchmarks(config, checked.benchmarks, store)
-    for place, ((index, name, phase), planned) in enumerate(zip(phases, checked.plan.phases, strict=True), start=1):
-        folder = run_folder / "phases" / f"{index + 1:02d}_{name}"
-        _, budget = evaluation_budget(config)
-        spec = PhaseSpec(
-            index=index,
-            name=name,
-            method=phase.method,
-            unfreeze_rank_ratio=planned.unfreeze_rank_ratio,
-            model=ModelConfig(
-                path=str(source),
-                attn_implementation=config.model.attn_implementation,
-                trust_remote_code=config.model.trust_remote_code,
-            ),
-            training=training_of(phase),
-            osft=config.osft,
-            distributed=config.distributed,
-            data=str(checked.data[name]),
-            folder=str(folder),
-            preserve=_preserve(config, checked, kept.get(name), source),
-            validation=checked.validation.get(name),
-            evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
-            evaluation_max_tokens=budget,
-            evaluate_every_steps=config.evaluation.every_steps,
-            evaluate_before=place == 1,
-        )
+    for place, (spec, planned) in enumerate(zip(specs, checked.plan.phases, strict=True), start=1):
+        name, folder, source = spec.name, Path(spec.folder), Path(spec.model.path)
         fingerprint = of_phase(spec, parent)
         if config.distributed.node_rank == 0:  # the others' ranks start once they have met the first node's
             spec.save()
         print(
-            f"\nPhase {place} of {len(phases)}: {name}, {planned.steps} steps on "
+            f"\nPhase {place} of {len(specs)}: {name}, {planned.steps} steps on "
             f"{config.distributed.nproc_per_node * config.distributed.nnodes} ranks",
             flush=True,
         )
@@ -99,7 +73,7 @@ def run(
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "
             how = _how_to_go_on(config, name, source, arguments)
             raise type(error)(f"{error}\n  {mended}{how}") from error
-        source, parent = spec.checkpoint, fingerprint
+        parent = fingerprint
         if config.distributed.node_rank == 0:
             finished.append((spec, result))
             results = collect(config, finished, run_folder, arguments, start, benchmarks.table())
@@ -107,20 +81,9 @@ def run(
             write_json(run_folder / "results.json", results)
             _report(run_folder)
             show_retention(results)
-            if between_phases is not None and place < len(phases):
+            if between_phases is not None and place < len(specs):
                 between_phases(results)
     return results
-
-
-def _preserve(
-    config: ExperimentConfig, checked: Checked, sources: list[str] | None, source: Path
-) -> PreserveSpec | None:
-    """Where a phase that starts from the checkpoint `source` finds the `sources` that it must keep."""
-    if sources is None:
-        return None
-    if sources == [PRESERVED]:
-        return PreserveSpec(record=None, samples=str(checked.preserved), max_tokens=config.preserve.max_tokens)
-    return PreserveSpec(record=str(source.parent / KEPT_INPUTS), samples=None, max_tokens=config.preserve.max_tokens)
 
 
 def collect(

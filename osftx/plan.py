@@ -7,6 +7,8 @@ from typing import Any
 
 from osftx.config import ExperimentConfig, Method, PhaseConfig, SubspaceKind, TrainingConfig
 from osftx.data.samples import DataSummary
+from osftx.estimate.disk import Disk
+from osftx.estimate.memory import Memory
 from osftx.model_folder import ModelFiles
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, update_shapes
@@ -40,6 +42,9 @@ class PlannedPhase:
     """What decides which directions are free, where that is not the weights: the sources of the kept inputs."""
     validated: int = 0
     """Samples on which the phase validates; those that are held out of its own are not in `samples`."""
+    memory: Memory | None = None
+    """Of each rank; filled in, like `disk`, by `fits.estimate`."""
+    disk: Disk | None = None
 
 
 @dataclass

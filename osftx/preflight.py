@@ -16,6 +16,8 @@ from osftx.data.prepare import prepare
 from osftx.data.samples import DataSummary, Prepared
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
+from osftx.files import nearest
+from osftx.fits import estimate, lacking
 from osftx.model_folder import ModelFiles, fetch, inspect
 from osftx.osft.allocation import layers_of
 from osftx.osft.record import PRESERVED
@@ -134,6 +136,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
     summaries = {name: read.summary for name, read in data.training.items()}
     validated = {name: held_out.summary.samples for name, held_out in data.held_out.items()}
     plan = make_plan(config, model, targets, summaries, recorded, data.replayed, validated)
+    estimate(plan, config, model, targets, summaries)
     if data.preserved is not None:
         plan.warnings += advice(config, data.preserved.summary, targets)
     plan.warnings += _skipped_advice(_skipped(data.read))
@@ -141,6 +144,8 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
     plan.warnings += [line for held_out in data.held_out.values() for line in held_out.advice]
     plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
     plan.warnings += _store_advice(config)
+    if data_folder is None:
+        plan.warnings += lacking(config, plan.phases, None)
     return Checked(
         plan=plan,
         model_folder=model_folder,
@@ -181,7 +186,7 @@ def _data_folder(config: ExperimentConfig, run_data: Path) -> Path:
     """Where tokenised data is kept for other runs, too; else the run's own folder for it."""
     if config.data.processing_dir is not None:
         return Path(config.data.processing_dir).expanduser().resolve()
-    if reuses(config) and os.access(_nearest(config.store_dir), os.W_OK):
+    if reuses(config) and os.access(nearest(config.store_dir), os.W_OK):
         return Path(config.store_dir).expanduser().resolve() / "data"
     return run_data
 
@@ -255,7 +260,7 @@ def _read_data(
 
 def _check_store(config: ExperimentConfig) -> None:
     """Raise for a store that cannot be one. That one cannot be written costs no run; see `_store_advice`."""
-    folder = _nearest(config.store_dir)
+    folder = nearest(config.store_dir)
     if reuses(config) and not folder.is_dir():
         raise ConfigurationError(
             [f"store_dir={config.store_dir}: {folder} is not a folder; give another one, or set reuse=false"]
@@ -280,18 +285,12 @@ def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
 
 
 def _store_advice(config: ExperimentConfig) -> list[str]:
-    if not reuses(config) or os.access(_nearest(config.store_dir), os.W_OK):
+    if not reuses(config) or os.access(nearest(config.store_dir), os.W_OK):
         return []
     return [
         f"store_dir={config.store_dir} cannot be written: phases in it are reused, but what is trained will be in the "
         "run folder alone, and a phase that is broken off will start again"
     ]
-
-
-def _nearest(folder: str) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    path = Path(folder).expanduser().resolve()
-    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) -> None:

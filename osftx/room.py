@@ -1,0 +1,43 @@
+"""Refuse a run that its disks have no room for, before its first phase is started."""
+
+import shutil
+from pathlib import Path
+
+from osftx.config import ExperimentConfig
+from osftx.errors import ConfigurationError
+from osftx.fits import lacking
+from osftx.plan import PlannedPhase, reuses
+from osftx.preflight import Checked
+from osftx.reuse import start_fingerprint
+from osftx.specs import phase_specs
+from osftx.store.entries import PhaseStore
+from osftx.store.fingerprint import of_phase
+
+
+def check_room(config: ExperimentConfig, checked: Checked, run_folder: Path) -> None:
+    """Raise ConfigurationError where the phases that are still to be trained need more than is free.
+
+    The tokenised data of a run that was never started goes then.
+    """
+    if not lacking(config, checked.plan.phases, run_folder):
+        return
+    problems = lacking(config, _to_train(config, checked, run_folder), run_folder)
+    if problems:
+        if not (run_folder / "plan.json").exists():
+            shutil.rmtree(run_folder / "data", ignore_errors=True)
+        raise ConfigurationError(problems)
+
+
+def _to_train(config: ExperimentConfig, checked: Checked, run_folder: Path) -> list[PlannedPhase]:
+    """The phases that are not in the store. The start model is read for that, if it is not known by then."""
+    if not reuses(config):
+        return checked.plan.phases
+    assert checked.model_folder is not None
+    store = PhaseStore(Path(config.store_dir).expanduser())
+    parent = start_fingerprint(checked.model_folder, store)
+    found = []
+    for spec, planned in zip(phase_specs(config, checked, run_folder), checked.plan.phases, strict=True):
+        parent = of_phase(spec, parent)
+        if not (store.phases / parent).exists():
+            found.append(planned)
+    return found
