@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from osftx.config import CheckpointingConfig, SubspaceKind
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary
 from osftx.estimate.workload import BYTES, FP32, FP64, Workload
 
 TOKEN = 4.125

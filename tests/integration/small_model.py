@@ -1,6 +1,8 @@
 """A small random model and random samples, made in a moment."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,13 +52,21 @@ def make_model(folder: Path, family: str = "llama", dtype: torch.dtype = torch.f
 def make_samples(folder: Path, count: int, seed: int = 0) -> Path:
     """Random conversations: a prompt that does not count, an answer that does."""
     random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        prompt, answer = random.integers(3, 9), random.integers(1, 7)
+        ids = random.integers(3, VOCABULARY, size=prompt + answer).tolist()
+        rows.append({"input_ids": ids, "counted": [False] * prompt + [True] * answer})
+    return write_samples(folder, rows)
+
+
+def write_samples(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """`input_ids` and `counted` of each row, as ranks read them."""
     features = Features({"input_ids": List(Value("int32")), "counted": List(Value("bool"))})
     folder.mkdir(parents=True)
     with ArrowWriter(path=str(folder / SAMPLES_FILE), features=features) as writer:
-        for _ in range(count):
-            prompt, answer = random.integers(3, 9), random.integers(1, 7)
-            ids = random.integers(3, VOCABULARY, size=prompt + answer).tolist()
-            writer.write({"input_ids": ids, "counted": [False] * prompt + [True] * answer})
+        for row in rows:
+            writer.write(row)
         writer.finalize()
     return folder
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_model import make_model, make_samples
+from small_model import make_model, make_samples, write_samples
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from osftx.config import BestState, CheckpointingConfig, Method, OsftConfig, Precision, ValidationConfig
-from osftx.data.prepare import DataSummary, load_samples, sample_lengths, write_index, write_samples
+from osftx.data.samples import DataSummary, load_samples, sample_lengths, write_index
 from osftx.data.splitting import split_samples
 from osftx.launch import launch
 from osftx.phase import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
@@ -156,11 +156,10 @@ def test_a_split_is_not_trained_on(run_phase: RunPhase, model: Path, tmp_path: P
     trained, held_out = split_samples(digests, 16, 0.25, spec.training.seed)
     assert (len(trained), len(held_out)) == (16, 4)
     assert set(held_out) < set(range(16))
-    sides = []
-    for name, places in (("trained", trained), ("held_out", held_out)):
-        (tmp_path / name).mkdir()
-        write_samples(rows.select(places), tmp_path / name)
-        sides.append(tmp_path / name)
+    sides = [
+        write_samples(tmp_path / name, rows.select(places))
+        for name, places in (("trained", trained), ("held_out", held_out))
+    ]
     alone = run_phase(model, sides[0], num_epochs=2)
     assert losses(spec) == losses(alone)
     assert weights(spec.checkpoint) == weights(alone.checkpoint)

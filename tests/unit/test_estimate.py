@@ -18,7 +18,7 @@ from osftx.config import (
     SubspaceKind,
     TrainingConfig,
 )
-from osftx.data.prepare import DataSummary
+from osftx.data.samples import DataSummary
 from osftx.estimate import disk, memory
 from osftx.estimate.disk import Disk, Room, needed
 from osftx.estimate.state import Held, between_steps, bucket, rows_by_rank

@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("benchmarks", "evaluation", "fits", "preserve", "replay", "reuse", "run_folder", "validation_data"),
     ("preflight",),
     ("train_phase", "display", "report", "specs"),
-    ("worker", "orchestrator", "room", "sweep", "parallel", "compare"),
+    ("worker", "orchestrator", "room", "inspection", "sweep", "parallel", "compare"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -59,6 +59,7 @@ PARENT = {
     "conversion",
     "validate",
     "validation_data",
+    "inspection",
     "__main__",
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from osftx import orchestrator, reuse
@@ -17,7 +18,7 @@ from osftx.config import (
     PhaseConfig,
     TrainingConfig,
 )
-from osftx.data.samples import DataSummary, SkippedRow
+from osftx.data.samples import DataSummary, Prepared, SkippedRow
 from osftx.errors import TrainingError
 from osftx.model_folder import ModelFiles
 from osftx.orchestrator import collect
@@ -268,12 +269,13 @@ def walk(
 ) -> dict[str, Any]:
     data = {name: DataSummary(f"{name}.jsonl", samples=8) for name in NAMES}
     plan = make_plan(config, ModelFiles({}, {"a.weight": (4, 4)}), [Target("a", ((4, 4),))], data)
+    summary = DataSummary("one.jsonl", skipped=2, skipped_rows=[SkippedRow("a:3", "is wrong")])
     checked = Checked(
         plan,
         Path("/models/base"),
         {name: Path("/data") / name for name in NAMES},
         {name: Path("/sets") / name for name in SETS},
-        skipped={"phases.one.data": DataSummary("one.jsonl", skipped=2, skipped_rows=[SkippedRow("a:3", "is wrong")])},
+        read={"phases.one.data": Prepared(None, summary, np.empty(0), np.empty(0), "")},
     )
     (run_folder / "plan.json").write_text(json.dumps(plan.to_dict()))
     config.reuse = False

@@ -13,6 +13,7 @@ from osftx.config import (
     DistributedConfig,
     Method,
     ModelConfig,
+    OffloadConfig,
     OsftConfig,
     Precision,
     SubspaceKind,
@@ -51,7 +52,9 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
             save_dtype=Precision.float32,
         ),
         osft=OsftConfig(SubspaceKind.activations, target_patterns=[r".*\.(?:q|k)_proj", "null"], save_bases=False),
-        distributed=DistributedConfig(3, 2, 1, 48, "node:1", Accelerator.cpu, False, 4, 60),
+        distributed=DistributedConfig(
+            3, 2, 1, 48, "node:1", Accelerator.cpu, False, 4, OffloadConfig(optimizer=True, bases=True), 60
+        ),
         data="/data/sämple",
         folder=str(folder),
         preserve=PreserveSpec(record=None, samples="/data/sämple", max_tokens=19),

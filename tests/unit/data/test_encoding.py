@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import active_children
@@ -26,7 +27,7 @@ class Sleeping(Encoder):
 
     def encode(self, chunk: Chunk) -> Encoded:
         time.sleep(0.1 / (1 + chunk.size))
-        return Encoded(chunk.size, NOTHING, [])
+        return Encoded(chunk.size, NOTHING, Counter(), [])
 
 
 @dataclass(frozen=True)
