@@ -63,7 +63,7 @@ def _turns(turns: Mapping[str, int]) -> str:
 
 def _show_lengths(screen: Console, figures: Inspection) -> None:
     most = max(count for _, _, count in figures.histogram)
-    for start, end, count in figures.histogram:
+    for start, end, count in (line for line in figures.histogram if line[2]):
         bar = "█" * -(-BAR * count // most)
         lengths = f"{start:,}" if start == end else f"{start:,} to {end:,}"
         screen.print(f"{lengths:>17} tokens  {bar:<{BAR}} {count:,}", style="dim", highlight=False)

@@ -27,4 +27,9 @@ def _model(config: ExperimentConfig) -> Iterator[str]:
         yield f"{path}: does not train on a CPU; use one of {', '.join(CPU_ATTENTION)}"
 
 
-RULES = (_experiment_name, _model)
+def _inspection(config: ExperimentConfig) -> Iterator[str]:
+    if config.inspect_data is not None and config.inspect_data < 0:
+        yield f"inspect_data={config.inspect_data}: must be 0 or more samples of each source, or null to train"
+
+
+RULES = (_experiment_name, _model, _inspection)

@@ -164,6 +164,7 @@ BAD = {
         ("output_dir=TMP/used: holds a run with another configuration", "choose another folder"),
         dry_run=False,
     ),
+    "less than no samples": Bad("inspect_data=-1", ("inspect_data=-1: must be 0 or more", "null")),
     "several problems of the configuration": Bad(
         "training.num_epochs=0 phases.skills.unfreeze_rank_ratio=2 schedule.factor=2 objective=luck",
         (
@@ -304,7 +305,10 @@ def test_a_dry_run_prints_every_phase_and_leaves_no_file(tmp_path: Path) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
     assert "Plan of tiny_two_phase" in done.stdout
-    assert plans(done.stdout) == [
+    found = plans(done.stdout)
+    for heading in ("a rank's memory between steps", "at the peak of a step", "disk, to stay", "disk, while it trains"):
+        assert all(cell.startswith("about ") for cell in found[0].pop(heading))
+    assert found == [
         {
             "phase": ["knowledge", "skills"],
             "method": ["osft", "osft"],
@@ -319,6 +323,20 @@ def test_a_dry_run_prints_every_phase_and_leaves_no_file(tmp_path: Path) -> None
             "starts from": [str(TINY / "base"), "knowledge"],
         }
     ]
+
+
+def test_what_is_trained_on_can_be_looked_at_before(tmp_path: Path) -> None:
+    done = osftx(EXPERIMENT, "inspect_data=1", f"store_dir={tmp_path / 'store'}", *absolute_paths(), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"], "the tokenised data is kept for the run"
+    for words in ("12,115 (25%)", "assistant 2,400", "⟦eil<|im_end|>⟧"):
+        assert words in done.stdout
+
+
+def test_the_data_of_a_sweep_is_not_looked_at(tmp_path: Path) -> None:
+    done = osftx("-m", EXPERIMENT, "inspect_data=1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.returncode == 2
+    assert "inspect_data=1: shows the data of one run; leave out -m" in done.stderr
 
 
 def test_a_dry_run_makes_no_output_folder_that_it_is_given(tmp_path: Path) -> None:

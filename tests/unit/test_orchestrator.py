@@ -129,6 +129,7 @@ def test_results_of_a_whole_run() -> None:
         "tokens": 1000,
         "duration_s": 1.5,
         "validation": None,
+        "fill": None,
         "preservation": {
             "leak_fp32": 3e-7,
             "leak_saved": 9e-3,
