@@ -140,7 +140,7 @@ def osftx_engine(
     from osftx.osft.projection import Projection
     from osftx.osft.subspace import open_subspaces
     from osftx.osft.targets import find_targets
-    from osftx.training.engine import initialize, load_model, zero_config
+    from osftx.training.engine import after_each_step, initialize, load_model, zero_config
 
     loaded = load_model(model, ModelConfig(path=str(model)), training)
     hooks: list[Any] = []
@@ -155,12 +155,10 @@ def osftx_engine(
         loaded.requires_grad_(True)
     if change is not None:
         change(loaded)
-    engine, optimizer, _ = initialize(loaded, training, 1000, OffloadConfig())
+    engine, *_ = initialize(loaded, training, 1000, OffloadConfig())
     if spaces:
-        assert optimizer is not None
         hooks = [wrap(Projection(spaces)), *([wrap(Merging(spaces))] if change is None else [])]
-        for hook in hooks:
-            optimizer.register_step_post_hook(hook)
+        after_each_step(engine, *hooks)
     engine.train()
     return engine, hooks
 

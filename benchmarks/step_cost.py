@@ -75,7 +75,7 @@ class Upkeep:
     def __init__(self, hook: Callable[[], None]):
         self.hook, self.spent_s = hook, 0.0
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self) -> None:
         from deepspeed.accelerator import get_accelerator
 
         get_accelerator().synchronize()

@@ -160,7 +160,6 @@ def run(
 
             if config.distributed.node_rank == 0:
                 check_room(config, checked, run_folder)
-            if config.distributed.node_rank == 0:
                 write_text(run_folder / "config.yaml", asked)
                 write_json(run_folder / "plan.json", checked.plan.to_dict())
             show_plan(checked.plan)

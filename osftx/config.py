@@ -188,8 +188,8 @@ class ReplayConfig:
     2403.01081, section 3.2), and what OSFT does without."""
 
     sources: list[Any] = field(default_factory=list)
-    """Names of earlier phases, for what they train on themselves, and other data: a path or a name as in `data.path`,
-    or settings as in `data`, {path: FILE, limit: 100}. Empty: no replay."""
+    """Names of earlier phases, for their own data (also what they hold out for validation), and other data: a path or a
+    name as in `data.path`, or settings such as `{path: FILE, format: documents}`. Empty: no replay."""
     ratio: float | None = None
     """Share of each source's samples, 0 to 1, rounded up: 1 is all of them, as in LAB. Which ones, the phase's seed
     decides; they are the same in every epoch."""
@@ -330,7 +330,7 @@ class OffloadConfig:
     more on the host, where DeepSpeed has gradients twice. The CPU takes the step."""
     bases: bool = False
     """OSFT's fp32 bases and its copy of the starting weights: for an 8B Llama at ratio 0.3 about 37 GB over all
-    ranks. They are fetched one matrix at a time."""
+    ranks. They are fetched one matrix at a time, the frozen ones twice a step."""
 
 
 @dataclass
@@ -356,7 +356,7 @@ class DistributedConfig:
     omp_num_threads: int = 1
     """CPU threads of each rank; fixed, because the results' last bits depend on it."""
     offload: OffloadConfig = field(default_factory=OffloadConfig)
-    """See there."""
+    """What waits in host memory between two steps; for GPUs, of which it frees memory and takes time."""
     timeout_s: int = 1800
     """Seconds that a rank waits for the others before the phase fails."""
 

@@ -86,13 +86,14 @@ def _take(devices: Sequence[str], wanted: int, folder: Path, claim: ExitStack) -
 def smallest_memory() -> int | None:
     """Bytes of the smallest GPU that this process may use; None where there is none, or the driver cannot tell.
 
-    `CUDA_VISIBLE_DEVICES` chooses, by numbers or names. The driver does not tell the memory of parts of a GPU (MIG).
+    `CUDA_VISIBLE_DEVICES` chooses, by numbers (the driver's, which are CUDA's unless GPUs differ) or names. The driver
+    does not tell the memory of parts of a GPU (MIG).
     """
     try:
         told = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    gpus = [line.split(", ") for line in told.splitlines()]
+    gpus = [words for line in told.splitlines() if len(words := line.split(", ")) == 3]  # not notes of the driver
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else [word.strip() for word in visible.split(",")]
     sizes = [

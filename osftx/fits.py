@@ -1,5 +1,6 @@
 """Put what each phase will need into the plan, and warn where that is more than a GPU or a disk has."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def estimate(
             osft=config.osft,
             offload=config.distributed.offload,
             ranks=config.distributed.nproc_per_node * config.distributed.nnodes,
+            best=phase.validation.best,
         )
         planned.memory = memory.of_phase(work)
         saves = config.checkpointing if reuses(config) else None
@@ -44,14 +46,18 @@ def estimate(
             plan.warnings.append(_too_large(planned, work, gpu))
 
 
-def lacking(config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder: Path | None) -> list[str]:
+def lacking(
+    config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder: Path | None, in_store: int = 0
+) -> list[str]:
     """One problem for each disk that has less free than the `phases` need.
 
-    `run_folder`: None before anything is written, so that the tokenised data is still to come.
+    `run_folder`: None before anything is written, so that the tokenised data is still to come. `in_store`: bytes of
+    what they need that lie in the store already.
     """
     estimated = [phase.disk for phase in phases if phase.disk is not None]
     run, store = nearest(run_folder or config.output_dir or "."), nearest(config.store_dir)
-    with_store, one_disk = reuses(config), run.stat().st_dev == store.stat().st_dev
+    with_store = reuses(config) and os.access(store, os.W_OK)
+    one_disk = run.stat().st_dev == store.stat().st_dev
     need = disk.needed(estimated, with_store, one_disk)
     saved = (
         need.total - disk.needed([phase.without_bases(with_store) for phase in estimated], with_store, one_disk).total
@@ -60,6 +66,7 @@ def lacking(config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder
         data = sum(phase.data for phase in estimated)
         need.store += data if with_store else 0
         need.run_folder += 0 if with_store else data
+    need.store -= min(in_store, need.store)
     places = [(f"output_dir={run_folder or config.output_dir or 'null'}", run, need.run_folder)]
     if with_store:
         places.append((f"store_dir={config.store_dir}", store, need.store))

@@ -128,11 +128,13 @@ def collect(
 
 
 def _curve(result: dict[str, Any], before: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the sets scored from the state before the phase to its last step; empty unless measured in between."""
+    """What the sets scored from the state before the phase to the one that it leaves; empty unless measured in
+    between. The latter may be an earlier one than the last."""
     if result.get("curve") is None:
         return []
-    ends = ({"step": 0, "evaluation": before}, {"step": result["steps"], "evaluation": result["evaluation"]})
-    return [ends[0], *result["curve"], ends[1]]
+    last = (result.get("validation") or {}).get("checkpoint_step", result["steps"])
+    between = [point for point in result["curve"] if point["step"] < last]
+    return [{"step": 0, "evaluation": before}, *between, {"step": last, "evaluation": result["evaluation"]}]
 
 
 def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[str, Any]:

@@ -21,23 +21,28 @@ def check_room(config: ExperimentConfig, checked: Checked, run_folder: Path) -> 
     """
     if not lacking(config, checked.plan.phases, run_folder):
         return
-    problems = lacking(config, _to_train(config, checked, run_folder), run_folder)
+    phases, in_store = _to_train(config, checked, run_folder)
+    problems = lacking(config, phases, run_folder, in_store)
     if problems:
         if not (run_folder / "plan.json").exists():
             shutil.rmtree(run_folder / "data", ignore_errors=True)
         raise ConfigurationError(problems)
 
 
-def _to_train(config: ExperimentConfig, checked: Checked, run_folder: Path) -> list[PlannedPhase]:
-    """The phases that are not in the store. The start model is read for that, if it is not known by then."""
+def _to_train(config: ExperimentConfig, checked: Checked, run_folder: Path) -> tuple[list[PlannedPhase], int]:
+    """The phases that are not in the store, and the bytes of what they have there from a run that was broken off.
+
+    The start model is read for that, if it is not known by then.
+    """
     if not reuses(config):
-        return checked.plan.phases
+        return checked.plan.phases, 0
     assert checked.model_folder is not None
     store = PhaseStore(Path(config.store_dir).expanduser())
     parent = start_fingerprint(checked.model_folder, store)
-    found = []
+    found, folders = [], [store.eigenvectors]
     for spec, planned in zip(phase_specs(config, checked, run_folder), checked.plan.phases, strict=True):
         parent = of_phase(spec, parent)
         if not (store.phases / parent).exists():
             found.append(planned)
-    return found
+            folders.append(store.unfinished / parent)
+    return found, sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

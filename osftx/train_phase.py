@@ -39,10 +39,10 @@ from osftx.osft.sharding import agreed
 from osftx.osft.subspace import Subspace, open_subspaces
 from osftx.osft.targets import Target, find_targets
 from osftx.phase import PhaseSpec
-from osftx.training.batches import Samples
+from osftx.training.batches import Samples, open_samples
 from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.curve import Curve
-from osftx.training.engine import DTYPES, close, init_distributed, initialize, load_model, zero_config
+from osftx.training.engine import DTYPES, after_each_step, close, init_distributed, initialize, load_model, zero_config
 from osftx.training.export import export
 from osftx.training.importance import input_output_similarity
 from osftx.training.inputs import measure_inputs
@@ -50,7 +50,7 @@ from osftx.training.packing_check import check_samples_apart
 from osftx.training.reading import gathering
 from osftx.training.snapshot import Snapshot
 from osftx.training.trainer import Trainer
-from osftx.training.validation import Validation, due_steps, outcome, read_samples
+from osftx.training.validation import Validation, due_steps, outcome
 
 BASES = "bases"
 Evaluation = dict[str, dict[str, float]]
@@ -84,7 +84,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
         return
     targets = _targets(spec, source)
     kept = _kept_inputs(model, targets, spec, device)
-    samples, held_out = read_samples(spec)
+    samples, held_out = open_samples(spec)
     similarity = _similarity(model, targets, samples, spec, device)
     subspaces = _choose_trainable(model, targets, spec, kept, similarity)
     _check_exportable(model, source)
@@ -96,8 +96,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     best: Snapshot | None = None
     if optimizer is not None and scheduler is not None:
         merging = Merging(subspaces, spec.distributed.offload.bases)
-        optimizer.register_step_post_hook(Projection(subspaces))
-        optimizer.register_step_post_hook(merging)
+        after_each_step(engine, Projection(subspaces), merging)
         if use_of_best is not BestState.ignore:
             best = Snapshot(engine, merging)
         saves = None
@@ -220,7 +219,7 @@ def _evaluation(spec: PhaseSpec, device: torch.device) -> Measure:
 
     def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> Evaluation:
         measured = {name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in sets.items()}
-        check_finite(measured, steps)
+        check_finite({f"evaluation set {name!r}": figures for name, figures in measured.items()}, steps)
         return measured
 
     return measure
@@ -240,7 +239,7 @@ def _validation(
 
     def measure(steps: int) -> dict[str, float]:
         figures = evaluate(engine, held_out, spec.training.max_tokens_per_gpu, device)
-        check_finite({"validation": figures}, steps)
+        check_finite({"the validation samples": figures}, steps)
         return figures
 
     return Validation(due_steps(spec.validation.settings, spec.training, len(samples)), measure, best)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from osftx.config import CheckpointingConfig, SubspaceKind
+from osftx.config import BestState, CheckpointingConfig, SubspaceKind
 from osftx.data.samples import DataSummary
 from osftx.estimate.workload import BYTES, FP32, FP64, Workload
 
@@ -18,6 +18,7 @@ class Disk:
     """Estimated bytes of one phase."""
 
     checkpoint: int
+    """With `validation.best=keep` two of them."""
     bases: int
     """fp32, as the phase leaves them; 0 with `osft.save_bases=false`."""
     kept_inputs: int
@@ -53,10 +54,11 @@ def of_phase(
     while_training = 0
     if checkpointing is not None:
         saves = min(checkpointing.keep + 1, steps)
-        while_training = saves * 3 * FP32 * sum(work.trained) + (0 if work.osft.save_bases else bases)
+        copies = 3 if work.best is BestState.ignore else 4  # the master, AdamW's moments, and the best state
+        while_training = saves * copies * FP32 * sum(work.trained) + (0 if work.osft.save_bases else bases)
         while_training += kept_inputs  # of `preserve.data`; a later phase finds the record of the one before
     return Disk(
-        checkpoint=BYTES[work.training.save_dtype] * numbers,
+        checkpoint=BYTES[work.training.save_dtype] * numbers * (2 if work.best is BestState.keep else 1),
         bases=bases if work.osft.save_bases else 0,
         kept_inputs=kept_inputs,
         eigenvectors=eigenvectors if checkpointing is not None else 0,

@@ -17,6 +17,7 @@ from math import prod
 
 import numpy as np
 
+from osftx.config import BestState
 from osftx.estimate.workload import FP32, FP64, Update, Workload
 
 KEPT_WHOLE = 100_000
@@ -40,6 +41,8 @@ class Held:
     starting_weights: int = 0
     kept_inputs: int = 0
     """Second moments of what must be kept, fp64."""
+    best_state: int = 0
+    """fp32 copy of what is trained, as it was at the lowest validation loss."""
 
     @property
     def total(self) -> int:
@@ -64,6 +67,7 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     aside.bases += FP32 * _bases(work)
     aside.starting_weights = size * sum(_shard(prod(weight), work.ranks) for weight in work.updated_weights)
     host.kept_inputs = FP64 * _largest_share([width * width for width in work.inputs], work.ranks)
+    host.best_state = FP32 * held if work.best is not BestState.ignore else 0
     return device, host
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
-from osftx.config import Method, OffloadConfig, OsftConfig, Precision, SubspaceKind, TrainingConfig
+from osftx.config import BestState, Method, OffloadConfig, OsftConfig, Precision, SubspaceKind, TrainingConfig
 from osftx.model_folder import ModelFiles
 from osftx.osft.targets import Target, UpdateShape, update_shapes
 
@@ -68,6 +68,8 @@ class Workload:
     osft: OsftConfig
     offload: OffloadConfig
     ranks: int
+    best: BestState = BestState.ignore
+    """What becomes of the best validated state."""
 
     @property
     def number_bytes(self) -> int:

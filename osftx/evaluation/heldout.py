@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from osftx.training.batches import IGNORED, MicroBatch, Samples, plan_step
 
+LOGITS_AT_ONCE = 1024
+"""Positions of which the loss is computed at a time."""
+
 
 def evaluate(
     engine: deepspeed.DeepSpeedEngine, samples: Samples, max_tokens: int, device: torch.device
@@ -41,13 +44,12 @@ def evaluate(
 
 
 def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> None:
-    """Raise FloatingPointError where a set's loss is not a number; `steps` were trained before."""
+    """Raise FloatingPointError where a loss is not a number; `steps` were trained before, names tell what it is on."""
     for name, figures in measured.items():
         if not math.isfinite(figures["loss"]):
             remedy = "lower learning_rate" if steps else "the model fails before any training: check its weights"
             raise FloatingPointError(
-                f"the loss on evaluation set {name!r} is {figures['loss']} after {steps} steps; {remedy}, or set "
-                "train_dtype=float32"
+                f"the loss on {name} is {figures['loss']} after {steps} steps; {remedy}, or set train_dtype=float32"
             )
 
 
@@ -62,7 +64,9 @@ def _measure(engine: deepspeed.DeepSpeedEngine, batch: MicroBatch) -> Tensor:
     if not len(counted):
         return torch.zeros(4, dtype=torch.float64, device=logits.device)
     labels = batch.labels[0, counted]
-    loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+    # A part at a time: in fp32 all logits of a large vocabulary take more than a training step does.
+    parts = zip(logits.split(LOGITS_AT_ONCE), labels.split(LOGITS_AT_ONCE), strict=True)
+    loss = torch.stack([functional.cross_entropy(part.float(), own, reduction="sum") for part, own in parts]).sum()
     wrong = logits.argmax(-1) != labels
     wrong_by_sample = torch.zeros(len(batch.chosen), device=logits.device).index_add_(
         0, batch.samples[counted], wrong.float()

@@ -20,7 +20,7 @@ class Merging:
     """Made before the first step: the weights are W0 then, of which each rank keeps a copy of its shard (`on_host`: in
     host memory).
 
-    A `register_step_post_hook` callback, to come after the projection; to be called, too, when `delta` was restored.
+    To be called after each projection, and when `delta` was restored.
     """
 
     def __init__(self, subspaces: Sequence[Subspace], on_host: bool = False):
@@ -29,7 +29,7 @@ class Merging:
             self.blocks[space.weight].append(space)
         self.before = {weight: set_aside(weight.ds_tensor, on_host) for weight in self.blocks}
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self) -> None:
         """Collective."""
         with torch.no_grad():
             for weight, blocks in self.blocks.items():

@@ -1,7 +1,7 @@
 """Keep every update in its free subspace: project the fp32 master of `delta` after each optimizer step.
 
-AdamW scales element by element and so turns a step out of the subspace, also when the gradient was projected. The hook
-runs between AdamW and DeepSpeed's copy of the fp32 master to the bf16 parameters, so both copies are right.
+AdamW scales element by element and so turns a step out of the subspace, also when the gradient was projected. It is the
+fp32 master that is projected: merging and export read that, and nothing reads the copy in the precision of training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from osftx.osft.sharding import master_shard
+from osftx.osft.sharding import flat_range, master_shard
 from osftx.osft.subspace import Subspace
 
 BUCKET_ELEMENTS = 16 * 1024 * 1024
@@ -18,12 +18,12 @@ BUCKET_ELEMENTS = 16 * 1024 * 1024
 
 
 class Projection:
-    """`delta -= Q (Q^T delta)` for each subspace, on the shards of `delta`; a `register_step_post_hook` callback."""
+    """`delta -= Q (Q^T delta)` for each subspace, on the shards of `delta`."""
 
     def __init__(self, subspaces: Sequence[Subspace]):
         self.buckets = list(_buckets([space for space in subspaces if space.frozen.columns > 0]))
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self) -> None:
         with torch.no_grad():
             for bucket in self.buckets:
                 self._project(bucket)
@@ -49,8 +49,8 @@ def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
     """
     row_count, columns = space.update.other_side, space.update.rank
     shard = master_shard(space.update.delta)
-    first = dist.get_rank() * -(-row_count * columns // dist.get_world_size())
-    valid = max(0, min(shard.numel(), row_count * columns - first))
+    first, last = flat_range(row_count * columns, dist.get_rank(), dist.get_world_size())
+    valid = last - first
     start, stop = space.frozen.ranges[dist.get_rank()]
     begin = first - start * columns if valid else 0
     whole = torch.zeros((stop - start) * columns, device=space.frozen.device)

@@ -66,6 +66,7 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "method": spec.method.value,
         "training": training,
         "attn_implementation": spec.model.attn_implementation,
+        "trust_remote_code": spec.model.trust_remote_code,
     }
     if spec.evaluate_every_steps is not None:  # the curve is a part of what the phase leaves
         sets = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
@@ -73,7 +74,8 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
     if spec.validation is not None:  # likewise; a file is told by its samples, a split by the seed and the data
         settings = _plain(asdict(spec.validation.settings)) | {"path": None}
         samples = spec.validation.samples
-        content["validation"] = settings | {"samples": Path(samples).name if samples is not None else None}
+        own = spec.validation.own_samples if samples is None else None  # a split leaves replayed samples alone
+        content["validation"] = settings | {"samples": Path(samples).name if samples is not None else None, "own": own}
     if spec.method is Method.osft:
         content["ratio"] = spec.unfreeze_rank_ratio
         content["subspace"] = spec.osft.subspace.value
@@ -97,6 +99,7 @@ def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
         "data": samples.name,
         "train_dtype": spec.training.train_dtype.value,
         "attn_implementation": spec.model.attn_implementation,
+        "trust_remote_code": spec.model.trust_remote_code,
     }
     return _hash(content)
 
@@ -121,6 +124,7 @@ def of_benchmark(
             "apply_chat_template": settings.apply_chat_template,
             "dtype": dtype.value,
             "attn_implementation": model.attn_implementation,
+            "trust_remote_code": model.trust_remote_code,
         }
     )
 

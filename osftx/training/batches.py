@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from osftx.data.packing import pack
-from osftx.data.samples import counted_tokens, load_samples, sample_lengths
+from osftx.data.samples import counted_tokens, load_samples, read_index, sample_lengths
+from osftx.data.splitting import split_samples
+from osftx.phase import PhaseSpec
 
 IGNORED = -100
 """Label of a token that does not count (torch's cross-entropy default)."""
@@ -34,6 +36,19 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+
+def open_samples(spec: PhaseSpec) -> tuple[Samples, Samples | None]:
+    """The samples that a phase trains on, and those that it validates on, if it does."""
+    folder, validation = Path(spec.data), spec.validation
+    if validation is None:
+        return Samples(folder), None
+    if validation.samples is not None:
+        return Samples(folder), Samples(Path(validation.samples))
+    assert validation.settings.split is not None
+    _, _, digests = read_index(folder)
+    trained, held_out = split_samples(digests, validation.own_samples, validation.settings.split, spec.training.seed)
+    return Samples(folder, trained), Samples(folder, held_out)
 
 
 @dataclass(frozen=True)

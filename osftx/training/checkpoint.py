@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, Shard
 from osftx.config import CheckpointingConfig
 from osftx.files import write_json
 from osftx.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
-from osftx.osft.sharding import agreed, master_shard
+from osftx.osft.sharding import agreed, flat_range, master_shard
 from osftx.saves import save_folder, saved_steps
 from osftx.training.snapshot import Snapshot, follow_masters, trained_parameters
 from osftx.training.stop import Stopped, StopRequest
@@ -138,14 +138,13 @@ class Saves:
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             size = parameter.ds_numel
-            per_rank = -(-size // self.world_size)
-            mine = max(0, min(per_rank, size - self.rank * per_rank))  # the last shard is padded
+            first, last = flat_range(size, self.rank, self.world_size)  # the last shard is padded
             parts = {moment: master_shard(parameter, moment) for moment in MOMENTS}
             parts["master"] = master_shard(parameter)
             if self.best is not None and self.best.shards:
                 parts["best"] = self.best.shards[name]
             for key, shard in parts.items():
-                local = shard[:mine]
+                local = shard[: last - first]
                 tensors[f"{name}.{key}"] = DTensor.from_local(
                     local, self.meshes[local.device.type], [Shard(0)], shape=torch.Size([size]), stride=(1,)
                 )

@@ -1,7 +1,7 @@
 """DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
@@ -127,6 +127,22 @@ def initialize(
         config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own AdamW must be compiled first
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine, optimizer, scheduler
+
+
+def after_each_step(engine: deepspeed.DeepSpeedEngine, *calls: Callable[[], None]) -> None:
+    """Have `calls` made when the optimizer has stepped, before the next forward pass.
+
+    Where a rank trains more than 10^9 numbers DeepSpeed lets the optimizer step on one part after the other: the calls
+    come after the last.
+    """
+    last = engine.optimizer.fp32_partitioned_groups_flat[-1]
+
+    def stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if any(parameter is last for group in optimizer.param_groups for parameter in group["params"]):
+            for call in calls:
+                call()
+
+    engine.optimizer.optimizer.register_step_post_hook(stepped)
 
 
 def _bucket(trainable: Sequence[nn.Parameter]) -> int:

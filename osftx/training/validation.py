@@ -1,14 +1,9 @@
 """The loss on samples that a phase does not train on, while it trains, and the state in which it was lowest."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from osftx.config import BestState, TrainingConfig, ValidationConfig
-from osftx.data.samples import read_index
-from osftx.data.splitting import split_samples
-from osftx.phase import PhaseSpec
-from osftx.training.batches import Samples
 from osftx.training.checkpoint import Progress
 from osftx.training.snapshot import Snapshot
 
@@ -65,16 +60,3 @@ def outcome(progress: Progress, best: BestState) -> dict[str, Any] | None:
     lowest = best_of(progress.validation)
     left = lowest["step"] if best is BestState.hand_on else progress.steps
     return {"points": progress.validation, "best": lowest, "checkpoint_step": left}
-
-
-def read_samples(spec: PhaseSpec) -> tuple[Samples, Samples | None]:
-    """The samples that a phase trains on, and those that it validates on, if it does."""
-    folder, validation = Path(spec.data), spec.validation
-    if validation is None:
-        return Samples(folder), None
-    if validation.samples is not None:
-        return Samples(folder), Samples(Path(validation.samples))
-    assert validation.settings.split is not None
-    _, _, digests = read_index(folder)
-    trained, held_out = split_samples(digests, validation.own_samples, validation.settings.split, spec.training.seed)
-    return Samples(folder, trained), Samples(folder, held_out)

@@ -36,10 +36,11 @@ ALWAYS_CUT = {
 """Small models are kept whole otherwise, once they were gathered."""
 
 
-def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool, offload: OffloadConfig) -> None:
+def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool, offload: OffloadConfig, parts: bool) -> None:
     def config(training: TrainingConfig) -> dict[str, Any]:
         settings = CONFIG(training)
         settings["zero_optimization"] |= ALWAYS_CUT if cut else {}
+        settings["zero_optimization"] |= {"sub_group_size": 2000} if parts else {}
         return settings
 
     engines.zero_config = config
@@ -55,10 +56,9 @@ def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool, offload:
     targets = find_targets(files.config, files.shapes, None)
     ratios = dict.fromkeys((target.name for target in targets), 0.3)
     spaces = open_subspaces(model, targets, ratios, config(training), None, None, Eigenvectors(None), offload.bases)
-    engine, optimizer, _ = engines.initialize(model, training, STEPS, offload)
-    assert optimizer is not None
-    optimizer.register_step_post_hook(Projection(spaces))
-    optimizer.register_step_post_hook(Merging(spaces, offload.bases))
+    engine, *_ = engines.initialize(model, training, STEPS, offload)
+    assert (len(engine.optimizer.fp32_partitioned_groups_flat) > 1) is parts
+    engines.after_each_step(engine, Projection(spaces), Merging(spaces, offload.bases))
     engine.train()
     for step in range(STEPS):
         for micro_batch in range(2):
@@ -83,5 +83,12 @@ if __name__ == "__main__":
     for name, case in cases.items():
         waits = case.get("offload", False)
         offload = OffloadConfig(optimizer=waits, bases=waits)
-        run(Path(sys.argv[1]) / name, Precision(case["dtype"]), case["cut"], case["checkpointing"], offload)
+        run(
+            Path(sys.argv[1]) / name,
+            Precision(case["dtype"]),
+            case["cut"],
+            case["checkpointing"],
+            offload,
+            case.get("parts", False),
+        )
     dist.destroy_process_group()

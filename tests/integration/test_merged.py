@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 CASES["qwen2_bfloat16_cut"] = {"family": "qwen2", "dtype": "bfloat16", "cut": True, "checkpointing": False}
 CASES["llama_float32_offload"] = CASES["llama_float32_cut"] | {"offload": True}
+CASES["llama_float32_in_parts"] = CASES["llama_float32_cut"] | {"parts": True}
 CASE = pytest.mark.parametrize("case", CASES)
 
 
@@ -89,6 +90,14 @@ def test_what_is_kept_whole_is_trained_like_what_is_cut(folder: Path, family: st
             for how in ("cut", "kept_whole")
         )
         assert all(torch.equal(cut[name], kept[name]) for name in cut)
+
+
+def test_a_step_in_parts_is_the_same_step(folder: Path) -> None:
+    """As DeepSpeed takes it where a rank trains very much."""
+    whole, parts = (
+        load_file(folder / f"llama_float32_{how}" / "export" / "model.safetensors") for how in ("cut", "in_parts")
+    )
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_what_waits_in_host_memory_is_trained_like_what_does_not(folder: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osftx.config import (
+    BestState,
     CheckpointingConfig,
     Method,
     OffloadConfig,
@@ -275,6 +276,17 @@ def test_what_a_phase_writes() -> None:
     assert (alone.eigenvectors, alone.while_training, alone.result) == (0, 0, found.result)
     plain = disk.of_phase(workload(None), NUMBERS, data, 1000, CheckpointingConfig(keep=1))
     assert (plain.bases, plain.eigenvectors, plain.while_training) == (0, 0, 2 * 12 * NUMBERS)
+
+
+def test_the_best_state_is_on_the_host_and_in_every_save() -> None:
+    data, saving = DataSummary("facts.jsonl"), CheckpointingConfig(keep=2)
+    usual, kept = workload(0.25), workload(0.25, best=BestState.keep)
+    assert memory.of_phase(usual).host.best_state == 0
+    assert memory.of_phase(kept).host.best_state == 4 * 589_824 // 2
+    before, after = (disk.of_phase(work, NUMBERS, data, 1000, saving) for work in (usual, kept))
+    assert (after.checkpoint, after.while_training) == (2 * before.checkpoint, 3 * 16 * 589_824)
+    handed_on = disk.of_phase(workload(0.25, best=BestState.hand_on), NUMBERS, data, 1000, saving)
+    assert (handed_on.checkpoint, handed_on.while_training) == (before.checkpoint, after.while_training)
 
 
 def test_by_activations_a_phase_writes_moments_and_energies() -> None:

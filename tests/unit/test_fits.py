@@ -13,6 +13,7 @@ from osftx.config import Accelerator, DataConfig, ExperimentConfig, ModelConfig,
 from osftx.devices import smallest_memory
 from osftx.display import show_plan
 from osftx.errors import ConfigurationError
+from osftx.fits import lacking
 from osftx.preflight import Checked, check
 from osftx.reuse import start_fingerprint
 from osftx.room import check_room
@@ -170,3 +171,32 @@ def test_without_a_driver_nobody_can_tell(error: Exception, monkeypatch: pytest.
 
     monkeypatch.setattr("subprocess.run", fail)
     assert smallest_memory() is None
+
+
+def test_a_phase_that_goes_on_needs_no_room_for_what_it_has(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, has = tmp_path / "run", 3 * MIB
+    checked = check(config, run / "data")
+    disks = [phase.disk for phase in checked.plan.phases if phase.disk is not None]
+    needed = sum(disk.result + disk.eigenvectors for disk in disks) + max(disk.while_training for disk in disks)
+    free(monkeypatch, needed - has)
+    with pytest.raises(ConfigurationError):
+        check_room(config, checked, run)
+    store = PhaseStore(Path(config.store_dir))
+    assert checked.model_folder is not None
+    (spec, *_) = phase_specs(config, checked, run)
+    save = store.unfinished / of_phase(spec, start_fingerprint(checked.model_folder, store)) / "step_00000001"
+    save.mkdir(parents=True)
+    (save / "shard").write_bytes(bytes(has))
+    checked = check(config, run / "data")
+    check_room(config, checked, run)
+
+
+def test_a_store_that_cannot_be_written_needs_no_room(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(config.store_dir).mkdir()
+    free(monkeypatch, 10**6)
+    monkeypatch.setattr("osftx.fits.os.access", lambda *_: False)
+    assert [line.partition("=")[0] for line in lacking(config, check(config, None).plan.phases, None)] == ["output_dir"]

@@ -22,8 +22,7 @@ from osftx.config import (
 from osftx.errors import ConfigurationError
 from osftx.phase import PhaseSpec
 from osftx.preflight import Checked, check
-from osftx.training.batches import Samples
-from osftx.training.validation import read_samples
+from osftx.training.batches import Samples, open_samples
 from osftx.validate import problems
 
 BASE = Path(__file__).parents[2] / "experiments" / "tiny" / "base"
@@ -74,7 +73,7 @@ def read(checked: Checked, config: ExperimentConfig) -> tuple[list[list[int]], l
         validation=checked.validation["two"],
         evaluation_max_tokens=64,
     )
-    trained, held_out = read_samples(spec)
+    trained, held_out = open_samples(spec)
     assert held_out is not None
     return tokens(trained), tokens(held_out)
 

@@ -13,6 +13,7 @@ from osftx.config import (
     DistributedConfig,
     Method,
     ModelConfig,
+    OffloadConfig,
     OsftConfig,
     Precision,
     SubspaceKind,
@@ -64,6 +65,7 @@ def changed(**changes: Any) -> PhaseSpec:
         {"training__train_dtype": Precision.float32},
         {"training__save_dtype": Precision.float32},
         {"training__use_liger": True},
+        {"model__trust_remote_code": True},
         {"preserve": PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10)},
     ],
     ids=str,
@@ -84,6 +86,7 @@ def test_what_decides_the_result_is_in_it(changes: dict[str, Any]) -> None:
         {"distributed__accelerator": Accelerator.cpu},
         {"distributed__rdzv_endpoint": "node:1"},
         {"distributed__exclusive_devices": False},
+        {"distributed__offload": OffloadConfig(optimizer=True, bases=True)},
         {"training__max_tokens_per_gpu": 20000},
         {"training__activation_checkpointing": False},
         {"evaluation_sets": {"base": "/run/data/def"}},
@@ -125,14 +128,15 @@ def test_a_curve_is_told_by_its_steps_and_sets() -> None:
 
 
 def test_validation_is_told_by_its_settings_and_samples() -> None:
-    def validation(samples: str | None = None, **settings: Any) -> str:
-        spec = ValidationSpec(ValidationConfig(**settings), samples, own_samples=16)
+    def validation(samples: str | None = None, own_samples: int = 16, **settings: Any) -> str:
+        spec = ValidationSpec(ValidationConfig(**settings), samples, own_samples)
         return of_phase(changed(validation=spec), "parent")
 
     different = [
         of_phase(SPEC, "parent"),
         validation(split=0.1),
         validation(split=0.2),
+        validation(split=0.1, own_samples=8),  # the others are replayed
         validation(split=0.1, every_steps=5),
         validation(split=0.1, every_epoch=True),
         validation(split=0.1, best=BestState.hand_on),
@@ -140,6 +144,7 @@ def test_validation_is_told_by_its_settings_and_samples() -> None:
         validation("/data/y", path="x.jsonl"),
     ]
     assert len(set(different)) == len(different)
+    assert validation("/data/x", own_samples=8, path="x.jsonl") == validation("/data/x", path="x.jsonl")
     assert validation("/elsewhere/x", path="elsewhere.jsonl") == validation("/data/x", path="x.jsonl")
 
 
