@@ -4,7 +4,6 @@ All problems are collected into one error. Imports no torch, so a dry run answer
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from osftx.benchmarks.tasks import Task, find_tasks
 from osftx.config import DataConfig, ExperimentConfig, Method, RankAllocation
 from osftx.data.prepare import prepare
-from osftx.data.samples import DataSummary, Prepared
+from osftx.data.samples import DataSummary, Prepared, prepared_folders, remove_prepared
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.files import nearest
@@ -53,13 +52,15 @@ class Checked:
     validation: dict[str, ValidationSpec] = field(default_factory=dict)
     """What is validated, by phase that does."""
     preserved: Path | None = None
-    """The same, of `preserve.data`; None where no phase reads it."""
+    """Folder of the tokenised samples of `preserve.data`; None where no phase reads it."""
     recorded: list[str] = field(default_factory=list)
     """The sources of the kept inputs beside the start model."""
     benchmarks: dict[str, Task] = field(default_factory=dict)
     """The tasks of the lm-evaluation-harness, by name."""
     read: dict[str, Prepared] = field(default_factory=dict)
     """All data that was read, by setting."""
+    made: set[Path] = field(default_factory=set)
+    """Folders of tokenised samples that are new in the run folder."""
     tokenizer: ChatTokenizer | None = None
 
     @property
@@ -98,8 +99,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
     `data_folder` is the run's own, which is used where the data cannot be kept for other runs. Raises
     ConfigurationError with every problem that was found.
     """
-    # An earlier run may have left its data there: it stays, whatever is found now.
-    fresh = data_folder is None or not (data_folder.parent / "plan.json").exists()
+    before = prepared_folders(data_folder) if data_folder is not None else set()
     kept_in = _data_folder(config, data_folder) if data_folder is not None else None
     path, revision = start_model(config)
     _, first, first_phase = next(phases_to_run(config))
@@ -128,8 +128,8 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
     data = _read_data(config, found, model, tokenizer, targets, recorded, kept_in)
     if found.lines or model is None:
         # What another node cannot read may serve the first one.
-        if data_folder is not None and fresh and config.distributed.node_rank == 0:
-            shutil.rmtree(data_folder, ignore_errors=True)
+        if data_folder is not None and config.distributed.node_rank == 0:
+            remove_prepared(data_folder, prepared_folders(data_folder) - before)
         raise ConfigurationError(found.lines)
     if data_folder is not None and fetch_model:
         model_folder = fetch(path, revision, key).resolve()
@@ -156,6 +156,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
         recorded=recorded,
         benchmarks=benchmarks,
         read=data.read,
+        made=prepared_folders(data_folder) - before if data_folder is not None else set(),
         tokenizer=tokenizer,
     )
 
@@ -249,7 +250,8 @@ def _read_data(
             data.preserved = read("preserve.data", config.preserve.data, longest, config.training.seed)
             check_new(data.preserved, own)
             _check_fits(model, data.preserved.summary, "training.max_seq_len")
-            check_amount(config, data.preserved.summary, targets)
+            if tokenizer is not None:
+                check_amount(config, data.preserved.summary, targets)
     for name, evaluation_set in config.evaluation.sets.items():
         setting = f"evaluation.sets.{name}"
         with found.of(f"{setting}.path"):
@@ -279,7 +281,7 @@ def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
     return [
         f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer than "
         f"training.max_seq_len={longest} and are not measured"
-        for name, (_, summary, *_) in evaluation.items()
+        for name, summary in ((name, one.summary) for name, one in evaluation.items())
         if summary.dropped
     ]
 

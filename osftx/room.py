@@ -1,9 +1,9 @@
 """Refuse a run that its disks have no room for, before its first phase is started."""
 
-import shutil
 from pathlib import Path
 
 from osftx.config import ExperimentConfig
+from osftx.data.samples import remove_prepared
 from osftx.errors import ConfigurationError
 from osftx.fits import lacking
 from osftx.plan import PlannedPhase, reuses
@@ -17,15 +17,14 @@ from osftx.store.fingerprint import of_phase
 def check_room(config: ExperimentConfig, checked: Checked, run_folder: Path) -> None:
     """Raise ConfigurationError where the phases that are still to be trained need more than is free.
 
-    The tokenised data of a run that was never started goes then.
+    The tokenised data that is new in the run folder goes then.
     """
     if not lacking(config, checked.plan.phases, run_folder):
         return
     phases, in_store = _to_train(config, checked, run_folder)
     problems = lacking(config, phases, run_folder, in_store)
     if problems:
-        if not (run_folder / "plan.json").exists():
-            shutil.rmtree(run_folder / "data", ignore_errors=True)
+        remove_prepared(run_folder / "data", checked.made)
         raise ConfigurationError(problems)
 
 

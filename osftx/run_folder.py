@@ -33,6 +33,10 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
                     "(what both have in common is in the store, and is reused), or remove this one"
                 ]
             )
+    elif (folder / "config.yaml").exists() and config.distributed.node_rank == 0 and not _same(folder, composed):
+        raise ConfigurationError(
+            [f"output_dir={folder}: holds a config.yaml that is not of this run; choose another folder"]
+        )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ part of more: 1% of a source is in 10% of it.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -16,6 +16,8 @@ import numpy as np
 
 from osftx.data.samples import DataSummary, Prepared, records, samples_file, write_index, write_once
 
+MIXING_VERSION = 2
+"""Raised when the same parts have to give other samples."""
 LENGTH = 32
 """Characters of a name, without the seed."""
 
@@ -39,15 +41,16 @@ def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, fold
     With a `folder` they are written to one inside it; all that is given must have been written, too. The turns, and
     what was dropped and skipped, are those of the phase's own data.
     """
-    return _together([(own, len(own.lengths)), *replayed], own.summary, seed, folder)
+    parts = dict(enumerate([(own, len(own.lengths)), *replayed]))
+    return _together(parts, own.summary, seed, folder)
 
 
-def weigh(parts: Sequence[Prepared], weights: Sequence[float], seed: int, folder: Path | None) -> Prepared:
-    """Each part's samples as often as its weight says.
+def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, folder: Path | None) -> Prepared:
+    """Each part's samples as often as its weight says; `parts` by their places, of which some may have no weight.
 
     At 2.5 each sample is there twice, and half of them, which the seed draws, a third time. `folder` as in `mix`.
     """
-    summaries = [part.summary for part in parts]
+    summaries = [part.summary for part in parts.values()]
     summary = DataSummary(
         path=", ".join(one.path for one in summaries),
         dropped=sum(one.dropped for one in summaries),
@@ -56,14 +59,18 @@ def weigh(parts: Sequence[Prepared], weights: Sequence[float], seed: int, folder
         skipped=sum(one.skipped for one in summaries),
         skipped_rows=[row for one in summaries for row in one.skipped_rows],
     )
-    counts = [share_of(len(part.lengths), weight) for part, weight in zip(parts, weights, strict=True)]
-    return _together(list(zip(parts, counts, strict=True)), summary, seed, folder)
+    counted = {
+        place: (part, share_of(len(part.lengths), weight))
+        for (place, part), weight in zip(parts.items(), weights, strict=True)
+    }
+    return _together(counted, summary, seed, folder)
 
 
-def _together(parts: Sequence[tuple[Prepared, int]], summary: DataSummary, seed: int, folder: Path | None) -> Prepared:
-    """So many samples of each part, one part behind the other: the order does not matter, since training shuffles."""
-    drawn = [_drawn(len(part.lengths), count, seed, place) for place, (part, count) in enumerate(parts)]
-    chosen = [(part, rows) for (part, _), rows in zip(parts, drawn, strict=True)]
+def _together(
+    parts: Mapping[int, tuple[Prepared, int]], summary: DataSummary, seed: int, folder: Path | None
+) -> Prepared:
+    """So many samples of each part, by its place, one behind the other: training shuffles them anyway."""
+    chosen = [(part, _drawn(len(part.lengths), count, seed, place)) for place, (part, count) in parts.items()]
     lengths = np.concatenate([part.lengths[rows] for part, rows in chosen])
     digests = np.concatenate([part.digests[rows] for part, rows in chosen])
     summary = replace(
@@ -71,9 +78,9 @@ def _together(parts: Sequence[tuple[Prepared, int]], summary: DataSummary, seed:
         samples=len(lengths),
         tokens=int(lengths.sum()),
         longest_sample=int(lengths.max(initial=0)),
-        highest_id=max(part.summary.highest_id for part, _ in parts),
+        highest_id=max(part.summary.highest_id for part, _ in parts.values()),
     )
-    content = _hash([f"{part.content} {count}" for part, count in parts])
+    content = _hash([f"{place} {part.content} {count}" for place, (part, count) in parts.items()])
     if folder is None:
         return Prepared(None, summary, lengths, digests, content)
 
@@ -82,7 +89,8 @@ def _together(parts: Sequence[tuple[Prepared, int]], summary: DataSummary, seed:
         write_index(place, summary, lengths, digests)
 
     # Parts are named by their content, too, and by how it was tokenised.
-    target = folder / f"{_hash([f'{_folder(part).name} {count}' for part, count in parts])}-{seed}"
+    told = [f"{place} {_folder(part).name} {count}" for place, (part, count) in parts.items()]
+    target = folder / f"{_hash([str(MIXING_VERSION), *told])}-{seed}"
     write_once(target, write)
     return Prepared(target, summary, lengths, digests, content)
 

@@ -37,7 +37,7 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Raised when the same rows have to give other samples, or the same samples another layout."""
 BYTES_PER_PROCESS = 1 << 22
 """Of the sources: to start a process for less takes longer than to tokenise it."""
@@ -78,7 +78,7 @@ def prepare(
         return _weighted(data, lambda part: prepare(part, tokenizer, max_seq_len, folder, num_proc), seed, folder)
     entries = _each(lambda path: find_sources(path, data.split, data.revision), _paths(data))
     name = ", ".join(str(Path(path).expanduser()) for path in _paths(data))
-    content = _hash([[source.fingerprint() for source in entry] for entry in entries])
+    content = _content(entries)
     summary, index = DataSummary(name), Index()
 
     def samples() -> Iterator[TokenBatch]:
@@ -94,12 +94,18 @@ def prepare(
             for batch in samples():
                 write_batch(record(batch))
         write_index(place, summary, *index.arrays())
+        if _content(entries) != content:
+            raise ConfigurationError([f"{name}: was changed while it was read; start again when it is complete"])
 
     assert tokenizer is not None
     target = folder / _fingerprint(content, data, tokenizer, max_seq_len)
     write_once(target, write)
     found, lengths, digests = read_index(target)
     return Prepared(target, replace(found, path=name), lengths, digests, content)
+
+
+def _content(entries: list[list[Source]]) -> str:
+    return _hash([[source.fingerprint() for source in entry] for entry in entries])
 
 
 def _paths(data: DataConfig) -> list[str]:
@@ -112,7 +118,7 @@ def _weighted(
     """Each path by itself, then all by their weights; a path of no weight is not read."""
     weights = {place: weight for place, weight in enumerate(data.weights or []) if weight > 0}
     parts = _each(lambda place: prepare_part(replace(data, path=data.path[place], weights=None)), weights)
-    return weigh(parts, list(weights.values()), seed, folder)
+    return weigh(dict(zip(weights, parts, strict=True)), list(weights.values()), seed, folder)
 
 
 def _each(make: Callable[[Key], Made], keys: Iterable[Key]) -> list[Made]:
@@ -147,7 +153,7 @@ def _samples(
         closing(encode_all(encoder, chunks(entries, data), processes)) as encoded,
     ):
         batches = _usable(encoded, data.on_bad_row, summary, advance)
-        if data.block_size is not None:
+        if data.block_size is not None and tokenizer is not None:
             batches = in_blocks(batches, data.block_size)
         for batch in batches:
             summary.longest = max(summary.longest, int(batch.lengths.max(initial=0)))

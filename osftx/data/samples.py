@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -112,16 +113,17 @@ class Index:
 def write_once(target: Path, write: Callable[[Path], None]) -> None:
     """Make the folder `target`, unless it is there: `write` fills one, which gets the name when it is whole, or goes.
 
-    A process that is doing the same is waited for.
+    A folder that has lost something is made anew. A process that is doing the same is waited for.
 
     Raises:
         ConfigurationError: nothing can be written there; or what `write` raises.
     """
-    if target.exists():
+    if _is_whole(target):
         return
     try:
         with _alone(target.parent / LOCKS / target.name):
-            if not target.exists():
+            if not _is_whole(target):
+                shutil.rmtree(target, ignore_errors=True)  # cleaners of temporary folders take single files
                 _fill(target, write)
     except OSError as error:
         raise ConfigurationError(
@@ -138,9 +140,21 @@ def _fill(target: Path, write: Callable[[Path], None]) -> None:
     place.mkdir()
     try:
         write(place)
+        for path in place.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         place.rename(target)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether everything is there that was written, as far as names, sizes and the index tell."""
+    try:
+        read_index(folder)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return True
 
 
 @contextmanager
@@ -186,15 +200,37 @@ def records(folder: Path) -> "Iterator[RecordBatch]":
         yield from stream
 
 
+def prepared_folders(folder: Path) -> set[Path]:
+    """The folders of tokenised samples in `folder`."""
+    return {path.parent for path in folder.glob(f"*/{SAMPLES_FILE}")}
+
+
+def remove_prepared(folder: Path, made: Iterable[Path]) -> None:
+    """Remove what was `made` in `folder`, and that if nothing else is in it."""
+    for one in made:
+        shutil.rmtree(one, ignore_errors=True)
+        (folder / LOCKS / one.name).unlink(missing_ok=True)
+    for empty in (folder / LOCKS, folder):
+        with suppress(OSError):
+            empty.rmdir()
+
+
 def write_index(folder: Path, summary: DataSummary, lengths: np.ndarray, digests: np.ndarray) -> None:
-    """What is known of the samples in `folder`, for `read_index`."""
-    (folder / SUMMARY_FILE).write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    """What is known of the samples in `folder`, which have been written, for `read_index`."""
+    content = {"samples_bytes": (folder / SAMPLES_FILE).stat().st_size, "summary": asdict(summary)}
+    (folder / SUMMARY_FILE).write_text(json.dumps(content, indent=2) + "\n")
     np.save(folder / INDEX_FILE, np.stack([lengths, digests]))
 
 
 def read_index(folder: Path) -> tuple[DataSummary, np.ndarray, np.ndarray]:
-    """Summary, lengths and digests: see `Prepared`."""
-    summary = DataSummary(**json.loads((folder / SUMMARY_FILE).read_text()))
+    """Summary, lengths and digests: see `Prepared`.
+
+    Raises OSError, ValueError, TypeError or KeyError where something is missing or was cut off.
+    """
+    content = json.loads((folder / SUMMARY_FILE).read_text())
+    if (size := (folder / SAMPLES_FILE).stat().st_size) != content["samples_bytes"]:
+        raise ValueError(f"{folder / SAMPLES_FILE} has {size} bytes instead of {content['samples_bytes']}")
+    summary = DataSummary(**content["summary"])
     summary.skipped_rows = [SkippedRow(*row) for row in summary.skipped_rows]
     lengths, digests = np.load(folder / INDEX_FILE)
     return summary, lengths, digests

@@ -20,7 +20,11 @@ def _data(config: ExperimentConfig) -> Iterator[str]:
     for name, phase in config.phases.items():
         length = (f"phases.{name}.max_seq_len", phase.max_seq_len)
         yield from _problems(f"phases.{name}.data", phase.data, *length)
+        if phase.validation.path is not None:
+            yield from _path_problems(f"phases.{name}.validation", DataConfig(path=phase.validation.path))
         for place, source in enumerate(phase.replay.sources):
+            if not isinstance(source, DataConfig | str):
+                yield f"phases.{name}.replay.sources: {source} must be a phase, a path or a name; correct it"
             if isinstance(source, DataConfig):
                 yield from _problems(f"phases.{name}.replay.sources[{place}]", source, *length)
                 if is_missing(source.path):

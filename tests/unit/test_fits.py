@@ -105,8 +105,8 @@ def test_the_data_of_a_run_that_goes_on_stays(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.reuse = False
+    check(config, tmp_path / "run" / "data")
     checked = check(config, tmp_path / "run" / "data")
-    (tmp_path / "run" / "plan.json").write_text("{}")
     free(monkeypatch, 10**6)
     with pytest.raises(ConfigurationError, match="output_dir="):
         check_room(config, checked, tmp_path / "run")

@@ -13,6 +13,7 @@ from osftx.config import (
     ModelConfig,
     OnBadRow,
     PhaseConfig,
+    SubspaceKind,
     TrainingConfig,
 )
 from osftx.data.prepare import prepare
@@ -106,8 +107,27 @@ def test_only_the_first_node_removes_what_was_prepared(home: Path) -> None:
     problems(config, home / "prepared")
     assert len(samples_in(home / "prepared")) == 1
     config.distributed.node_rank = 0
-    problems(config, home / "prepared")
-    assert not (home / "prepared").exists()
+    problems(config, home / "elsewhere")
+    assert not (home / "elsewhere").exists()
+
+
+def test_what_was_there_before_stays_whoever_made_it(home: Path) -> None:
+    data = home / "data"
+    data.mkdir()
+    (data / "mine.jsonl").write_text(json.dumps(GOOD) + "\n")
+    problems(experiment(str(data / "mine.jsonl"), str(home / "none.jsonl")), data)
+    assert [path.name for path in data.iterdir()] == ["mine.jsonl"]
+
+
+def test_a_model_without_tokenizer_is_no_problem_of_the_data(home: Path) -> None:
+    (home / "base" / "tokenizer.json").unlink()
+    config = experiment(str(home / "good.jsonl"), str(home / "good.jsonl"))
+    (home / "texts.jsonl").write_text(json.dumps({"document": "a b c"}) + "\n")
+    config.phases["one"].data = DataConfig(path=str(home / "texts.jsonl"), block_size=8)
+    config.osft.subspace, config.preserve.data.path = SubspaceKind.activations, str(home / "kept.jsonl")
+    (home / "kept.jsonl").write_text(2 * (json.dumps(GOOD) + "\n"))
+    (problem,) = problems(config)
+    assert problem.startswith("model.path: ~/base: holds no tokenizer.json")
 
 
 def test_the_data_of_an_earlier_run_stays(home: Path) -> None:

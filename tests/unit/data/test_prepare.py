@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,60 @@ def test_what_changes_the_samples_makes_a_new_folder(
     folders.append(prepare(data, chatml, MAX_SEQ_LEN, prepared)[0])
     assert len(set(folders)) == 8
     assert kept(prepared) == sorted(folder for folder in folders if folder is not None)
+
+
+OTHER_SETTINGS: dict[str, Any] = {
+    "format": DataFormat.messages,
+    "train_on": TrainOn.everything,
+    "document_column": "text",
+    "block_size": 8,
+    "limit": 3,
+    "on_bad_row": OnBadRow.skip,
+}
+
+
+def test_no_setting_is_forgotten() -> None:
+    """What is read is told by its content."""
+    assert {field.name for field in fields(DataConfig)} == {*OTHER_SETTINGS, "path", "weights", "split", "revision"}
+
+
+@pytest.mark.parametrize("setting", OTHER_SETTINGS)
+def test_every_setting_is_in_the_name_of_the_folder(data: DataConfig, chatml: ChatTokenizer, setting: str) -> None:
+    changed = replace(data, **{setting: OTHER_SETTINGS[setting]})
+    one, other = (module._fingerprint("content", settings, chatml, MAX_SEQ_LEN) for settings in (data, changed))
+    assert one != other
+
+
+@pytest.mark.parametrize("lost", ["samples.arrow", "summary.json", "index.npy", "a part"])
+def test_a_folder_that_has_lost_something_is_made_anew(
+    data: DataConfig, chatml: ChatTokenizer, tmp_path: Path, lost: str
+) -> None:
+    first = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert first.folder is not None
+    if lost == "a part":
+        file = first.folder / "samples.arrow"
+        file.write_bytes(file.read_bytes()[:-8])
+    else:
+        (first.folder / lost).unlink()
+    again = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert again.folder == first.folder
+    assert len(load_samples(again.folder)) == len(again.lengths) == len(first.lengths)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    data: DataConfig, chatml: ChatTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = module.write_index
+
+    def meanwhile(*arguments: Any) -> None:
+        usual(*arguments)
+        with Path(data.path).open("a") as file:
+            file.write(json.dumps({"messages": conversation("Late.")}) + "\n")
+
+    monkeypatch.setattr(module, "write_index", meanwhile)
+    with pytest.raises(ConfigurationError, match="was changed while it was read; start again"):
+        prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert kept(tmp_path / "prepared") == []
 
 
 def test_several_paths_are_read_one_after_the_other(data: DataConfig, chatml: ChatTokenizer, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What changes a phase's fingerprint, and what does not."""
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from osftx.config import (
     OffloadConfig,
     OsftConfig,
     Precision,
+    RankAllocation,
     SubspaceKind,
     TrainingConfig,
     ValidationConfig,
 )
 from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.store import fingerprint
-from osftx.store.fingerprint import of_files, of_phase
+from osftx.store.fingerprint import ROUNDING, of_files, of_phase
 
 SPEC = PhaseSpec(
     index=0,
@@ -64,6 +66,8 @@ def changed(**changes: Any) -> PhaseSpec:
         {"training__lr_scheduler_kwargs": {"num_cycles": 2}},
         {"training__train_dtype": Precision.float32},
         {"training__save_dtype": Precision.float32},
+        {"osft__train_others": True},
+        {"osft__rank_allocation": RankAllocation.layer_importance},
         {"training__use_liger": True},
         {"model__trust_remote_code": True},
         {"preserve": PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10)},
@@ -96,6 +100,24 @@ def test_what_decides_the_result_is_in_it(changes: dict[str, Any]) -> None:
 )
 def test_what_does_not_decide_the_result_is_not_in_it(changes: dict[str, Any]) -> None:
     assert of_phase(changed(**changes), "parent") == of_phase(SPEC, "parent")
+
+
+def test_every_setting_of_the_training_is_in_it_but_for_what_changes_the_rounding() -> None:
+    one = of_phase(SPEC, "parent")
+    for field in fields(TrainingConfig):
+        value = getattr(SPEC.training, field.name)
+        other = next(iter(set(type(value)) - {value})) if isinstance(value, Enum) else None
+        if other is None:
+            other = {"other": 1} if isinstance(value, dict) else not value if isinstance(value, bool) else f"{value}1"
+        found = of_phase(changed(**{f"training__{field.name}": other}), "parent")
+        assert (found == one) is (field.name in ROUNDING), field.name
+
+
+def test_what_a_layer_of_no_importance_keeps_counts_where_layers_differ() -> None:
+    differ = {"osft__rank_allocation": RankAllocation.layer_importance}
+    one, other = (of_phase(changed(**differ, osft__minimum_retention=kept), "parent") for kept in (0.1, 0.2))
+    assert one != other
+    assert of_phase(changed(osft__minimum_retention=0.2), "parent") == of_phase(SPEC, "parent")
 
 
 def test_the_parent_and_the_packages_are_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
