@@ -83,3 +83,13 @@ def test_all_data_has_the_same_rules() -> None:
         "preserve.data.limit=0",
         "evaluation.sets.one.block_size=9000",
     ]
+
+
+def test_what_is_validated_or_replayed_is_a_path_or_a_name() -> None:
+    config = experiment()
+    config.phases["one"].validation.path = 5
+    config.phases["one"].replay.sources, config.phases["one"].replay.ratio = [7], 1.0
+    assert problems(config) == [
+        "phases.one.validation.path=5: must be a path or a name, or a list of them; correct it",
+        "phases.one.replay.sources: 7 must be a phase, a path or a name; correct it",
+    ]

@@ -114,6 +114,17 @@ def test_a_weight_says_how_often_each_sample_is_there(
     assert rows(prepare(data, chatml, MAX_SEQ_LEN, folder, seed=2)) != rows(weighted)
 
 
+def test_a_weight_of_zero_leaves_the_draws_of_the_others(
+    files: tuple[DataConfig, DataConfig, DataConfig], chatml: ChatTokenizer, tmp_path: Path
+) -> None:
+    def drawn(first: float) -> set[tuple[int, ...]]:
+        data = DataConfig(path=[files[0].path, files[2].path], weights=[first, 0.5])
+        return set(rows(prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared", seed=1)))
+
+    own = set(rows(prepare(files[0], chatml, MAX_SEQ_LEN, tmp_path / "prepared")))
+    assert drawn(0) == drawn(1) - own
+
+
 def test_weights_of_one_are_the_list_as_it_is(
     files: tuple[DataConfig, DataConfig, DataConfig], chatml: ChatTokenizer, tmp_path: Path
 ) -> None:
