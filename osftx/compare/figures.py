@@ -18,6 +18,8 @@ from osftx.compare.sentences import seeds
 from osftx.report.drawing import LEGEND_CHARACTERS, STYLE, WIDTH_INCHES, colour, marker, new_figure
 
 THIN, THICK = 0.8, 2.2
+LABEL_CHARACTERS = 52
+"""In a line beside the axis."""
 
 
 def picture(comparison: Comparison) -> bytes:
@@ -41,7 +43,8 @@ def kept_against_learned(comparison: Comparison) -> Figure:
     if comparison.level is not None:
         axes.axvline(comparison.level, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xlabel(f"learned: exact match on {', '.join(comparison.sets.taught)}")
-    axes.set_ylabel(f"kept: exact match on {', '.join(comparison.sets.of(ALL))}")
+    kept = ", ".join(comparison.sets.of(ALL))
+    axes.set_ylabel(fill(f"kept: exact match on {kept}", LABEL_CHARACTERS))
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.grid()
