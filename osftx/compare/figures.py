@@ -18,7 +18,7 @@ from osftx.compare.sentences import seeds
 from osftx.report.drawing import LEGEND_CHARACTERS, STYLE, WIDTH_INCHES, colour, marker, new_figure
 
 THIN, THICK = 0.8, 2.2
-LABEL_CHARACTERS = 52
+LABEL_CHARACTERS = 40
 """In a line beside the axis."""
 
 
