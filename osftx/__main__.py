@@ -172,8 +172,8 @@ def run(
 
 
 def _inspect(config: ExperimentConfig, samples: int) -> None:
-    from osftx.inspection import show_data
     from osftx.preflight import check
+    from osftx.show_data import show_data
 
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigurationError([f"inspect_data={samples}: shows the data of one run; leave out -m"])

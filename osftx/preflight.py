@@ -17,6 +17,7 @@ from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.files import nearest
 from osftx.fits import estimate, lacking
+from osftx.held_out import HeldOut, hold_out, validates
 from osftx.model_folder import ModelFiles, fetch, inspect
 from osftx.osft.allocation import layers_of
 from osftx.osft.record import PRESERVED
@@ -35,7 +36,6 @@ from osftx.plan import (
 from osftx.preserve import advice, check_amount, check_given, check_new, recorded_sources
 from osftx.replay import overlap_advice, with_replay
 from osftx.schedule import unfreeze_ratios
-from osftx.validation_data import HeldOut, hold_out, validates
 
 
 @dataclass

@@ -23,10 +23,10 @@ LAYERS: list[tuple[str, ...]] = [
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("estimate",),
     ("training", "plan", "launch", "store"),
-    ("benchmarks", "evaluation", "fits", "preserve", "replay", "reuse", "run_folder", "validation_data"),
+    ("benchmarks", "evaluation", "fits", "preserve", "replay", "reuse", "run_folder", "held_out"),
     ("preflight",),
     ("train_phase", "display", "report", "specs"),
-    ("worker", "orchestrator", "room", "inspection", "sweep", "parallel", "compare"),
+    ("worker", "orchestrator", "room", "show_data", "sweep", "parallel", "compare"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -58,8 +58,8 @@ PARENT = {
     "schedule",
     "conversion",
     "validate",
-    "validation_data",
-    "inspection",
+    "held_out",
+    "show_data",
     "__main__",
 }
 

@@ -1,4 +1,4 @@
-"""`inspect_data=N`: show what every phase would train on, with the trained tokens marked; start nothing."""
+"""`inspect_data=N`: show all data that a run reads, with what is trained on marked; start nothing."""
 
 from collections.abc import Mapping
 
