@@ -59,8 +59,8 @@ def prepare(
     """Leave the tokenised samples in a folder inside `folder`, or find them there; without one, write nothing.
 
     The name of the inner folder is a fingerprint of the content of what is read, the tokenizer, max_seq_len, the
-    settings and the format; it appears only when it is complete. `load_samples` reads it. If the chat template writes
-    the date, the samples keep the date on which they were made.
+    settings and the format; it appears only when it is complete. `load_samples` reads it. The tokenizer is
+    another one each day if its chat template writes the date.
 
     Args:
         data: what is read, and how.
