@@ -68,6 +68,15 @@ def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path
     assert problems(experiment(str(bad), "~/good.jsonl"))[0].startswith("model.path: ~/base: holds no tokenizer.json")
 
 
+def test_a_split_or_revision_that_is_not_read_is_refused(home: Path) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.phases["one"].data.revision = "v2"
+    config.evaluation.sets["held_out"].split = "test"
+    first, second = problems(config)
+    assert first.startswith(f"phases.one.data.path: {home / 'good.jsonl'}: is no name on the Hugging Face Hub, but has")
+    assert second.startswith(f"evaluation.sets.held_out.path: {home / 'good.jsonl'}: has no splits, but split=test")
+
+
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize(
     ("key", "says"),
