@@ -111,12 +111,12 @@ class DataConfig:
     weights: list[float] | None = None
     """One number for each entry of a list of paths: how often each of its samples is there. 2.5: twice, and half of
     them, drawn by `training.seed`, a third time; 0: the entry is left out. null: all once."""
-    split: str = "train"
-    """Of a Hub name or a saved folder that has several."""
+    split: str | None = None
+    """Of a Hub name or a saved folder that has several; null: train."""
     revision: str | None = None
     """Branch, tag or commit, for a Hub name."""
     format: DataFormat = DataFormat.auto
-    """`messages`, `documents` or `tokenized`; `auto` goes by the keys of the first row."""
+    """`messages`, `documents` or `tokenized`; `auto` goes by the keys of the first rows."""
     train_on: TrainOn = TrainOn.assistant
     """Which turns of a conversation are trained on; a message with `train: false` never is."""
     document_column: str = "document"

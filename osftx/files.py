@@ -44,6 +44,7 @@ def link_folder(source: Path, target: Path) -> None:
 
 
 def nearest(folder: str | Path) -> Path:
-    """The folder, in which `~` is the home folder, or the nearest one above it that exists."""
+    """The folder, in which `~` is the home folder, or the nearest one above it that is seen to exist."""
     path = Path(folder).expanduser().resolve()
-    return next(place for place in (path, *path.parents) if place.exists())
+    # Not Path.exists, which raises where nobody may look.
+    return next(place for place in (path, *path.parents) if os.path.exists(place))

@@ -72,7 +72,7 @@ def _file(phase: PhaseConfig, key: str, data: Prepared, own: int, read: Reader) 
     path = phase.validation.path
     assert path is not None
     try:
-        settings = replace(phase.data, path=path, weights=None, limit=None, revision=None)
+        settings = replace(phase.data, path=path, weights=None, limit=None, split=None, revision=None)
         measured = read(f"{key}.path", settings, phase.max_seq_len, phase.seed)
     except ConfigurationError as error:
         raise ConfigurationError([f"{key}.path: {problem}" for problem in error.problems]) from error

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from math import prod
-from os.path import expanduser
+from os.path import exists, expanduser, isdir  # False where nobody may look; the methods of Path raise
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,12 @@ def fetch(path: str, revision: str | None, key: str = "model.path") -> Path:
 
 def looks_local(path: str) -> bool:
     """A Hub name is `owner/name`; everything else, and whatever exists here, is a folder."""
-    return Path(path).exists() or path.startswith(("/", ".", "~")) or path.count("/") != 1
+    return exists(path) or path.startswith(("/", ".", "~")) or path.count("/") != 1
 
 
 def _existing(path: str, key: str) -> Path:
     folder = Path(expanduser(path))
-    if not folder.is_dir():
+    if not isdir(folder):
         raise ConfigurationError(
             [
                 f"{key}={path}: no such folder (looked in {Path.cwd()}), and not a Hub name (owner/name); "

@@ -13,6 +13,7 @@ from osftx.benchmarks.tasks import Task, find_tasks
 from osftx.config import DataConfig, ExperimentConfig, Method, RankAllocation
 from osftx.data.prepare import prepare
 from osftx.data.samples import DataSummary, Prepared, prepared_folders, remove_prepared
+from osftx.data.sources import check_origin
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 from osftx.files import nearest
@@ -225,6 +226,7 @@ def _read_data(
     folder = data_folder if tokenizer is not None else None
 
     def read(setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
+        check_origin(settings)
         prepared = prepare(settings, tokenizer, max_seq_len, folder, config.data.num_proc, seed)
         data.read[setting] = prepared
         return prepared

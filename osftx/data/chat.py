@@ -99,6 +99,11 @@ def _samples(
         text = tokenizer.render(beginning, tools)
         check_is_written(tokenizer, beginning, tools, text)
         here = [i for i in remaining if i not in turns or turns[i].stands_in(text)]
+        if remaining[-1] not in here:  # it was found in this very text
+            raise ConversationError(
+                f"message {remaining[-1] + 1}: the chat template writes this turn, or one before it, otherwise each "
+                "time; use another template"
+            )
         ranges = _ranges(tokenizer, beginning, tools, text, here, turns)
         samples.append(EncodedConversation(*_mark(tokenizer, text, ranges)))
         remaining = [i for i in remaining if i not in here]

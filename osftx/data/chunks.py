@@ -102,6 +102,11 @@ def _check_settings(source: Source, shape: Shape, data: DataConfig) -> None:
             f"{source.name}: has {shape.name}, but block_size={data.block_size}, and blocks are cut from documents "
             "alone; set block_size=null"
         )
+    if data.document_column != DataConfig().document_column and shape is not Shape.documents:
+        problems.append(
+            f"{source.name}: has {shape.name}, but document_column={data.document_column}, which is for documents "
+            "alone; remove document_column"
+        )
     if data.train_on is not TrainOn.assistant and shape in (Shape.documents, Shape.tokenized):
         problems.append(
             f"{source.name}: has {shape.name}, but train_on={data.train_on.value}, which is for conversations alone; "

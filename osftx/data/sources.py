@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
-from os.path import exists, expanduser, isdir
+from os.path import exists, expanduser, isdir, isfile, join  # False where nobody may look; the methods of Path raise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from osftx.config import DataConfig
 from osftx.errors import ConfigurationError
 from osftx.manifest import digest, files_in
 
@@ -31,6 +32,10 @@ ROWS_AT_A_TIME = 100
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet")
+UNREAD_SUFFIXES = (".json.gz", ".parquet.gz")
+DEFAULT_SPLIT = "train"
+SAVED_FILE, SAVED_SPLITS_FILE = "state.json", "dataset_dict.json"
+"""Of a folder saved by `datasets`: one has the first, one with splits the second."""
 REMEDY = "give a JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, or a name on the Hub"
 
 
@@ -55,38 +60,63 @@ class Source:
     """Every row that is not blank. May raise ConfigurationError, also in the middle."""
 
 
-def find_sources(entry: str, split: str, revision: str | None) -> list[Source]:
+def check_origin(data: DataConfig) -> None:
+    """Raise ConfigurationError for a `split` or a `revision` that no path of the data has."""
+    paths = data.path if isinstance(data.path, list) else [data.path]
+    on_hub = any(_is_on_hub(path) for path in paths)
+    has_splits = on_hub or any(isfile(join(expanduser(path), SAVED_SPLITS_FILE)) for path in paths)
+    name = ", ".join(expanduser(path) for path in paths)
+    problems = []
+    if data.split is not None and not has_splits:
+        problems.append(
+            f"{name}: has no splits, but split={data.split}, which is for a name on the Hugging Face Hub or a folder "
+            "saved with splits; remove split"
+        )
+    if data.revision is not None and not on_hub:
+        problems.append(
+            f"{name}: is no name on the Hugging Face Hub, but has the revision {data.revision}; remove revision"
+        )
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def find_sources(entry: str, split: str | None, revision: str | None) -> list[Source]:
     """What `data.path`, or one entry of it, stands for; the files of a glob sorted by name.
 
     Args:
         entry: a file, a glob, a folder saved by `datasets`, or a name on the Hub; `~` is the home folder.
-        split: which one, of a folder or a name that has several.
-        revision: branch, tag or commit on the Hub.
+        split: which one, of a folder or a name that has several; None: train. Others do not read it.
+        revision: branch, tag or commit on the Hub. Others do not read it.
 
     Raises:
         ConfigurationError: there is no such thing, or it cannot be read.
     """
     name = expanduser(entry)
     path = Path(name)
-    local = exists(name)  # False, too, where nobody may look
-    if not local and HUB_NAME.fullmatch(entry) and path.suffix not in FILE_SUFFIXES:
-        return [_on_hub(entry, split, revision)]
-    if revision is not None:
-        raise ConfigurationError(
-            [f"{name}: is no name on the Hugging Face Hub, but has the revision {revision}; remove revision"]
-        )
+    if _is_on_hub(entry):
+        return [_on_hub(entry, split or DEFAULT_SPLIT, revision)]
     if isdir(name):
-        return [_saved(path, split)]
-    if not local and any(sign in name for sign in "*?["):
-        found = [Path(match) for match in sorted(glob(name, recursive=True)) if Path(match).is_file()]
+        return [_saved(path, split or DEFAULT_SPLIT)]
+    if not exists(name) and any(sign in name for sign in "*?["):
+        found = [Path(match) for match in sorted(glob(name, recursive=True)) if isfile(match)]
         if not found:
             raise ConfigurationError([f"{name}: matches no file; {REMEDY}"])
         return [_file(match) for match in found]
     return [_file(path)]
 
 
+def _is_on_hub(entry: str) -> bool:
+    return (
+        HUB_NAME.fullmatch(entry) is not None
+        and not entry.lower().endswith(FILE_SUFFIXES)
+        and not exists(expanduser(entry))
+    )
+
+
 def _file(path: Path) -> Source:
-    read = {".json": _json_rows, ".parquet": _parquet_rows}.get(path.suffix, _lines)
+    if path.name.lower().endswith(UNREAD_SUFFIXES):
+        raise ConfigurationError([f"{path}: only JSONL is read compressed; unpack it first: gunzip '{path}'"])
+    read = {".json": _json_rows, ".parquet": _parquet_rows}.get(path.suffix.lower(), _lines)
     try:
         size = path.stat().st_size
         if not path.is_file():  # it is read twice, which a pipe cannot be
@@ -101,7 +131,7 @@ def _lines(path: Path) -> Iterator[Row]:
     """JSONL, also compressed with gzip."""
     number = place = 0
     try:
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw as file:
             while line := file.readline(MAX_ROW_BYTES + 1):
                 number += 1
                 if number == 1 and line.startswith(UTF16_MARKS):
@@ -185,7 +215,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _saved(path: Path, split: str) -> Source:
     """A folder that `save_to_disk` of `datasets` has written."""
-    if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+    if not any(isfile(path / name) for name in (SAVED_FILE, SAVED_SPLITS_FILE)):
         raise ConfigurationError(
             [f"{path}: cannot be read (Is a directory) and was not saved by `datasets`; {REMEDY}, or '{path}/*'"]
         )

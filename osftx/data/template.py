@@ -30,8 +30,12 @@ class GenerationBlock(Extension):
         return nodes.Scope(body).set_lineno(line)
 
 
-def compile_template(source: str) -> Template:
+def compile_template(source: str, now: datetime) -> Template:
     """Compile a chat template; it sees no Python internals and cannot change its arguments.
+
+    Args:
+        source: the template.
+        now: the moment that `strftime_now` writes, however often and late the template is rendered.
 
     Raises:
         jinja2.TemplateSyntaxError: the source is not a Jinja2 template.
@@ -41,7 +45,7 @@ def compile_template(source: str) -> Template:
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
+    environment.globals["strftime_now"] = now.strftime
     return environment.from_string(source)
 
 
@@ -58,7 +62,3 @@ def _to_json(
 
 def _raise_exception(message: str) -> NoReturn:
     raise TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)

@@ -8,7 +8,8 @@ For every folder that holds a `tokenizer.json`, texts and token ids equal those 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from os.path import expanduser
+from datetime import datetime
+from os.path import expanduser, isdir, isfile  # False where nobody may look; the methods of Path raise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ Tools = Sequence[dict[str, Any]] | None
 
 Offsets = list[tuple[int, int]]
 """For each token, the half-open range of characters of the text that it stands for."""
+
+Placed = tuple[Path, str]
+"""The source of a chat template, behind the file that holds it."""
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -59,14 +63,16 @@ class ChatTokenizer:
         tool_template: Template,
         special_tokens: dict[str, str],
         fingerprint: str,
+        now: datetime,
     ):
         self._folder = folder
+        self._now = now
         self._tokenizer = tokenizer
         self._template = template
         self._tool_template = tool_template
         self._special_tokens = special_tokens
         self.fingerprint = fingerprint
-        """SHA-256 of the files that were read, as hexadecimal digits."""
+        """SHA-256 of the files that were read, and of the date if a chat template writes it; hexadecimal digits."""
         self.special_token_ids = frozenset(
             token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
@@ -74,42 +80,45 @@ class ChatTokenizer:
         self.eos_token_id = None if self.eos_token is None else tokenizer.token_to_id(self.eos_token)
 
     @classmethod
-    def load(cls, path: str, revision: str | None = None) -> "ChatTokenizer":
+    def load(cls, path: str, revision: str | None = None, now: datetime | None = None) -> "ChatTokenizer":
         """Load from a local folder, or from the Hub (or its local cache) under a name such as `org/model`.
 
         Args:
             path: a local folder, else a name on the Hub.
             revision: branch, tag or commit on the Hub; unused for a local folder.
+            now: what the chat template takes for the current moment, in all that is rendered; None: this one.
 
         Raises:
             ConfigurationError: nothing is found under `path`, there is no `tokenizer.json` or no chat
                 template, or one of the files cannot be read.
         """
+        now = now or datetime.now()
         folder = Path(expanduser(path))
-        if not folder.is_dir():
+        if not isdir(folder):
             folder = _download(path, revision)
-        if not (folder / TOKENIZER_FILE).is_file():
+        contents = {name: _read(folder / name) for name in FILES if isfile(folder / name)}
+        if TOKENIZER_FILE not in contents:
             raise ConfigurationError(
                 [
                     f"{path}: holds no {TOKENIZER_FILE}, which osftx tokenises with; save one there with "
                     "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
                 ]
             )
-        contents = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
         config = _read_config(folder, contents)
         template, tool_template = _find_templates(folder, contents, config)
         return cls(
             folder=folder,
             tokenizer=_build_tokenizer(folder, contents[TOKENIZER_FILE], config),
-            template=template,
-            tool_template=tool_template,
+            template=_compile(*template, now),
+            tool_template=_compile(*tool_template, now),
             special_tokens=_special_tokens(config),
             fingerprint=_fingerprint(contents),
+            now=now,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A process that it is sent to loads it again: a compiled template cannot be sent."""
-        return ChatTokenizer.load, (str(self._folder),)
+        """A process that it is sent to loads it again, for the same moment: a compiled template cannot be sent."""
+        return ChatTokenizer.load, (str(self._folder), None, self._now)
 
     @property
     def vocab_size(self) -> int:
@@ -119,7 +128,7 @@ class ChatTokenizer:
     def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = False) -> str:
         """The text of the conversation, followed by the opening of an assistant turn if asked for.
 
-        A template may write today's date (`strftime_now`); then the text is only the same on the same day.
+        A template may write the date (`strftime_now`): it is that of the moment for which the tokenizer was loaded.
 
         Args:
             messages: the turns; null entries are as good as absent.
@@ -197,10 +206,28 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            [f"{path}: cannot be read ({error.strerror}); make it readable, or save the tokenizer again"]
+        ) from error
+
+
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            [f"{path}: is not UTF-8 text ({error.reason} at byte {error.start + 1}); save the file as UTF-8"]
+        ) from error
+
+
 def _read_json(folder: Path, name: str, content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError([f"{folder / name}: is not JSON ({error}); save the tokenizer again"]) from error
     if not isinstance(value, dict):
         raise ConfigurationError([f"{folder / name}: must be a JSON object; save the tokenizer again"])
@@ -245,21 +272,34 @@ def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> To
     # offsets (a token would then seem not to stand for the space it begins with).
     tokenizer.post_processor = None
     # Tokens that only the configuration names get the ids after the last one, as in transformers.
-    declared = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
-    tokenizer.add_tokens([AddedToken(**token) for _, token in declared])
+    tokenizer.add_tokens(_added_tokens(folder, config))
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     tokenizer.add_special_tokens([text for text in _special_tokens(config).values() if text not in known])
     return tokenizer
 
 
-def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Template, Template]:
-    """Compile the template for conversations without tools, and the one for those with: mostly the same.
+def _added_tokens(folder: Path, config: dict[str, Any]) -> list[AddedToken]:
+    """What `added_tokens_decoder` declares, in the order of the ids."""
+    try:
+        declared = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
+        return [AddedToken(**token) for _, token in declared]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            [
+                f"{folder / CONFIG_FILE}: added_tokens_decoder must be an object with a token under each id ({error}); "
+                "save the tokenizer again"
+            ]
+        ) from error
+
+
+def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Placed, Placed]:
+    """The template for conversations without tools, and the one for those with: mostly the same.
 
     It is in `chat_template.jinja`, else in the configuration, else in `chat_template.json`.
     """
     source: Any
     if TEMPLATE_FILE in contents:
-        place, source = folder / TEMPLATE_FILE, contents[TEMPLATE_FILE].decode("utf-8")
+        place, source = folder / TEMPLATE_FILE, _text(folder / TEMPLATE_FILE, contents[TEMPLATE_FILE])
     elif config.get("chat_template"):
         place, source = folder / CONFIG_FILE, config["chat_template"]
     elif LEGACY_TEMPLATE_FILE in contents:
@@ -272,19 +312,34 @@ def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, 
                 "use an instruction-tuned model, or put the chat template of your model there"
             ]
         )
-    named = {entry["name"]: entry["template"] for entry in source} if isinstance(source, list) else {"default": source}
-    default = named.get("default")
-    if not isinstance(default, str):
-        raise ConfigurationError([f"{place}: chat_template must be a text, or name one template `default`"])
-    template = _compile(place, default)
+    named = _named_templates(place, source)
+    template = place, named["default"]
     if TOOL_TEMPLATE_FILE in contents:
-        return template, _compile(folder / TOOL_TEMPLATE_FILE, contents[TOOL_TEMPLATE_FILE].decode("utf-8"))
-    return template, _compile(place, named["tool_use"]) if "tool_use" in named else template
+        place = folder / TOOL_TEMPLATE_FILE
+        return template, (place, _text(place, contents[TOOL_TEMPLATE_FILE]))
+    return template, (place, named.get("tool_use", named["default"]))
 
 
-def _compile(place: Path, source: str) -> Template:
+def _named_templates(place: Path, source: Any) -> dict[str, str]:
+    """Templates by name, `default` among them; a text is that one."""
+    entries = source if isinstance(source, list) else [{"name": "default", "template": source}]
     try:
-        return compile_template(source)
+        named = {entry["name"]: entry["template"] for entry in entries}
+    except (KeyError, TypeError):
+        named = {}
+    if "default" not in named or not all(isinstance(template, str) for template in named.values()):
+        raise ConfigurationError(
+            [
+                f"{place}: chat_template must be a text, or a list of objects with `name` and `template`, one of them "
+                "named `default`; correct it, or save the tokenizer again"
+            ]
+        )
+    return named
+
+
+def _compile(place: Path, source: str, now: datetime) -> Template:
+    try:
+        return compile_template(source, now)
     except TemplateSyntaxError as error:
         raise ConfigurationError(
             [f"{place}: the chat template is not valid Jinja2 (line {error.lineno}: {error.message})"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, DatasetDict
 
 from osftx.config import (
     BestState,
@@ -166,6 +167,14 @@ def test_a_file_that_is_trained_on_is_refused(config: ExperimentConfig, tmp_path
             f"copy.jsonl: the phase trains on all of its {len(answers)} samples; give others, or hold out a share of "
             "the phase's own: phases.two.validation.path=null phases.two.validation.split=0.05"
         )
+
+
+def test_the_split_of_the_phase_is_not_that_of_the_file(config: ExperimentConfig, tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "k"}]}
+    DatasetDict(train_sft=Dataset.from_list([row])).save_to_disk(tmp_path / "saved")
+    config.phases["two"].data = DataConfig(path=str(tmp_path / "saved"), split="train_sft")
+    validate(config, path=write(tmp_path / "file.jsonl", "xyz"))
+    assert check(config, None).plan.phases[1].validated == 3
 
 
 def test_a_phase_that_trains_nothing_is_not_validated(config: ExperimentConfig) -> None:

@@ -1,6 +1,7 @@
 """What a model consists of, from its files; and one readable error for each way in which it is not there."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,19 @@ def test_the_problem_names_the_setting_that_asked(whole: Path, tmp_path: Path) -
     for call in (inspect, fetch):
         line = problem(lambda call=call: call(str(tmp_path / "nowhere"), None, key))
         assert line.startswith(f"{key}={tmp_path / 'nowhere'}: no such folder")
+
+
+def test_a_folder_that_nobody_may_look_into_is_one_problem(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = os.stat
+
+    def stat(path: Any, *args: Any, **settings: Any) -> os.stat_result:
+        if str(path).startswith(str(whole)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *args, **settings)
+
+    monkeypatch.setattr(os, "stat", stat)
+    for call in (inspect, fetch):
+        assert problem(lambda call=call: call(str(whole), None)).startswith(f"model.path={whole}: no such folder")
 
 
 def test_inspect_and_fetch_of_a_folder(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

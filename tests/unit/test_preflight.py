@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from osftx.config import (
     DataConfig,
@@ -67,6 +68,32 @@ def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path
     assert once == first
     (home / "base" / "tokenizer.json").unlink()
     assert problems(experiment(str(bad), "~/good.jsonl"))[0].startswith("model.path: ~/base: holds no tokenizer.json")
+
+
+def test_a_split_or_revision_that_is_not_read_is_refused(home: Path) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.phases["one"].data.revision = "v2"
+    config.evaluation.sets["held_out"].split = "test"
+    first, second = problems(config)
+    assert first.startswith(f"phases.one.data.path: {home / 'good.jsonl'}: is no name on the Hugging Face Hub, but has")
+    assert second.startswith(f"evaluation.sets.held_out.path: {home / 'good.jsonl'}: has no splits, but split=test")
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 1.0]])
+def test_a_revision_is_that_of_the_hub_names_among_the_paths(
+    home: Path, monkeypatch: pytest.MonkeyPatch, weights: list[float] | None
+) -> None:
+    asked = []
+
+    def load(name: str, split: str, revision: str | None) -> Dataset:
+        asked.append((name, split, revision))
+        return Dataset.from_list([GOOD])
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.phases["one"].data = DataConfig(["~/good.jsonl", "some/facts"], weights, split="test", revision="v2")
+    assert check(config, None).plan.phases[0].samples == 2
+    assert asked == [("some/facts", "test", "v2")]
 
 
 @pytest.mark.parametrize("nested", [False, True])

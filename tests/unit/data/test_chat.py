@@ -514,6 +514,21 @@ def test_content_as_json(with_template: Callable[[str], ChatTokenizer]) -> None:
     assert counted_runs(tokenizer, sample) == ["a\\nb", '"é \\"c\\""<|im_end|>']
 
 
+def test_a_template_that_writes_another_text_each_time_is_refused(
+    with_template: Callable[[str], ChatTokenizer],
+) -> None:
+    number = "(range(99999) | random)"
+    tokenizer = with_template(
+        CHATML.replace("{% generation %}{{ message.content", f"{{{{ message.content ~ {number} ~ {number}").replace(
+            "{% endgeneration %}", ""
+        )
+    )
+    with pytest.raises(
+        ConversationError, match=r"message 2: the chat template writes this turn, .* otherwise each time"
+    ):
+        encode_conversation(tokenizer, Conversation([user("1"), assistant("One.")]))
+
+
 def test_content_whose_place_is_not_certain_is_refused(with_template: Callable[[str], ChatTokenizer]) -> None:
     tokenizer = with_template(CHATML + "{{ messages[0].content }}")
     with pytest.raises(ConversationError, match="does not show where the content of these messages stands: 1"):

@@ -284,6 +284,8 @@ def test_settings_that_the_format_does_not_read(chatml: ChatTokenizer, tmp_path:
     rows = write(tmp_path / "data.jsonl", {"messages": GOOD})
     (problem,) = refused(chatml, tmp_path / "prepared", rows, block_size=10)
     assert problem.startswith(f"{rows}: has messages, but block_size=10, and blocks are cut from documents alone; set")
+    (problem,) = refused(chatml, tmp_path / "prepared", rows, document_column="text")
+    assert problem.startswith(f"{rows}: has messages, but document_column=text, which is for documents alone; remove")
     documents = write(tmp_path / "documents.jsonl", *DOCUMENTS)
     (problem,) = refused(chatml, tmp_path / "prepared", documents, train_on=TrainOn.everything)
     assert problem.startswith(f"{documents}: has documents, but train_on=everything, which is for conversations alone")

@@ -16,7 +16,7 @@ from refusals import GOOD, refused
 from osftx.config import DataConfig
 from osftx.data.chunks import CHUNK_BYTES, chunks
 from osftx.data.formats import parse
-from osftx.data.sources import MAX_ROW_BYTES, find_sources
+from osftx.data.sources import MAX_ROW_BYTES, check_origin, find_sources
 from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 
@@ -24,13 +24,13 @@ ROW = {"messages": GOOD}
 LINE = json.dumps(ROW) + "\n"
 
 
-def rows(path: object, split: str = "train", revision: str | None = None) -> list[tuple[str, Any]]:
+def rows(path: object, split: str | None = None, revision: str | None = None) -> list[tuple[str, Any]]:
     """Place and content of every row."""
     sources = find_sources(str(path), split, revision)
     return [(row.place, parse(row.content)) for source in sources for row in source.rows()]
 
 
-def contents(path: object, split: str = "train") -> list[Any]:
+def contents(path: object, split: str | None = None) -> list[Any]:
     return [content for _, content in rows(path, split)]
 
 
@@ -40,7 +40,10 @@ def test_lines_and_their_numbers(tmp_path: Path) -> None:
     assert rows(data) == [(f"{data}:1", {"n": 1}), (f"{data}:3", {"n": "東京 😀"}), (f"{data}:5", {"n": 5})]
 
 
-@pytest.mark.parametrize("name", ["data.jsonl", "data.jsonl.gz", "data.json", "data.parquet", "saved"])
+@pytest.mark.parametrize(
+    "name",
+    ["data.jsonl", "data.jsonl.gz", "data.json", "data.parquet", "DATA.JSONL.GZ", "DATA.JSON", "DATA.PARQUET", "saved"],
+)
 def test_every_kind_of_source_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     expected = [{"n": number, "messages": GOOD} for number in range(250)]
     path = tmp_path / name
@@ -52,7 +55,7 @@ def test_every_kind_of_source_gives_the_same_rows(tmp_path: Path, name: str) -> 
         "data.parquet": lambda: Dataset.from_list(expected).to_parquet(path),
         "saved": lambda: Dataset.from_list(expected).save_to_disk(path),
     }
-    write[name]()
+    write[name.lower()]()
     assert contents(path) == expected
     (source,) = find_sources(str(path), "train", None)
     assert sum(row.size for row in source.rows()) == pytest.approx(source.size, rel=0.3)
@@ -63,6 +66,7 @@ def test_a_split_of_a_saved_folder(tmp_path: Path) -> None:
     one, other = Dataset.from_list([{"n": 1}]), Dataset.from_list([{"n": 2}])
     DatasetDict(train=one, test=other).save_to_disk(tmp_path / "saved")
     assert contents(tmp_path / "saved", "test") == [{"n": 2}]
+    assert contents(tmp_path / "saved") == [{"n": 1}]
     (train,), (test,) = (find_sources(str(tmp_path / "saved"), split, None) for split in ("train", "test"))
     assert train.fingerprint() != test.fingerprint()
     with pytest.raises(ConfigurationError, match="saved: has no split valid; set split to one of train, test"):
@@ -103,7 +107,8 @@ def test_a_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("datasets.load_dataset", load)
     assert rows("some/facts", "test", "v2") == [("some/facts: row 1", {"n": 1})]
-    assert asked == [("some/facts", "test", "v2")]
+    assert rows("some/facts") == [("some/facts: row 1", {"n": 1})]
+    assert asked == [("some/facts", "test", "v2"), ("some/facts", "train", None)]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +161,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(gzip.compress(LINE.encode() * 99)[:-9]),
         "cannot be read (Compressed file ended before the end-of-stream marker was reached); the file is damaged",
     ),
+    "compressed JSON": ("a.json.gz", lambda path: path.touch(), "{path}: only JSONL is read compressed; unpack it"),
+    "compressed Parquet": ("a.Parquet.GZ", lambda path: path.touch(), "{path}: only JSONL is read compressed; unpack"),
     "gzip that is none": ("a.jsonl.gz", lambda path: path.write_text(LINE), "{path}:1: cannot be read (Not a gzipped"),
     "gzip that is damaged": (
         "a.jsonl.gz",
@@ -210,12 +217,28 @@ def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
         rows("/dev/null")
 
 
-def test_a_revision_of_a_file(tmp_path: Path) -> None:
+def test_split_and_revision_that_no_path_has_are_refused(tmp_path: Path) -> None:
+    file, whole, parts = (str(tmp_path / name) for name in ("a.jsonl", "whole", "parts"))
+    Path(file).write_text(LINE)
+    Dataset.from_list([ROW]).save_to_disk(whole)
+    DatasetDict(test=Dataset.from_list([ROW])).save_to_disk(parts)
+    both: dict[str, Any] = {"split": "test", "revision": "v2"}
+    for path in (file, whole, [file, whole], str(tmp_path / "*.jsonl")):
+        with pytest.raises(ConfigurationError) as caught:
+            check_origin(DataConfig(path=path, **both))
+        split, revision = caught.value.problems
+        assert "has no splits, but split=test, which is for a name on the Hugging Face Hub or a folder saved" in split
+        assert "is no name on the Hugging Face Hub, but has the revision v2; remove revision" in revision
+        check_origin(DataConfig(path=path))
+    with pytest.raises(ConfigurationError, match=r"1 problem .*\n.* but has the revision v2"):
+        check_origin(DataConfig(path=[file, parts], **both))
+    check_origin(DataConfig(path=[file, parts], split="test"))
+    check_origin(DataConfig(path=[file, "some/facts"], **both))
+
+
+def test_split_and_revision_are_read_of_those_entries_that_have_them(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(LINE)
-    with pytest.raises(
-        ConfigurationError, match=r"is no name on the Hugging Face Hub, but has the revision v2; remove"
-    ):
-        rows(tmp_path / "a.jsonl", revision="v2")
+    assert rows(tmp_path / "a.jsonl", "test", "v2") == rows(tmp_path / "a.jsonl")
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

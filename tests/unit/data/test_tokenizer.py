@@ -1,6 +1,8 @@
 """ChatTokenizer against transformers' AutoTokenizer, and what it says about folders it cannot use."""
 
 import json
+import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -8,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_family import CHATML, PLAIN, save_tokenizer
@@ -206,6 +209,17 @@ def test_fingerprint_is_of_the_contents(tmp_path: Path, bpe: Tokenizer) -> None:
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
+NEW_YEARS_EVE = datetime(2026, 12, 31, 23, 59, 59)
+DATED = "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}"
+
+
+def test_the_moment_is_that_of_loading_also_in_another_process(tmp_path: Path, bpe: Tokenizer) -> None:
+    tokenizer = ChatTokenizer.load(str(save_tokenizer(tmp_path, bpe, DATED)), now=NEW_YEARS_EVE)
+    for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        assert one.render(CONVERSATION) == "2026-12-31 23:59:59"
+        assert one.fingerprint == tokenizer.fingerprint
+
+
 def _problem(path: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
         ChatTokenizer.load(path)
@@ -235,18 +249,69 @@ def test_folder_without_chat_template(tmp_path: Path, bpe: Tokenizer) -> None:
         ("tokenizer.json", "{}", "has no `model`"),
         ("tokenizer.json", '{"model": {"type": "Future"}}', "tokenizer.json: cannot be read by tokenizers"),
         ("tokenizer_config.json", "[]", "must be a JSON object"),
+        ("tokenizer_config.json", "[" * 99999, "is not JSON"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "<x>"}}}', "a token under each id (inv"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": ["<x>"]}', "must be an object with a token under each id"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"1": "<x>"}}', "must be an object with a token under"),
         ("chat_template.jinja", "{% for x in %}", "not valid Jinja2 (line 1"),
+        ("chat_template.jinja", "Größe", "template.jinja: is not UTF-8 text (invalid start byte at byte 3); save"),
+        ("additional_chat_templates/tool_use.jinja", "ß", "tool_use.jinja: is not UTF-8 text (unexpected end of data"),
     ],
 )
 def test_broken_files(tmp_path: Path, bpe: Tokenizer, name: str, content: str, message: str) -> None:
     save_tokenizer(tmp_path, bpe, CHATML)
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content, encoding="latin-1")
     assert message in _problem(str(tmp_path))
 
 
-def test_named_templates_without_default(tmp_path: Path, bpe: Tokenizer) -> None:
-    save_tokenizer(tmp_path, bpe, None, chat_template=[{"name": "tool_use", "template": CHATML}])
-    assert "`default`" in _problem(str(tmp_path))
+@pytest.mark.parametrize(
+    "templates",
+    [
+        [{"name": "tool_use", "template": CHATML}],
+        [{"nam": "default", "template": CHATML}],
+        [{"name": "default"}],
+        [{"name": ["default"], "template": CHATML}],
+        [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": 1}],
+        [CHATML],
+        {"default": CHATML},
+    ],
+)
+def test_named_templates_that_are_none(tmp_path: Path, bpe: Tokenizer, templates: object) -> None:
+    save_tokenizer(tmp_path, bpe, None, chat_template=templates)
+    problem = _problem(str(tmp_path))
+    assert problem.startswith(f"{tmp_path / 'tokenizer_config.json'}: chat_template must be a text, or a list of obj")
+
+
+@pytest.mark.parametrize(
+    ("closed", "says"),
+    [("", "neither a local folder nor a name on the Hugging Face Hub"), ("tokenizer.json", "holds no tokenizer.json")],
+)
+def test_a_folder_that_nobody_may_look_into(
+    tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch, closed: str, says: str
+) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    look = os.stat
+
+    def stat(path: Any, *args: Any, **settings: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / closed)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *args, **settings)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert says in _problem(str(tmp_path))
+
+
+def test_a_file_that_nobody_may_read(tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert _problem(str(tmp_path)).startswith(
+        f"{tmp_path / 'tokenizer.json'}: cannot be read (Permission denied); make"
+    )
 
 
 @pytest.fixture
