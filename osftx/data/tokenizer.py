@@ -72,7 +72,7 @@ class ChatTokenizer:
         self._tool_template = tool_template
         self._special_tokens = special_tokens
         self.fingerprint = fingerprint
-        """SHA-256 of the files that were read, and of the date if a chat template writes it; hexadecimal digits."""
+        """SHA-256 of the files that were read, as hexadecimal digits."""
         self.special_token_ids = frozenset(
             token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
