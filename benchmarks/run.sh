@@ -36,5 +36,6 @@ else
 fi
 bench square_core square_core.py
 bench startup startup.py
+bench data_path data_path.py
 bench paper_model paper_model.py
 python "$here/draw.py" "$out" "$out/cost.png"
