@@ -357,6 +357,7 @@ def test_processes_give_the_same_samples_and_problems(data: DataConfig, chatml: 
 
 
 STOPPED = """
+import signal
 import sys
 from pathlib import Path
 from osftx.config import DataConfig
@@ -364,6 +365,7 @@ from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data.tokenizer import ChatTokenizer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 path, tokenizer, folder = sys.argv[1:]
 module.BYTES_PER_PROCESS = 1
 module.prepare(DataConfig(path=path), ChatTokenizer.load(tokenizer), 100, Path(folder), num_proc=2)
