@@ -29,7 +29,7 @@ def test_a_search_survives_failed_jobs_and_is_resumed(tmp_path: Path) -> None:
     content, shown = osftx(f"hydra.sweep.dir={sweep}")
     jobs = content["jobs"]
     assert [job["state"] for job in jobs] == ["done", "failed", "done"]
-    assert "all 120 conversations are longer than max_seq_len = 5" in jobs[1]["failure"]
+    assert "all 120 samples are longer than max_seq_len = 5" in jobs[1]["failure"]
     assert content["objectives"] == ["summary.learning_accuracy", "summary.forgetting"]
     for job in jobs[::2]:
         assert job["objective"] == [job["summary"]["learning_accuracy"], job["summary"]["forgetting"]]
