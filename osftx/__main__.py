@@ -221,7 +221,9 @@ def main() -> None:
             1,
         )
     except KeyboardInterrupt:
-        _leave("interrupted", 130)
+        _leave(
+            "interrupted; give the same command again to go on from the last save (SIGTERM, as from `kill`, saves)", 130
+        )
 
 
 def _leave(message: str, code: int) -> NoReturn:

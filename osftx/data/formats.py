@@ -215,7 +215,7 @@ def _system(row: Mapping[str, Any]) -> list[Any]:
 
 def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     tools = row.get("tools")
-    if not tools:
+    if tools is None or tools == []:
         return None
     if not _are_objects(tools):
         raise RowError(f"`tools` is {_kind(tools)}; it must be a list of objects, the JSON schemas of functions")

@@ -257,10 +257,12 @@ def _on_hub(name: str, split: str, revision: str | None) -> Source:
 
 
 def _data_set(name: str, loaded: "Dataset", fingerprint: Callable[[], str]) -> Source:
-    size = loaded.data.nbytes
+    size = loaded.data.nbytes if loaded.num_rows else 0  # `datasets` cannot count or iterate over nothing
     share = size // max(loaded.num_rows, 1)
 
     def rows() -> Iterator[Row]:
+        if not loaded.num_rows:
+            return iter(())
         return _arrow_rows(name, ((table, share) for table in loaded.with_format("arrow").iter(ROWS_AT_A_TIME)))
 
     return Source(name, size, fingerprint, rows)

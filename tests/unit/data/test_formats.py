@@ -72,6 +72,12 @@ def test_null_is_as_if_it_were_not_there() -> None:
     assert read({"messages": [turn("assistant", "x", tool_calls=[])], "tools": []}).messages == [turn("assistant", "x")]
 
 
+@pytest.mark.parametrize("tools", [{}, "", 0, False, "[]", ["x"]])
+def test_tools_are_a_list_of_objects(tools: Any) -> None:
+    with pytest.raises(RowError, match=r"`tools` is .*; it must be a list of objects"):
+        read({"messages": [turn("assistant", "x")], "tools": tools})
+
+
 def test_names_of_roles_that_others_use() -> None:
     senders = ("system", "human", "gpt", "user", "assistant", "observation", "tool")
     turns = [{"from": sender, "value": sender} for sender in senders]

@@ -188,6 +188,11 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: parquet(path, "x", "y"),
         "{path}: row 1: has the keys ['text']; it must have `messages`, or `input_ids` and `labels`, or `conv",
     ),
+    "saved with no row": (
+        "saved",
+        lambda path: Dataset.from_list([ROW]).select([]).save_to_disk(path),
+        "{path}: is empty; it must have a row",
+    ),
     "a folder that is damaged": (
         "saved",
         lambda path: (Dataset.from_list([ROW]).save_to_disk(path), (path / "state.json").write_text("{")),
