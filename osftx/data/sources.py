@@ -223,6 +223,8 @@ def _saved(path: Path, split: str) -> Source:
 
     try:
         loaded = load_from_disk(str(path))
+    except IndexError as error:  # what `datasets` says of no row at all
+        raise ConfigurationError([f"{path}: is empty; it must have a row"]) from error
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError([f"{path}: cannot be read ({_line_of(error)}); save it again"]) from error
     folder = path
@@ -257,12 +259,10 @@ def _on_hub(name: str, split: str, revision: str | None) -> Source:
 
 
 def _data_set(name: str, loaded: "Dataset", fingerprint: Callable[[], str]) -> Source:
-    size = loaded.data.nbytes if loaded.num_rows else 0  # `datasets` cannot count or iterate over nothing
+    size = loaded.data.nbytes
     share = size // max(loaded.num_rows, 1)
 
     def rows() -> Iterator[Row]:
-        if not loaded.num_rows:
-            return iter(())
         return _arrow_rows(name, ((table, share) for table in loaded.with_format("arrow").iter(ROWS_AT_A_TIME)))
 
     return Source(name, size, fingerprint, rows)
