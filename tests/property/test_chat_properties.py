@@ -111,7 +111,7 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=130, deadline=None)
 @given(messages=CONVERSATIONS)
 def test_mask_equals_that_of_transformers(plain: Tokenizers, name: str, messages: Messages) -> None:
     ours, theirs = plain[name]
@@ -121,7 +121,7 @@ def test_mask_equals_that_of_transformers(plain: Tokenizers, name: str, messages
 
 
 @pytest.mark.parametrize("name", STYLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=130, deadline=None)
 @given(data=st.data())
 def test_each_turn_is_counted_once_as_the_model_writes_it(styled: Tokenizers, name: str, data: st.DataObject) -> None:
     """What transformers marks last in the conversation up to a turn, behind what it gives the model to write it."""
