@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from osftx.data.samples import DataSummary, Prepared, records, samples_file, write_index, write_once
+from osftx.data.samples import DataSummary, Prepared, load_samples, samples_file, write_index, write_once
 
-MIXING_VERSION = 2
-"""Raised when the same parts have to give other samples."""
+ROWS_AT_A_TIME = 1000
 LENGTH = 32
 """Characters of a name, without the seed."""
 
@@ -41,8 +40,11 @@ def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, fold
     With a `folder` they are written to one inside it; all that is given must have been written, too. The turns, and
     what was dropped and skipped, are those of the phase's own data.
     """
-    parts = dict(enumerate([(own, len(own.lengths)), *replayed]))
-    return _together(parts, own.summary, seed, folder)
+    drawn = [
+        (source, np.random.default_rng([seed, place]).permutation(len(source.lengths))[:count])
+        for place, (source, count) in enumerate(replayed)
+    ]
+    return _together([(own, np.arange(len(own.lengths))), *drawn], own.summary, seed, folder)
 
 
 def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, folder: Path | None) -> Prepared:
@@ -59,18 +61,17 @@ def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, fo
         skipped=sum(one.skipped for one in summaries),
         skipped_rows=[row for one in summaries for row in one.skipped_rows],
     )
-    counted = {
-        place: (part, share_of(len(part.lengths), weight))
+    chosen = [
+        (part, _repeated(len(part.lengths), weight, seed, place))
         for (place, part), weight in zip(parts.items(), weights, strict=True)
-    }
-    return _together(counted, summary, seed, folder)
+    ]
+    return _together(chosen, summary, seed, folder)
 
 
 def _together(
-    parts: Mapping[int, tuple[Prepared, int]], summary: DataSummary, seed: int, folder: Path | None
+    chosen: Sequence[tuple[Prepared, np.ndarray]], summary: DataSummary, seed: int, folder: Path | None
 ) -> Prepared:
-    """So many samples of each part, by its place, one behind the other: training shuffles them anyway."""
-    chosen = [(part, _drawn(len(part.lengths), count, seed, place)) for place, (part, count) in parts.items()]
+    """These samples of each part, one part behind the other: training shuffles them anyway."""
     lengths = np.concatenate([part.lengths[rows] for part, rows in chosen])
     digests = np.concatenate([part.digests[rows] for part, rows in chosen])
     summary = replace(
@@ -78,9 +79,10 @@ def _together(
         samples=len(lengths),
         tokens=int(lengths.sum()),
         longest_sample=int(lengths.max(initial=0)),
-        highest_id=max(part.summary.highest_id for part, _ in parts.values()),
+        highest_id=max(part.summary.highest_id for part, _ in chosen),
     )
-    content = _hash([f"{place} {part.content} {count}" for place, (part, count) in parts.items()])
+    which = [hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest() for _, rows in chosen]
+    content = _hash([f"{part.content} {rows}" for (part, _), rows in zip(chosen, which, strict=True)])
     if folder is None:
         return Prepared(None, summary, lengths, digests, content)
 
@@ -89,31 +91,26 @@ def _together(
         write_index(place, summary, lengths, digests)
 
     # Parts are named by their content, too, and by how it was tokenised.
-    told = [f"{place} {_folder(part).name} {count}" for place, (part, count) in parts.items()]
-    target = folder / f"{_hash([str(MIXING_VERSION), *told])}-{seed}"
+    told = [f"{_folder(part).name} {rows}" for (part, _), rows in zip(chosen, which, strict=True)]
+    target = folder / f"{_hash(told)}-{seed}"
     write_once(target, write)
     return Prepared(target, summary, lengths, digests, content)
 
 
-def _drawn(available: int, count: int, seed: int, place: int) -> np.ndarray:
-    """Which samples are taken, in their order: all of them as often as `count` holds them, and some once more."""
-    times, more = divmod(count, max(available, 1))
+def _repeated(available: int, weight: float, seed: int, place: int) -> np.ndarray:
+    """All samples as often as the weight holds them, and some once more."""
+    times, more = divmod(share_of(available, weight), max(available, 1))
     some = np.random.default_rng([seed, place]).permutation(available)[:more]
     return np.sort(np.concatenate([np.tile(np.arange(available), times), some]))
 
 
 def _copy(chosen: Sequence[tuple[Prepared, np.ndarray]], place: Path) -> None:
-    """Write what is chosen, batch by batch, so that memory stays bounded."""
-    import pyarrow
-
+    """Write what is chosen, some rows at a time, so that memory stays bounded."""
     with samples_file(place) as write:
         for part, rows in chosen:
-            start = 0
-            for batch in records(_folder(part)):
-                first, stop = np.searchsorted(rows, [start, start + batch.num_rows])
-                if first < stop:
-                    write(batch.take(pyarrow.array(rows[first:stop] - start)))
-                start += batch.num_rows
+            for table in load_samples(_folder(part)).select(rows).with_format("arrow").iter(ROWS_AT_A_TIME):
+                for batch in table.combine_chunks().to_batches():
+                    write(batch)
 
 
 def _folder(part: Prepared) -> Path:

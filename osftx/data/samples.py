@@ -192,14 +192,6 @@ def record(batch: TokenBatch) -> "RecordBatch":
     return pyarrow.record_batch(columns, names=["input_ids", "counted"])
 
 
-def records(folder: Path) -> "Iterator[RecordBatch]":
-    """The samples in `folder` as they were written, memory-mapped."""
-    import pyarrow
-
-    with pyarrow.memory_map(str(folder / SAMPLES_FILE)) as file, pyarrow.ipc.open_stream(file) as stream:
-        yield from stream
-
-
 def prepared_folders(folder: Path) -> set[Path]:
     """The folders of tokenised samples in `folder`."""
     return {path.parent for path in folder.glob(f"*/{SAMPLES_FILE}")}
