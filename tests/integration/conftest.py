@@ -1,11 +1,12 @@
 """Phases run on real ZeRO-3 ranks (gloo, CPU). The folders of the reports' unit tests serve the browser's tests too."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_ranks import RankServer
 
 from osftx.config import (
     Accelerator,
@@ -16,15 +17,21 @@ from osftx.config import (
     Precision,
     TrainingConfig,
 )
-from osftx.launch import launch
 from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "report"))
 
 
 @pytest.fixture(scope="session")
-def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSpec]:
-    """Runs a phase in fresh ranks and returns its spec; keywords override training settings."""
+def ranks() -> Iterator[RankServer]:
+    server = RankServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def run_phase(ranks: RankServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSpec]:
+    """Runs a phase on forked ranks and returns its spec; keywords override training settings."""
 
     def run(
         model: Path,
@@ -32,13 +39,14 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
         *,
         method: Method = Method.osft,
         ratio: float | None = 0.3,
-        ranks: int = 2,
+        nproc: int = 2,
         evaluation_sets: dict[str, Path] | None = None,
         dtype: Precision = Precision.float32,
         preserve: PreserveSpec | None = None,
         validation: ValidationSpec | None = None,
         evaluate_every_steps: int | None = None,
         osft: OsftConfig | None = None,
+        start: Callable[[PhaseSpec], None] = ranks.run,
         **training: Any,
     ) -> PhaseSpec:
         settings: dict[str, Any] = {
@@ -60,7 +68,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             model=ModelConfig(path=str(model)),
             training=TrainingConfig(**(settings | training)),
             osft=osft or OsftConfig(),
-            distributed=DistributedConfig(nproc_per_node=ranks, accelerator=Accelerator.cpu, timeout_s=120),
+            distributed=DistributedConfig(nproc_per_node=nproc, accelerator=Accelerator.cpu, timeout_s=120),
             data=str(samples),
             folder=str(tmp_path_factory.mktemp("phase")),
             evaluation_sets={name: str(path) for name, path in (evaluation_sets or {}).items()},
@@ -71,7 +79,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
             validation=validation,
         )
         spec.save()
-        launch(spec)
+        start(spec)
         return spec
 
     return run

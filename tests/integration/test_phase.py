@@ -17,6 +17,7 @@ from osftx.config import Method, OsftConfig, Precision, RankAllocation
 from osftx.data.packing import plan_steps, sample_order
 from osftx.data.samples import load_samples
 from osftx.errors import TrainingError
+from osftx.launch import launch
 from osftx.osft.allocation import layer_ratios
 from osftx.osft.record import Record
 from osftx.osft.targets import frozen_rank
@@ -155,12 +156,12 @@ def train_reference(spec: PhaseSpec, model_folder: Path) -> tuple[list[float], d
     return history, {name: value.detach() for name, value in merged().items()}
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("nproc", [1, 3])
 def test_does_not_depend_on_the_number_of_ranks(
-    run_phase: RunPhase, osft: PhaseSpec, model: Path, samples: Path, held_out: Path, ranks: int
+    run_phase: RunPhase, osft: PhaseSpec, model: Path, samples: Path, held_out: Path, nproc: int
 ) -> None:
     other = run_phase(
-        model, samples, ranks=ranks, evaluation_sets={"train": samples, "held_out": held_out}, num_epochs=12
+        model, samples, nproc=nproc, evaluation_sets={"train": samples, "held_out": held_out}, num_epochs=12
     )
     assert losses(other) == pytest.approx(losses(osft), rel=1e-3)
     for name in ("train", "held_out"):
@@ -311,7 +312,7 @@ def test_a_diverging_loss_names_phase_rank_and_cause(run_phase: RunPhase, model:
     with pytest.raises(
         TrainingError, match=r"phase 'study' failed on rank \d .*the loss of step \d+ is nan.*"
     ) as raised:
-        run_phase(model, samples, method=Method.sft, ratio=None, learning_rate=1e30, max_grad_norm=0.0)
+        run_phase(model, samples, method=Method.sft, ratio=None, learning_rate=1e30, max_grad_norm=0.0, start=launch)
     log = Path(str(raised.value).rpartition("full log: ")[2])
     assert "FloatingPointError" in log.read_text()
 
@@ -404,7 +405,7 @@ def test_kept_inputs_do_not_depend_on_the_number_of_ranks(
     other = run_phase(
         model,
         samples,
-        ranks=1,
+        nproc=1,
         preserve=PreserveSpec(record=None, samples=str(kept_samples), max_tokens=1000),
         evaluation_sets={"train": samples},
         num_epochs=4,

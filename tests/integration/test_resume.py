@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_ranks import RankServer
 from safetensors.torch import load_file
 from small_model import make_model, make_samples
 
@@ -54,11 +55,11 @@ def broken_off(undisturbed: PhaseSpec, tmp_path_factory: pytest.TempPathFactory)
     return spec
 
 
-def again(spec: PhaseSpec, folder: Path, resume_from: PhaseSpec | None = None, ranks: int = 2) -> PhaseSpec:
+def again(spec: PhaseSpec, folder: Path, resume_from: PhaseSpec | None = None, nproc: int = 2) -> PhaseSpec:
     """The phase in another folder, with a folder for saves, which may be a copy of another's."""
     copy = PhaseSpec.load(Path(spec.folder) / "phase.yaml")
     copy.folder = str(folder / "phase")
-    copy.distributed.nproc_per_node = ranks
+    copy.distributed.nproc_per_node = nproc
     copy.resume = ResumeSpec(
         str(folder / "unfinished"), str(folder / "eigenvectors"), CheckpointingConfig(every_steps=2, keep=2)
     )
@@ -119,20 +120,20 @@ def test_it_goes_on_with_the_same_bits(
     assert saved_steps(Path(spec.resume.folder)) == [STEPS, STEPS - 2]  # the last two
 
 
-@pytest.mark.parametrize("ranks, offload", [(3, False), (2, True)])
+@pytest.mark.parametrize("nproc, offload", [(3, False), (2, True)])
 def test_it_goes_on_on_other_machines(
-    undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path, ranks: int, offload: bool
+    ranks: RankServer, undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path, nproc: int, offload: bool
 ) -> None:
     """Up to the rounding of bfloat16: three ranks, or an optimizer in host memory, sum in another order.
 
     And with other data for the evaluation set, on which the start model is then measured anew.
     """
-    spec = again(undisturbed, tmp_path, broken_off, ranks)
+    spec = again(undisturbed, tmp_path, broken_off, nproc)
     spec.distributed.offload = OffloadConfig(optimizer=offload, bases=offload)
     spec.evaluation_sets = {"seen": str(make_samples(tmp_path / "other", 5, seed=1))}
     spec.save()
     saved = saved_steps(Path(spec.resume.folder))[0]
-    launch(spec)
+    ranks.run(spec)
     assert metrics(spec)[:saved] == metrics(undisturbed)[:saved]
     for state in ("evaluation_before", "evaluation"):
         assert (result(spec)[state]["seen"]["samples"], result(undisturbed)[state]["seen"]["samples"]) == (5, 16)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked_ranks import RankServer
 from safetensors.torch import load_file
 from small_model import make_model, make_samples, write_samples
 from torch.nn import functional
@@ -17,7 +18,6 @@ from transformers import AutoModelForCausalLM
 from osftx.config import BestState, CheckpointingConfig, Method, OsftConfig, Precision, ValidationConfig
 from osftx.data.samples import DataSummary, load_samples, sample_lengths, write_index
 from osftx.data.splitting import split_samples
-from osftx.launch import launch
 from osftx.phase import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
 from osftx.saves import save_folder, saved_steps
 
@@ -169,10 +169,10 @@ def test_a_split_is_not_trained_on(run_phase: RunPhase, model: Path, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def saved(kept: PhaseSpec, tmp_path_factory: pytest.TempPathFactory) -> PhaseSpec:
+def saved(ranks: RankServer, kept: PhaseSpec, tmp_path_factory: pytest.TempPathFactory) -> PhaseSpec:
     """The same phase, saved after every step; what it leaves is as without saves."""
     spec = again(kept, tmp_path_factory.mktemp("saved"))
-    launch(spec)
+    ranks.run(spec)
     assert weights(spec.best) == weights(kept.best)
     assert result(spec)["validation"] == result(kept)["validation"]
     return spec
@@ -188,14 +188,14 @@ def again(spec: PhaseSpec, folder: Path) -> PhaseSpec:
     return copy
 
 
-@pytest.mark.parametrize("ranks", [2, 1])
+@pytest.mark.parametrize("nproc", [2, 1])
 def test_a_phase_that_goes_on_has_the_same_list_and_the_same_best(
-    kept: PhaseSpec, saved: PhaseSpec, tmp_path: Path, ranks: int
+    ranks: RankServer, kept: PhaseSpec, saved: PhaseSpec, tmp_path: Path, nproc: int
 ) -> None:
     """Broken off after the best state was reached, so that only the save has it."""
     best = int(result(kept)["validation"]["best"]["step"])
     spec = again(saved, tmp_path)
-    spec.distributed.nproc_per_node = ranks
+    spec.distributed.nproc_per_node = nproc
     spec.save()
     assert saved.resume is not None
     assert spec.resume is not None
@@ -205,11 +205,11 @@ def test_a_phase_that_goes_on_has_the_same_list_and_the_same_best(
         if step > best + 1:
             shutil.rmtree(save_folder(room, step))
     assert saved_steps(room)[0] == best + 1
-    launch(spec)
+    ranks.run(spec)
     assert len(losses(spec)) == STEPS
     found, expected = result(spec)["validation"], result(kept)["validation"]
     assert found["best"] == expected["best"]
-    if ranks == 2:
+    if nproc == 2:
         assert found == expected
         assert weights(spec.checkpoint) == weights(kept.checkpoint)
         assert weights(spec.best) == weights(kept.best)
