@@ -25,7 +25,7 @@ from osftx.osft.targets import find_targets
 from osftx.training import engine as engines
 from osftx.training.export import export
 
-STEPS = 15
+STEPS = 5
 CONFIG = engines.zero_config
 ALWAYS_CUT = {
     "stage3_param_persistence_threshold": 0,
