@@ -22,9 +22,9 @@ LAYERS: list[tuple[str, ...]] = [
     ("model_folder", "data"),
     ("phase", "schedule", "conversion", "validate", "osft"),
     ("estimate",),
-    ("training", "plan", "launch", "store"),
+    ("training", "measured", "plan", "launch", "store"),
     ("benchmarks", "evaluation", "fits", "preserve", "replay", "reuse", "run_folder", "held_out"),
-    ("preflight",),
+    ("preflight", "open_phase"),
     ("train_phase", "display", "report", "specs"),
     ("worker", "orchestrator", "room", "show_data", "sweep", "parallel", "compare"),
     ("__main__",),
@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
-RANKS = {"training", "train_phase", "worker"}
+RANKS = {"training", "measured", "open_phase", "train_phase", "worker"}
 PARENT = {
     "benchmarks",
     "compare",
@@ -77,6 +77,8 @@ DEEPSPEED = {
     "train_phase.py",
 }
 TORCH = DEEPSPEED | {
+    "measured.py",
+    "open_phase.py",
     "benchmarks/__main__.py",
     "launch.py",
     "osft/decomposition.py",

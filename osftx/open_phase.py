@@ -1,0 +1,189 @@
+"""From the spec of a phase to a model that is ready to be trained: what is trained of it, on which samples."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from osftx.config import Method, RankAllocation
+from osftx.manifest import is_whole
+from osftx.measured import measured_once
+from osftx.model_folder import read_folder, tensor_files
+from osftx.osft.allocation import layer_ratios, layers_of
+from osftx.osft.eigenvectors import Eigenvectors
+from osftx.osft.kept_inputs import KeptInputs
+from osftx.osft.record import FOLDER as KEPT_INPUTS
+from osftx.osft.record import PRESERVED
+from osftx.osft.sharding import agreed
+from osftx.osft.subspace import Subspace, open_subspaces
+from osftx.osft.targets import Target, find_targets
+from osftx.phase import PhaseSpec
+from osftx.training.batches import Samples, open_samples
+from osftx.training.engine import load_model, zero_config
+from osftx.training.importance import input_output_similarity
+from osftx.training.inputs import measure_inputs
+from osftx.training.packing_check import check_samples_apart
+from osftx.training.reading import gathering
+
+BASES = "bases"
+
+
+@dataclass
+class OpenPhase:
+    """A model in partitions whose trainable parameters are chosen."""
+
+    model: nn.Module
+    samples: Samples
+    held_out: Samples | None
+    """What the phase validates on."""
+    targets: list[Target]
+    """The layers that are protected; none for `sft`."""
+    subspaces: list[Subspace]
+    kept: KeptInputs | None
+    """What the model must keep; None: the weights decide."""
+    similarity: dict[str, float] | None
+    """By layer; None for a uniform allocation of ranks."""
+
+
+def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
+    """The model that the phase starts from, in partitions; packed samples do not see each other in it. Collective."""
+    model = load_model(Path(spec.model.path), spec.model, spec.training)
+    check_samples_apart(model, device)
+    return model
+
+
+def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenPhase:
+    """Decide what of the `model` is trained: every weight (`sft`), or the free subspaces of the targets. Collective.
+
+    Raises ValueError where something is trained that could not be saved.
+    """
+    targets = _targets(spec, Path(spec.model.path))
+    kept = _kept_inputs(model, targets, spec, device)
+    samples, held_out = open_samples(spec)
+    similarity = _similarity(model, targets, samples, spec, device)
+    subspaces = _choose_trainable(model, targets, spec, kept, similarity)
+    _check_exportable(model, Path(spec.model.path))
+    return OpenPhase(model, samples, held_out, targets, subspaces, kept, similarity)
+
+
+def measure_own_inputs(forward: nn.Module, opened: OpenPhase, spec: PhaseSpec, device: torch.device) -> KeptInputs:
+    """The inputs of the targets on the phase's own samples; `forward` is the engine of the model. Collective."""
+    return _measure_inputs(forward, opened.model, opened.targets, opened.samples, spec.name, spec, device)
+
+
+def _targets(spec: PhaseSpec, source: Path) -> list[Target]:
+    """The layers that are protected; none for `sft`."""
+    if spec.method is Method.sft:
+        return []
+    files = read_folder(source)
+    return find_targets(files.config, files.shapes, spec.osft.target_patterns)
+
+
+def _choose_trainable(
+    model: nn.Module,
+    targets: list[Target],
+    spec: PhaseSpec,
+    kept: KeptInputs | None,
+    similarity: dict[str, float] | None,
+) -> list[Subspace]:
+    """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`).
+
+    `similarity`: see `_similarity`.
+    """
+    if spec.method is Method.sft:
+        model.requires_grad_(True)
+        return []
+    assert spec.unfreeze_rank_ratio is not None
+    bases, known = Path(spec.folder) / BASES if spec.osft.save_bases else None, None
+    if spec.resume is not None:  # needed to go on, whatever is kept at the end
+        bases, known = Path(spec.resume.folder) / BASES, Path(spec.resume.eigenvectors)
+    ratios = dict.fromkeys((target.name for target in targets), spec.unfreeze_rank_ratio)
+    if similarity is not None:
+        by_layer = layer_ratios(similarity, spec.unfreeze_rank_ratio, spec.osft.minimum_retention)
+        ratios = {target: by_layer[layer] for target, layer in layers_of(list(ratios)).items()}
+    settings = zero_config(spec.training)
+    subspaces = open_subspaces(
+        model, targets, ratios, settings, bases, kept, Eigenvectors(known), spec.distributed.offload.bases
+    )
+    if spec.osft.train_others:
+        protected = {f"{target.name}.weight" for target in targets}
+        for name, parameter in model.named_parameters():
+            if name not in protected and ".updates." not in name:
+                parameter.requires_grad_(True)
+    return subspaces
+
+
+def _similarity(
+    model: nn.Module, targets: list[Target], samples: Samples, spec: PhaseSpec, device: torch.device
+) -> dict[str, float] | None:
+    """What ranks the layers for the allocation of ranks; None for a uniform one. Collective.
+
+    A phase that was broken off goes on with what it measured at first, lest rounding give another free rank.
+    """
+    if spec.method is Method.sft or spec.osft.rank_allocation is RankAllocation.uniform:
+        return None
+    layers = list(dict.fromkeys(layers_of([target.name for target in targets]).values()))
+    measure = partial(input_output_similarity, model, layers, samples, spec.training.max_tokens_per_gpu, device)
+    return measured_once(spec, "similarity", measure)
+
+
+def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:
+    """What the model must keep: the record of the phase before, or measured on samples. None: the weights decide."""
+    if spec.preserve is None:
+        return None
+    if spec.preserve.record is not None:
+        return KeptInputs.load(Path(spec.preserve.record))
+    assert spec.preserve.samples is not None
+    known = Path(spec.resume.folder) / KEPT_INPUTS if spec.resume is not None else None
+    if known is not None and agreed(is_whole, known):
+        return KeptInputs.load(known)
+    with gathering(model):
+        samples = Samples(Path(spec.preserve.samples))
+        kept = _measure_inputs(model, model, targets, samples, PRESERVED, spec, device)
+    if known is not None:
+        kept.save(known)
+    return kept
+
+
+def _measure_inputs(
+    forward: nn.Module,
+    model: nn.Module,
+    targets: list[Target],
+    samples: Samples,
+    source: str,
+    spec: PhaseSpec,
+    device: torch.device,
+) -> KeptInputs:
+    """Measure the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine."""
+    assert spec.preserve is not None
+    return measure_inputs(
+        forward,
+        model,
+        [target.name for target in targets],
+        samples,
+        source,
+        max_tokens=spec.preserve.max_tokens,
+        max_tokens_per_gpu=spec.training.max_tokens_per_gpu,
+        device=device,
+    )
+
+
+def _check_exportable(model: nn.Module, source: Path) -> None:
+    """Refuse before training what could not be saved: a trained parameter that no tensor of the files holds.
+
+    transformers renames tensors of some models while it reads them; the export goes by the names in the files.
+    """
+    stored = tensor_files(source).keys()
+    names: dict[int, list[str]] = defaultdict(list)  # tied parameters have several
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad and ".updates." not in name:
+            names[id(parameter)].append(name)
+    lost = [known[0] for known in names.values() if not stored & set(known)]
+    if lost:
+        raise ValueError(
+            f"{len(lost)} trained weights, such as {lost[0]}, have another name in the files of {source}; save the "
+            "model anew with transformers' save_pretrained and start from that folder"
+        )
