@@ -136,7 +136,7 @@ def run(
     from osftx.display import show_plan
     from osftx.preflight import check
 
-    if config.dry_run:
+    if config.dry_run and not config.plan.calibrate:
         show_plan(check(config, data_folder=None).plan)
         return None
     if config.inspect_data is not None:
@@ -145,6 +145,9 @@ def run(
     from osftx.launch import check_devices
 
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
+    if config.dry_run:
+        _calibrate(config)
+        return None
     # A sweep that is resumed asks for the same runs.
     asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
     if HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -156,8 +159,11 @@ def run(
         with alone_in(run_folder) if config.distributed.node_rank == 0 else nullcontext():
             checked = check(config, run_folder / "data")
             from osftx import orchestrator
+            from osftx.calibration import calibrate
             from osftx.room import check_room
 
+            if config.plan.calibrate:
+                calibrate(config, checked)
             if config.distributed.node_rank == 0:
                 check_room(config, checked, run_folder)
                 write_text(run_folder / "config.yaml", asked)
@@ -169,6 +175,17 @@ def run(
         raise
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
     return results or None  # on other nodes than the first there are none
+
+
+def _calibrate(config: ExperimentConfig) -> None:
+    from osftx.calibration import calibrate
+    from osftx.display import show_plan
+    from osftx.preflight import check
+
+    with TemporaryDirectory(prefix="osftx-data-") as scratch:
+        checked = check(config, Path(scratch) / "data")
+        calibrate(config, checked)
+    show_plan(checked.plan)
 
 
 def _inspect(config: ExperimentConfig, samples: int) -> None:

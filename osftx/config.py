@@ -413,6 +413,13 @@ class SweepConfig:
 
 
 @dataclass
+class PlanConfig:
+    calibrate: bool = False
+    """Begin each phase and take a few steps of it, so that the plan tells how long the run will take. Ranks are started
+    and the model is read; with `dry_run=true` the run ends after that."""
+
+
+@dataclass
 class ExperimentConfig:
     name: str = MISSING
     """The experiment's name; names the run folder."""
@@ -440,8 +447,9 @@ class ExperimentConfig:
     """The number in results.json that a search goes by, as its path, or a weighted sum of such numbers:
     `summary.learning_accuracy - 0.5*summary.forgetting`. Several objectives as a list."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     dry_run: bool = False
-    """Check everything, print the plan, start nothing."""
+    """Check everything, print the plan, start nothing (but for `plan.calibrate`)."""
     inspect_data: int | None = None
     """Show what all data of the run holds, and so many samples of each, with what is trained on marked; start
     nothing."""

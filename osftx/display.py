@@ -1,6 +1,7 @@
 """What a person sees on the screen: the plan before the run, the retention table after each phase."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -40,6 +41,9 @@ def show_plan(plan: Plan) -> None:
         "disk, to stay": lambda phase: _size(phase.disk.result + phase.disk.eigenvectors if phase.disk else None),
         "disk, while it trains": lambda phase: _size(phase.disk.while_training if phase.disk else None),
     }
+    if any(phase.duration for phase in plan.phases):
+        rows |= {"time": lambda phase: _time(phase.duration.total if phase.duration else None)}
+        rows |= {f"of it {part}": partial(_part_of_time, part) for part in ("start", "training", "measuring", "saving")}
     if not any(phase.memory and phase.memory.on_host for phase in plan.phases):
         del rows["in host memory"]
     if not any(phase.replayed for phase in plan.phases):
@@ -100,6 +104,23 @@ def show_retention(results: dict[str, Any]) -> None:
 def _size(amount: int | None) -> str:
     """Estimated bytes."""
     return "-" if amount is None else f"about {decimal(amount)}"
+
+
+def _part_of_time(part: str, phase: PlannedPhase) -> str:
+    return _time(getattr(phase.duration, part, None))
+
+
+def _time(seconds: float | None) -> str:
+    """Estimated."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return "less than 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"about {hours} h {minutes} min"
+    return f"about {minutes} min {rest} s" if minutes else f"about {rest} s"
 
 
 def console() -> Console:

@@ -12,6 +12,7 @@ from osftx.errors import ConfigurationError
 from osftx.phase import ValidationSpec
 from osftx.plan import ordered_phases
 from osftx.schedule import unfreeze_ratios
+from osftx.steps import total_steps
 
 
 @dataclass
@@ -43,7 +44,7 @@ def hold_out(config: ExperimentConfig, name: str, data: Prepared, own: int, read
         problem = f"{key}: the phase has unfreeze ratio 0 and trains nothing; set split and path to null, or a ratio"
         raise ConfigurationError([problem])
     held_out = _split(phase, key, data, own) if settings.path is None else _file(phase, key, data, own, read)
-    steps = -(-held_out.trained.summary.samples * phase.num_epochs // phase.effective_batch_size)
+    steps = total_steps(phase, held_out.trained.summary.samples)
     every = settings.every_steps
     if every is not None and every > steps and not settings.every_epoch and not settings.at_end:
         problem = (

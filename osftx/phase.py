@@ -85,6 +85,10 @@ class PhaseSpec:
     evaluate_only: bool = False
     """Measure the sets on the model of `model.path` and train nothing; result.json then holds `evaluation` alone."""
 
+    calibration_steps: int | None = None
+    """Take so many steps to find out how long the phase will take, keep nothing of it; result.json is another then
+    (`calibrate_phase.py`)."""
+
     @property
     def checkpoint(self) -> Path:
         return Path(self.folder) / "checkpoint"

@@ -8,11 +8,13 @@ from typing import Any
 from osftx.config import ExperimentConfig, Method, PhaseConfig, SubspaceKind, TrainingConfig
 from osftx.data.samples import DataSummary
 from osftx.estimate.disk import Disk
+from osftx.estimate.duration import Duration
 from osftx.estimate.memory import Memory
 from osftx.model_folder import ModelFiles
 from osftx.osft.record import PRESERVED
 from osftx.osft.targets import Target, update_shapes
 from osftx.schedule import advice, unfreeze_ratios
+from osftx.steps import total_steps
 from osftx.validate import BASE_STATE
 
 
@@ -45,6 +47,8 @@ class PlannedPhase:
     memory: Memory | None = None
     """Of each rank; filled in, like `disk`, by `fits.estimate`."""
     disk: Disk | None = None
+    duration: Duration | None = None
+    """With `plan.calibrate`: filled in by `calibration.calibrate`."""
 
 
 @dataclass
@@ -164,7 +168,7 @@ def make_plan(
                 replayed=(replayed or {}).get(name, {}),
                 dropped=summary.dropped,
                 tokens=summary.tokens,
-                steps=0 if nothing else -(-summary.samples * phase.num_epochs // phase.effective_batch_size),
+                steps=0 if nothing else total_steps(phase, summary.samples),
                 starts_from=starts_from,
                 trainable_parameters=trainable,
                 frozen_parameters=frozen,

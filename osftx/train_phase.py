@@ -3,10 +3,8 @@
 Imports DeepSpeed, so only ranks import this module, after the accelerator is chosen (`worker.py`).
 """
 
-import logging
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,7 +16,6 @@ import torch
 import torch.distributed as dist
 from filelock import FileLock
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from osftx.config import BestState
 from osftx.evaluation.heldout import check_finite, evaluate
@@ -28,6 +25,8 @@ from osftx.open_phase import BASES, KEPT_INPUTS, OpenPhase, load, measure_own_in
 from osftx.osft.merging import Merging
 from osftx.osft.projection import Projection
 from osftx.phase import PhaseSpec
+from osftx.quiet import quiet_libraries
+from osftx.steps import validation_steps
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.curve import Curve
@@ -35,7 +34,7 @@ from osftx.training.engine import DTYPES, after_each_step, close, init_distribut
 from osftx.training.export import export
 from osftx.training.snapshot import Snapshot
 from osftx.training.trainer import Trainer
-from osftx.training.validation import Validation, due_steps, outcome
+from osftx.training.validation import Validation, outcome
 
 Evaluation = dict[str, dict[str, float]]
 """Figures by evaluation set."""
@@ -49,7 +48,7 @@ def train_phase(spec: PhaseSpec) -> None:
     Raises Stopped after SIGTERM or SIGUSR1 during the training, when the phase was saved.
     """
     begun = time.monotonic()
-    _quiet_libraries()
+    quiet_libraries()
     device = init_distributed(spec.distributed.timeout_s)
     with _to_itself(spec):
         if dist.get_rank() == 0:
@@ -196,13 +195,4 @@ def _validation(
         check_finite({"the validation samples": figures}, steps)
         return figures
 
-    return Validation(due_steps(spec.validation.settings, spec.training, len(opened.samples)), measure, best)
-
-
-def _quiet_libraries() -> None:
-    """Leave the screen to the run's own lines; warnings still show."""
-    # DeepSpeed still calls collectives by the names that torch is about to rename.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    transformers_logging.set_verbosity_warning()
-    transformers_logging.disable_progress_bar()
+    return Validation(validation_steps(spec.validation.settings, spec.training, len(opened.samples)), measure, best)

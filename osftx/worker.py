@@ -24,11 +24,13 @@ def main() -> None:
     spec = PhaseSpec.load(Path(sys.argv[1]))
     if spec.distributed.accelerator is not Accelerator.auto:
         os.environ["DS_ACCELERATOR"] = spec.distributed.accelerator.value  # DeepSpeed reads it when it is imported
+    from osftx.calibrate_phase import calibrate_phase
     from osftx.train_phase import train_phase
     from osftx.training.stop import Stopped
 
+    run = train_phase if spec.calibration_steps is None else calibrate_phase
     try:
-        train_phase(spec)
+        run(spec)
     except Stopped:
         _leave(os.EX_TEMPFAIL)
     _leave(os.EX_OK)

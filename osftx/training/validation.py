@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from osftx.config import BestState, TrainingConfig, ValidationConfig
+from osftx.config import BestState
 from osftx.training.checkpoint import Progress
 from osftx.training.snapshot import Snapshot
 
@@ -32,19 +32,6 @@ class Validation:
         if self.snapshot is not None and best_of(progress.validation) is progress.validation[-1]:
             self.snapshot.take()
         return {"val_loss": loss, "val_token_accuracy": accuracy}
-
-
-def due_steps(settings: ValidationConfig, training: TrainingConfig, samples: int) -> frozenset[int]:
-    """The optimizer steps after which a phase of so many samples validates. The end of an epoch may lie within a step,
-    which then counts."""
-    batch, epochs = training.effective_batch_size, training.num_epochs
-    last = -(-samples * epochs // batch)
-    due = {last} if settings.at_end else set()
-    if settings.every_steps is not None:
-        due.update(range(settings.every_steps, last + 1, settings.every_steps))
-    if settings.every_epoch:
-        due.update(-(-samples * epoch // batch) for epoch in range(1, epochs + 1))
-    return frozenset(due)
 
 
 def best_of(points: list[dict[str, float]]) -> dict[str, float]:

@@ -41,6 +41,11 @@ def _distributed(config: ExperimentConfig) -> Iterator[str]:
             f"distributed.node_rank={distributed.node_rank}: must be 0 to {max(nodes, 1) - 1} "
             f"(distributed.nnodes={nodes}); give each node its own"
         )
+    if nodes > 1 and config.plan.calibrate:
+        yield (
+            f"plan.calibrate=true: times the ranks of one node alone, and distributed.nnodes={nodes}; leave it out, or "
+            "time one node with distributed.nnodes=1 dry_run=true"
+        )
     if nodes > 1 and config.output_dir is None:
         yield (
             f"output_dir=null: with distributed.nnodes={nodes} all nodes must write to one folder; "

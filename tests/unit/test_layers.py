@@ -20,21 +20,22 @@ LAYERS: list[tuple[str, ...]] = [
     ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime"),
     ("manifest", "config"),
     ("model_folder", "data"),
-    ("phase", "schedule", "conversion", "validate", "osft"),
+    ("phase", "schedule", "steps", "conversion", "validate", "osft"),
     ("estimate",),
     ("training", "measured", "plan", "launch", "store"),
     ("benchmarks", "evaluation", "fits", "preserve", "replay", "reuse", "run_folder", "held_out"),
-    ("preflight", "open_phase"),
-    ("train_phase", "display", "report", "specs"),
-    ("worker", "orchestrator", "room", "show_data", "sweep", "parallel", "compare"),
+    ("preflight", "open_phase", "quiet"),
+    ("train_phase", "calibrate_phase", "display", "report", "specs"),
+    ("worker", "orchestrator", "calibration", "room", "show_data", "sweep", "parallel", "compare"),
     ("__main__",),
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
-RANKS = {"training", "measured", "open_phase", "train_phase", "worker"}
+RANKS = {"training", "measured", "open_phase", "quiet", "calibrate_phase", "train_phase", "worker"}
 PARENT = {
     "benchmarks",
+    "calibration",
     "compare",
     "devices",
     "estimate",
@@ -77,6 +78,7 @@ DEEPSPEED = {
     "train_phase.py",
 }
 TORCH = DEEPSPEED | {
+    "calibrate_phase.py",
     "measured.py",
     "open_phase.py",
     "benchmarks/__main__.py",
@@ -102,7 +104,7 @@ ALLOWED_IN = {
         "training/attention.py",
         "training/engine.py",
         "training/packing_check.py",
-        "train_phase.py",
+        "quiet.py",
     },
     "liger_kernel": {"training/engine.py"},
     "matplotlib": {

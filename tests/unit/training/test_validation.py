@@ -1,34 +1,16 @@
 """When a phase validates, which measurement is the best, and what is said of it."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from osftx.config import BestState, TrainingConfig, ValidationConfig
+from osftx.config import BestState
 from osftx.training.checkpoint import Progress
 from osftx.training.snapshot import Snapshot
-from osftx.training.validation import Validation, due_steps, outcome
+from osftx.training.validation import Validation, outcome
 
 LOSSES = [3.0, 1.0, 2.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("settings", "due"),
-    [
-        # 10 samples in 3 epochs, 4 a step: 8 steps, and the epochs end in steps 3, 5 and 8.
-        ({}, {8}),
-        ({"every_steps": 3}, {3, 6, 8}),
-        ({"every_steps": 3, "at_end": False}, {3, 6}),
-        ({"every_steps": 9, "at_end": False}, set()),
-        ({"every_epoch": True, "at_end": False}, {3, 5, 8}),
-        ({"every_epoch": True, "every_steps": 2}, {2, 3, 4, 5, 6, 8}),
-    ],
-    ids=str,
-)
-def test_due_steps(settings: dict[str, Any], due: set[int]) -> None:
-    training = TrainingConfig(num_epochs=3, effective_batch_size=4)
-    assert due_steps(ValidationConfig(split=0.1, **settings), training, samples=10) == due
 
 
 class Copies:
