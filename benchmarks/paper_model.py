@@ -1,8 +1,8 @@
 """What OSFT costs against plain fine-tuning on many GPUs, counted on paper: operations, memory, bytes sent.
 
-    python benchmarks/paper_model.py [--tokens 8192] [--micro-batches 1] [--json FILE]
+    python benchmarks/paper_model.py [--model 8B] [--tokens 8192] [--micro-batches 1] [--json FILE]
 
-Llama-3.1-8B under ZeRO-3 in bf16. Counted, for each rank and optimizer step:
+Llama-3.1 under ZeRO-3 in bf16. Counted, for each rank and optimizer step:
 
 - operations, two for a multiplication with its addition: the matrix products of all layers and of the head, attention
   within samples of 2048 tokens, and OSFT's upkeep after the step. Activations are computed again (`--keep-activations`:
@@ -14,7 +14,8 @@ Llama-3.1-8B under ZeRO-3 in bf16. Counted, for each rank and optimizer step:
 - bytes that a rank sends, as rings send them: the weights gathered twice for each micro-batch and the fp32 gradients
   scattered; for OSFT the basis gathered once for each, and once a step what projection and merging exchange.
 
-No time follows from it: how much of a chip's arithmetic and of a network's bandwidth is reached must be measured.
+No time follows from it: how much of a chip's arithmetic and of a network's bandwidth is reached must be measured. With
+`--rate` and `--bandwidth`, which are yours to give, the seconds of both are shown as if neither waited for the other.
 """
 
 import argparse
@@ -23,14 +24,30 @@ from pathlib import Path
 
 from harness import Rows, write
 
-HIDDEN, MIDDLE, NARROW, LAYERS, VOCABULARY = 4096, 14336, 1024, 32, 128256
-LAYER = [(HIDDEN, HIDDEN)] * 2 + [(NARROW, HIDDEN)] * 2 + [(MIDDLE, HIDDEN)] * 2 + [(HIDDEN, MIDDLE)]
-"""(out, in) of the seven weights that are protected in each layer."""
+VOCABULARY = 128256
 SAMPLE = 2048
 """Tokens of a sample: each sees half of them on average."""
 RANKS = (8, 64, 512)
 RATIOS = (None, 0.1, 0.2, 0.3)
 """None: plain fine-tuning."""
+
+
+@dataclass
+class Model:
+    hidden: int
+    middle: int
+    layers: int
+    narrow: int = 1024
+    """Features of keys and values."""
+
+    @property
+    def layer(self) -> list[tuple[int, int]]:
+        """(out, in) of the seven weights that are protected in each layer."""
+        hidden, middle = self.hidden, self.middle
+        return [(hidden, hidden)] * 2 + [(self.narrow, hidden)] * 2 + [(middle, hidden)] * 2 + [(hidden, middle)]
+
+
+MODELS = {"8B": Model(4096, 14336, 32), "70B": Model(8192, 28672, 80), "405B": Model(16384, 53248, 126)}
 
 
 @dataclass
@@ -53,29 +70,30 @@ class Sizes:
     """Multiplications of delta - Q (Q^T delta)."""
 
 
-def sizes(ratio: float | None) -> Sizes:
-    targets = LAYERS * sum(out * into for out, into in LAYER)
-    found = Sizes(targets, 2 * VOCABULARY * HIDDEN, 0, 0, 0, 0, 0, 0, 0)
-    for out, into in LAYER if ratio is not None else []:
+def sizes(model: Model, ratio: float | None) -> Sizes:
+    targets = model.layers * sum(out * into for out, into in model.layer)
+    found = Sizes(targets, 2 * VOCABULARY * model.hidden, 0, 0, 0, 0, 0, 0, 0)
+    for out, into in model.layer if ratio is not None else []:
         short, long = sorted((out, into))
         frozen = int(short * (1 - ratio) + 1e-9)
         free = short - frozen
-        found.delta += LAYERS * long * free
-        found.basis += LAYERS * short * free
-        found.frozen += LAYERS * long * frozen
-        found.merged += LAYERS * into * free
-        found.coefficients += LAYERS * frozen * free
-        found.merging += LAYERS * out * into * free
-        found.projection += LAYERS * 2 * long * frozen * free
+        found.delta += model.layers * long * free
+        found.basis += model.layers * short * free
+        found.frozen += model.layers * long * frozen
+        found.merged += model.layers * into * free
+        found.coefficients += model.layers * frozen * free
+        found.merging += model.layers * out * into * free
+        found.projection += model.layers * 2 * long * frozen * free
     return found
 
 
-def count(ratio: float | None, ranks: int, tokens: int, micro_batches: int, again: bool) -> dict[str, float]:
+def count(
+    model: Model, ratio: float | None, ranks: int, tokens: int, micro_batches: int, again: bool
+) -> dict[str, float]:
     """Of one rank and step; `tokens` of a micro-batch, `again`: activations are computed again."""
-    size = sizes(ratio)
-    attention = (
-        LAYERS * 2 * HIDDEN * SAMPLE // 2
-    )  # multiplications a token in one pass: scores, and their sum of values
+    size = sizes(model, ratio)
+    # Multiplications a token in one pass: scores, and their sum of values.
+    attention = model.layers * 2 * model.hidden * SAMPLE // 2
     passes = 2 + again  # forward, and towards the input
     a_token = passes * size.targets + (passes + 1) * attention + 2 * size.rest // 2
     if ratio is None:
@@ -100,24 +118,31 @@ def count(ratio: float | None, ranks: int, tokens: int, micro_batches: int, agai
     }
 
 
-def rows(tokens: int, micro_batches: int, again: bool) -> Rows:
+def rows(model: Model, tokens: int, micro_batches: int, again: bool) -> Rows:
     found: Rows = []
     for ranks in RANKS:
-        plain = count(None, ranks, tokens, micro_batches, again)
+        plain = count(model, None, ranks, tokens, micro_batches, again)
         for ratio in RATIOS:
-            own = count(ratio, ranks, tokens, micro_batches, again)
+            own = count(model, ratio, ranks, tokens, micro_batches, again)
             against = {f"{key}_against_sft": own[key] / plain[key] for key in plain if key != "upkeep_share"}
             method = "sft" if ratio is None else "osft"
             found.append({"ranks": ranks, "method": method, "unfreeze_rank_ratio": ratio, **own, **against})
     return found
 
 
-def show(found: Rows) -> None:
-    titles = (f"{title:>14}" for title in ("memory GB", "bases on host", "sent GB"))
+def show(found: Rows, rate: float | None, bandwidth: float | None) -> None:
+    """`rate`: TFLOP/s of a rank; `bandwidth`: GB/s that it sends."""
+    names = ["memory GB", "bases on host", "sent GB"]
+    names += ["s of products"] * (rate is not None) + ["s of sending"] * (bandwidth is not None)
+    titles = (f"{title:>14}" for title in names)
     print(f"{'ranks':>5} {'method':<6} {'ratio':>5} {'PFLOP':>12} {'upkeep':>7}", *titles)
     for row in found:
         scaled = (("operations", 1e15), ("memory_bytes", 1e9), ("offloaded_bytes", 1e9), ("sent_bytes", 1e9))
         work, *amounts = (f"{row[key] / unit:.2f} ({row[f'{key}_against_sft']:.2f})" for key, unit in scaled)
+        if rate is not None:
+            amounts.append(f"{row['operations'] / rate / 1e12:.1f}")
+        if bandwidth is not None:
+            amounts.append(f"{row['sent_bytes'] / bandwidth / 1e9:.1f}")
         ratio = row["unfreeze_rank_ratio"] or "-"
         line = f"{row['ranks']:>5} {row['method']:<6} {ratio:>5} {work:>12} {row['upkeep_share']:>7.1%}"
         print(line, *(f"{amount:>14}" for amount in amounts))
@@ -125,13 +150,16 @@ def show(found: Rows) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", choices=MODELS, default="8B")
     parser.add_argument("--tokens", type=int, default=8192, help="of a micro-batch on each rank")
     parser.add_argument("--micro-batches", type=int, default=1, help="of a step on each rank")
     parser.add_argument("--keep-activations", action="store_true", help="they are not computed again")
+    parser.add_argument("--rate", type=float, help="TFLOP/s that a rank reaches")
+    parser.add_argument("--bandwidth", type=float, help="GB/s that a rank sends")
     parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args()
-    found = rows(args.tokens, args.micro_batches, not args.keep_activations)
-    show(found)
+    found = rows(MODELS[args.model], args.tokens, args.micro_batches, not args.keep_activations)
+    show(found, args.rate, args.bandwidth)
     if args.json is not None:
         write(args.json, {key: value for key, value in vars(args).items() if key != "json"}, found)
 
