@@ -71,6 +71,8 @@ class Encoder:
         else:
             conversation = conversation_of(shape, content, self.train_on)
             roles = [message["role"] for message in conversation.messages]
+            if self.tokenizer is not None and not self.tokenizer.renders:
+                return [EncodedConversation([], [])], roles  # `prepare` tells it once, beside what is wrong with rows
             samples = []
             if self.tokenizer is not None:
                 samples = encode_conversation(self.tokenizer, conversation, self.train_on)

@@ -72,6 +72,7 @@ def prepare(
 
     Raises:
         ConfigurationError: something cannot be read or has no row, with the problems of up to MAX_PROBLEMS_SHOWN rows;
+            there are conversations and no chat template;
             all samples are longer than max_seq_len; `folder` cannot be written.
     """
     if data.weights is not None:
@@ -166,6 +167,8 @@ def _samples(
             if len(kept.lengths):
                 index.add(kept)
                 yield kept
+    if summary.turns and tokenizer is not None and not tokenizer.renders:
+        raise ConfigurationError([tokenizer.no_template()])
     if not summary.samples:
         raise ConfigurationError([f"{summary.path}: {_why_nothing(summary, max_seq_len)}"])
 

@@ -59,8 +59,8 @@ class ChatTokenizer:
         self,
         folder: Path,
         tokenizer: Tokenizer,
-        template: Template,
-        tool_template: Template,
+        template: Template | None,
+        tool_template: Template | None,
         special_tokens: dict[str, str],
         fingerprint: str,
         now: datetime,
@@ -70,6 +70,8 @@ class ChatTokenizer:
         self._tokenizer = tokenizer
         self._template = template
         self._tool_template = tool_template
+        self.renders = template is not None
+        """Whether there is a chat template: base models have none, and need none for documents."""
         self._special_tokens = special_tokens
         self.fingerprint = fingerprint
         """SHA-256 of the files that were read, as hexadecimal digits."""
@@ -89,8 +91,8 @@ class ChatTokenizer:
             now: what the chat template takes for the current moment, in all that is rendered; None: this one.
 
         Raises:
-            ConfigurationError: nothing is found under `path`, there is no `tokenizer.json` or no chat
-                template, or one of the files cannot be read.
+            ConfigurationError: nothing is found under `path`, there is no `tokenizer.json`, or one of the files
+                cannot be read.
         """
         now = now or datetime.now()
         folder = Path(expanduser(path))
@@ -105,12 +107,13 @@ class ChatTokenizer:
                 ]
             )
         config = _read_config(folder, contents)
-        template, tool_template = _find_templates(folder, contents, config)
+        templates = _find_templates(folder, contents, config)
+        template, tool_template = (_compile(*placed, now) for placed in templates) if templates else (None, None)
         return cls(
             folder=folder,
             tokenizer=_build_tokenizer(folder, contents[TOKENIZER_FILE], config),
-            template=_compile(*template, now),
-            tool_template=_compile(*tool_template, now),
+            template=template,
+            tool_template=tool_template,
             special_tokens=_special_tokens(config),
             fingerprint=_fingerprint(contents),
             now=now,
@@ -136,9 +139,12 @@ class ChatTokenizer:
             add_generation_prompt: whether to end with what the assistant's next turn begins after.
 
         Raises:
+            ConfigurationError: there is no chat template.
             ConversationError: the template refuses these messages (such as roles that do not alternate).
         """
         template = self._template if tools is None else self._tool_template
+        if template is None:
+            raise ConfigurationError([self.no_template()])
         try:
             return template.render(
                 messages=[_for_template(message) for message in messages],
@@ -153,6 +159,13 @@ class ChatTokenizer:
             ValueError,
         ) as error:  # the last two: the template's own expressions
             raise ConversationError(f"the chat template refuses the conversation: {error}") from error
+
+    def no_template(self) -> str:
+        """What is wrong where conversations are to be rendered without a chat template."""
+        return (
+            f"{self._folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}), without "
+            "which messages are no text; use an instruction-tuned model, or put the chat template of your model there"
+        )
 
     def encode(self, text: str) -> tuple[list[int], Offsets]:
         """Token ids of the text and the characters that each of them stands for; no special token is added.
@@ -292,8 +305,8 @@ def _added_tokens(folder: Path, config: dict[str, Any]) -> list[AddedToken]:
         ) from error
 
 
-def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Placed, Placed]:
-    """The template for conversations without tools, and the one for those with: mostly the same.
+def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Placed, Placed] | None:
+    """The template for conversations without tools, and the one for those with: mostly the same. None without any.
 
     It is in `chat_template.jinja`, else in the configuration, else in `chat_template.json`.
     """
@@ -306,12 +319,7 @@ def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, 
         place = folder / LEGACY_TEMPLATE_FILE
         source = _read_json(folder, LEGACY_TEMPLATE_FILE, contents[LEGACY_TEMPLATE_FILE]).get("chat_template")
     else:
-        raise ConfigurationError(
-            [
-                f"{folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}); "
-                "use an instruction-tuned model, or put the chat template of your model there"
-            ]
-        )
+        return None
     named = _named_templates(place, source)
     template = place, named["default"]
     if TOOL_TEMPLATE_FILE in contents:

@@ -457,3 +457,15 @@ def test_a_folder_that_cannot_be_written(data: DataConfig, chatml: ChatTokenizer
         prepare(data, chatml, MAX_SEQ_LEN, Path(data.path) / "below")
     (problem,) = caught.value.problems
     assert problem.startswith(f"data.processing_dir: {data.path}/below cannot be written (Not a directory); name")
+
+
+def test_documents_need_no_chat_template_and_conversations_do(data: DataConfig, bpe: Tokenizer, tmp_path: Path) -> None:
+    save_tokenizer(tmp_path / "model", bpe, None)
+    tokenizer = ChatTokenizer.load(str(tmp_path / "model"))
+    texts = DataConfig(path=write(tmp_path / "texts.jsonl", {"document": "x = 1"}, {"document": "y = 2"}))
+    folder, summary, *_ = prepare(texts, tokenizer, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert summary.samples == len(load_samples(folder)) == 2
+    with pytest.raises(ConfigurationError) as caught:
+        prepare(data, tokenizer, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert [problem.split(" (")[0] for problem in caught.value.problems] == [f"{tmp_path / 'model'}: no chat template"]
+    assert kept(tmp_path / "prepared") == [folder], "nothing is left of what could not be rendered"

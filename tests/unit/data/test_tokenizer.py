@@ -236,9 +236,15 @@ def test_folder_without_tokenizer(tmp_path: Path) -> None:
 
 
 def test_folder_without_chat_template(tmp_path: Path, bpe: Tokenizer) -> None:
+    """Texts it can turn into tokens all the same."""
     save_tokenizer(tmp_path, bpe, None)
-    problem = _problem(str(tmp_path))
-    assert "no chat template" in problem
+    tokenizer = ChatTokenizer.load(str(tmp_path))
+    assert not tokenizer.renders
+    assert tokenizer.decode(tokenizer.encode("x = 1")[0]) == "x = 1"
+    with pytest.raises(ConfigurationError) as caught:
+        tokenizer.render([{"role": "user", "content": "1"}])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{tmp_path}: no chat template")
     assert "instruction-tuned" in problem
 
 
