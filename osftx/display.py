@@ -54,6 +54,14 @@ def show_plan(plan: Plan) -> None:
         shown.add_row(heading, *map(cell, plan.phases))
     screen = console()
     screen.print(shown)
+    if plan.protected:
+        screen.print(f"protected: {escape(plan.protected)}", style="dim", highlight=False)
+    if plan.left_out:
+        screen.print(
+            f"not protected, and frozen unless osft.train_others=true: {escape(plan.left_out)}",
+            style="dim",
+            highlight=False,
+        )
     for phase in plan.phases:
         if phase.keeps is not None:
             screen.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")

@@ -1,6 +1,5 @@
 """From the spec of a phase to a model that is ready to be trained: what is trained of it, on which samples."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from osftx.training.importance import input_output_similarity
 from osftx.training.inputs import measure_inputs
 from osftx.training.packing_check import check_samples_apart
 from osftx.training.reading import gathering
+from osftx.training.stored_names import lost, named_as_in_model
 
 BASES = "bases"
 
@@ -47,6 +47,11 @@ class OpenPhase:
     similarity: dict[str, float] | None
     """By layer; None for a uniform allocation of ranks."""
 
+    @property
+    def turned(self) -> set[str]:
+        """The parameters that the files hold transposed."""
+        return {f"{target.name}.weight" for target in self.targets if target.transposed}
+
 
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
     """The model that the phase starts from, in partitions; packed samples do not see each other in it. Collective."""
@@ -60,7 +65,7 @@ def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenP
 
     Raises ValueError where something is trained that could not be saved.
     """
-    targets = _targets(spec, Path(spec.model.path))
+    targets = _targets(model, spec, Path(spec.model.path))
     kept = _kept_inputs(model, targets, spec, device)
     samples, held_out = open_samples(spec)
     similarity = _similarity(model, targets, samples, spec, device)
@@ -74,12 +79,12 @@ def measure_own_inputs(forward: nn.Module, opened: OpenPhase, spec: PhaseSpec, d
     return _measure_inputs(forward, opened.model, opened.targets, opened.samples, spec.name, spec, device)
 
 
-def _targets(spec: PhaseSpec, source: Path) -> list[Target]:
-    """The layers that are protected; none for `sft`."""
+def _targets(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Target]:
+    """The layers that are protected, by their names in the model; none for `sft`."""
     if spec.method is Method.sft:
         return []
     files = read_folder(source)
-    return find_targets(files.config, files.shapes, spec.osft.target_patterns)
+    return named_as_in_model(model, find_targets(files.config, files.shapes, spec.osft.target_patterns))
 
 
 def _choose_trainable(
@@ -172,18 +177,10 @@ def _measure_inputs(
 
 
 def _check_exportable(model: nn.Module, source: Path) -> None:
-    """Refuse before training what could not be saved: a trained parameter that no tensor of the files holds.
-
-    transformers renames tensors of some models while it reads them; the export goes by the names in the files.
-    """
-    stored = tensor_files(source).keys()
-    names: dict[int, list[str]] = defaultdict(list)  # tied parameters have several
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if parameter.requires_grad and ".updates." not in name:
-            names[id(parameter)].append(name)
-    lost = [known[0] for known in names.values() if not stored & set(known)]
-    if lost:
+    """Refuse before training what could not be saved: a trained parameter that no tensor of the files can take back."""
+    if missing := lost(model, tensor_files(source)):
         raise ValueError(
-            f"{len(lost)} trained weights, such as {lost[0]}, have another name in the files of {source}; save the "
-            "model anew with transformers' save_pretrained and start from that folder"
+            f"{len(missing)} trained weights, such as {missing[0]}, are held by no tensor of the files of {source} "
+            "that could take them back; save the model anew with transformers' save_pretrained and start from that "
+            "folder, or train the targets alone (method=osft, osft.train_others=false)"
         )

@@ -12,7 +12,7 @@ from osftx.estimate.duration import Duration
 from osftx.estimate.memory import Memory
 from osftx.model_folder import ModelFiles
 from osftx.osft.record import PRESERVED
-from osftx.osft.targets import Target, update_shapes
+from osftx.osft.targets import Target, kinds, left_out, update_shapes
 from osftx.schedule import advice, unfreeze_ratios
 from osftx.steps import total_steps
 from osftx.validate import BASE_STATE
@@ -57,6 +57,10 @@ class Plan:
     phases: list[PlannedPhase]
     """The phases that run; those before an `init_from` are left out."""
     warnings: list[str]
+    protected: str = ""
+    """Kinds of weights that OSFT protects, and how many there are of each."""
+    left_out: str = ""
+    """The same of the other matrices in the decoder blocks, such as experts: frozen unless `osft.train_others`."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -179,6 +183,7 @@ def make_plan(
         starts_from = name
     # The guidance is the paper's, for subspaces by weights.
     by_weights = config.osft.subspace is SubspaceKind.weights
+    beside = kinds(left_out(model.shapes, targets)) if targets else ""
     warnings = advice(config.schedule, ordered_phases(config)) if by_weights else []
     first = planned[0]
     if first.index > 0 and first.keeps == PRESERVED:
@@ -205,4 +210,4 @@ def make_plan(
                 f"evaluation set {name}: no phase has its name, so it counts as what the base model knows; set "
                 f"evaluation.sets.{name}.learned_in=base, or leave it out with ~evaluation.sets.{name}"
             )
-    return Plan(config.name, planned, warnings)
+    return Plan(config.name, planned, warnings, kinds(target.name for target in targets), beside)

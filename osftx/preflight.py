@@ -19,10 +19,10 @@ from osftx.errors import ConfigurationError
 from osftx.files import nearest
 from osftx.fits import estimate, lacking
 from osftx.held_out import HeldOut, hold_out, validates
-from osftx.model_folder import ModelFiles, fetch, inspect
+from osftx.model_folder import ModelFiles, check_trainable, embedding_rows, fetch, inspect
 from osftx.osft.allocation import layers_of
 from osftx.osft.record import PRESERVED
-from osftx.osft.targets import Target, find_targets
+from osftx.osft.targets import FAMILIES, Target, find_targets, of_unknown_family
 from osftx.phase import ValidationSpec
 from osftx.plan import (
     Plan,
@@ -115,6 +115,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
         model = inspect(path, revision, key)
     if model is not None:
         with found.of():
+            check_trainable(model, path, config.model.trust_remote_code, key)
             if any(phase.method is Method.osft for _, _, phase in phases_to_run(config)):
                 targets = find_targets(model.config, model.shapes, config.osft.target_patterns)
                 _check_allocation(config, targets)
@@ -145,6 +146,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
     plan.warnings += [line for held_out in data.held_out.values() for line in held_out.advice]
     plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
     plan.warnings += _store_advice(config)
+    plan.warnings += _model_advice(config, model, targets, tokenizer)
     if data_folder is None:
         plan.warnings += lacking(config, plan.phases, None)
     return Checked(
@@ -288,6 +290,22 @@ def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
     ]
 
 
+def _model_advice(
+    config: ExperimentConfig, model: ModelFiles, targets: list[Target], tokenizer: ChatTokenizer | None
+) -> list[str]:
+    """What is unusual about the model."""
+    advice = []
+    if targets and config.osft.target_patterns is None and model.config.get("model_type") not in FAMILIES:
+        advice.append(of_unknown_family(model.config, targets))
+    rows = embedding_rows(model)
+    if tokenizer is not None and rows is not None and tokenizer.vocab_size > rows:
+        advice.append(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's table of embeddings {rows} rows: the model "
+            "cannot read the others, and what it generates never has them"
+        )
+    return advice
+
+
 def _store_advice(config: ExperimentConfig) -> list[str]:
     if not reuses(config) or os.access(nearest(config.store_dir), os.W_OK):
         return []
@@ -303,6 +321,8 @@ def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) ->
         return
     config = {**model.config, **(model.config.get("text_config") or {})}
     vocabulary, positions = config.get("vocab_size"), config.get("max_position_embeddings")
+    if (rows := embedding_rows(model)) is not None:
+        vocabulary = min(rows, vocabulary or rows)
     problems = []
     if isinstance(vocabulary, int) and data.highest_id >= vocabulary:
         problems.append(

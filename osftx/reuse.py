@@ -27,7 +27,7 @@ def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
     entry = verified(model.parent)
     if entry is not None:
         return entry.manifest.fingerprint
-    files = {path.name: path for pattern in MODEL_FILES for path in sorted(model.glob(pattern))}
+    files = {str(path.relative_to(model)): path for pattern in MODEL_FILES for path in sorted(model.glob(pattern))}
     if (record := record_beside(model)) is not None:
         files |= {f"{record.name}/{path.name}": path for path in sorted(record.iterdir())}
     return of_files(files, store.known_digests if store is not None else None)

@@ -86,14 +86,14 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
             best.put_back()
     done = trainer.progress
     save_dtype = DTYPES[spec.training.save_dtype]
-    protection = export(engine.module, opened.subspaces, source, spec.checkpoint, save_dtype)
+    protection = export(engine.module, opened.subspaces, source, spec.checkpoint, save_dtype, opened.turned)
     if opened.kept is not None:
         opened.kept.add(measure_own_inputs(engine, opened, spec, device))
         opened.kept.save(folder / KEPT_INPUTS)
     evaluation = measure(engine, done.steps)
     if best is not None and use_of_best is BestState.keep:
         best.put_back()
-        export(engine.module, opened.subspaces, source, spec.best, save_dtype)
+        export(engine.module, opened.subspaces, source, spec.best, save_dtype, opened.turned)
     if dist.get_rank() == 0:
         if spec.resume is not None and spec.osft.save_bases:
             link_folder(Path(spec.resume.folder) / BASES, folder / BASES)

@@ -87,7 +87,7 @@ class Workload:
             first_row = 0
             for shape in update_shapes(target, self.ratio, self.osft.subspace):
                 frozen = min(shape.shape) - shape.free_rank if by_weights else 0
-                found.append(Update(self.shapes[f"{target.name}.weight"], first_row, shape, frozen))
+                found.append(Update(target.weight_shape, first_row, shape, frozen))
                 first_row += shape.shape[0]
         return found
 

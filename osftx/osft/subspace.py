@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from osftx.config import SubspaceKind
 from osftx.manifest import begin, is_whole, seal
@@ -83,7 +84,7 @@ def open_subspaces(
     model.requires_grad_(False)
     kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
     for target in targets:
-        _linear_layer(model, target).weight.requires_grad_(ratios[target.name] == 1.0)
+        _linear_layer(model, target, zero_config).weight.requires_grad_(ratios[target.name] == 1.0)
     cut = [target for target in targets if 0.0 < ratios[target.name] < 1.0]
     matrices = [matrix for target in cut for matrix in _replace(model, target, ratios[target.name], kind, zero_config)]
     if not matrices:
@@ -143,8 +144,8 @@ class _Matrix(NamedTuple):
         return f"{self.shape.name}.safetensors"
 
 
-def _linear_layer(model: nn.Module, target: Target) -> nn.Linear:
-    """Raises ValueError when the model has no linear layer of that name."""
+def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any]) -> nn.Linear:
+    """The linear layer of that name, which a Conv1D becomes. Collective. Raises ValueError when it is neither."""
     try:
         layer = model.get_submodule(target.name)
     except AttributeError as error:
@@ -152,11 +153,27 @@ def _linear_layer(model: nn.Module, target: Target) -> nn.Linear:
             f"target {target.name} is in the model's files but not in the model as transformers builds it; save it "
             "anew with save_pretrained and start from that folder"
         ) from error
+    if target.transposed and isinstance(layer, Conv1D):
+        layer = _from_conv1d(layer, zero_config)
+        model.set_submodule(target.name, layer)
     if not isinstance(layer, nn.Linear):
         raise ValueError(
             f"target {target.name} is a {type(layer).__name__}, not a linear layer; narrow osft.target_patterns"
         )
     return layer
+
+
+def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
+    """A linear layer that does the same; the Conv1D holds its weight as (in, out)."""
+    columns, rows = conv.weight.ds_shape
+    with deepspeed.zero.Init(config_dict_or_path=zero_config):
+        linear = nn.Linear(columns, rows, bias=False)
+    with deepspeed.zero.GatheredParameters([conv.weight, linear.weight], modifier_rank=0):
+        if dist.get_rank() == 0:
+            linear.weight.data.copy_(conv.weight.data.T)
+    linear.weight.requires_grad_(False)
+    linear.bias = conv.bias
+    return linear
 
 
 def _replace(

@@ -6,7 +6,8 @@ free space of another. Pure: needs no torch.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Any, NamedTuple
@@ -14,17 +15,30 @@ from typing import Any, NamedTuple
 from osftx.config import SubspaceKind
 from osftx.errors import ConfigurationError
 
-_BLOCK = r"(?:.*\.)?(?:layers|h)\.\d+\."
-_LLAMA = _BLOCK + r"(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)"
+_BLOCK = r"(?:.*\.)?(?:layers|h|blocks)\.\d+\."
+_ATTENTION = r"self_attn\.[qkvo]_proj"
+_LLAMA = rf"{_BLOCK}(?:{_ATTENTION}|mlp\.(?:gate|up|down)_proj)"
 
 FAMILIES: dict[str, str] = {
     **dict.fromkeys(
         ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite", "olmo2"], _LLAMA
     ),
-    "phi3": _BLOCK + r"(?:self_attn\.(?:qkv_proj|o_proj)|mlp\.(?:gate_up_proj|down_proj))",
-    "opt": _BLOCK + r"(?:self_attn\.(?:q|k|v|out)_proj|fc1|fc2)",
+    "gemma3": rf"(?!.*vision_tower){_LLAMA}",
+    "phi3": rf"{_BLOCK}(?:self_attn\.(?:qkv_proj|o_proj)|mlp\.(?:gate_up_proj|down_proj))",
+    "opt": rf"{_BLOCK}(?:self_attn\.(?:q|k|v|out)_proj|fc1|fc2)",
+    "gpt2": rf"{_BLOCK}(?:attn\.(?:c_attn|c_proj)|mlp\.(?:c_fc|c_proj))",
+    # Mixtures of experts: what every token runs through.
+    **dict.fromkeys(["mixtral", "gpt_oss"], rf"{_BLOCK}{_ATTENTION}"),
+    "qwen3_moe": _LLAMA,
+    "qwen2_moe": rf"{_BLOCK}(?:{_ATTENTION}|mlp\.(?:shared_expert\.)?(?:gate|up|down)_proj)",
 }
 """Regular expression over whole module names, by transformers' `config.model_type`."""
+TRANSPOSED = ("gpt2",)
+"""Families whose linear layers are transformers' Conv1D: their files hold (in, out)."""
+_NO_LAYER = re.compile(
+    r".*(?:^|\.)(?:gate|router|experts|\w*embed\w*|\w*norm\w*|vision\w*|visual|audio\w*|\w*bias|\w+_gate)(?:\.|$).*"
+)
+"""Of an unknown family, matrices that are routers, experts, tables, or not of the text."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +49,17 @@ class Target:
     """Module name; its weight is `<name>.weight`."""
     blocks: tuple[tuple[int, int], ...]
     """Shape (out, in) of each matrix stacked in the weight; one, unless the weight is fused."""
+    transposed: bool = False
+    """Whether the files hold the weight as (in, out)."""
 
     @property
     def in_features(self) -> int:
         return self.blocks[0][1]
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """(out, in) of the whole weight."""
+        return sum(rows for rows, _ in self.blocks), self.in_features
 
 
 class UpdateShape(NamedTuple):
@@ -92,26 +113,76 @@ def find_targets(
     """The targets among a model's weights, in the order of `shapes`.
 
     `config` is the model's config.json, `shapes` maps tensor names to shapes, `patterns` overrides the family's
-    table. Raises ConfigurationError when the family is unknown, a pattern matches nothing, or a match is no matrix.
+    table. Of an unknown family every matrix of the decoder blocks that looks like a linear layer is one. Raises
+    ConfigurationError when nothing is found, a pattern matches nothing or is none, or a match is no matrix.
     """
-    model_type = config.get("model_type", "")
-    if patterns is None:
-        if model_type not in FAMILIES:
+    modules = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
+    family = config.get("model_type", "")
+    if patterns is None and family not in FAMILIES:
+        chosen = {name for name in modules if len(shapes[f"{name}.weight"]) == 2 and _looks_linear(name)}
+        if not chosen:
             raise ConfigurationError(
                 [
-                    f"model_type={model_type!r}: no targets are known for this family (known: "
-                    f"{', '.join(sorted(FAMILIES))}); name them: osft.target_patterns=['.*_proj']"
+                    f"model_type={family!r}: this family is not known (known: {', '.join(sorted(FAMILIES))}), and no "
+                    "matrix of it lies in a decoder block (layers.N, h.N, blocks.N); name the weights to protect: "
+                    "osft.target_patterns=['.*_proj']"
                 ]
             )
-        patterns = [FAMILIES[model_type]]
-    modules = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
+    else:
+        chosen = _matched(modules, shapes, [FAMILIES[family]] if patterns is None else patterns)
+    transposed = family in TRANSPOSED
+    found = []
+    for name in modules:
+        if name in chosen:
+            rows, columns = shapes[f"{name}.weight"]
+            shape = (columns, rows) if transposed else (rows, columns)
+            found.append(Target(name, _blocks(config, name, shape), transposed))
+    return found
+
+
+def of_unknown_family(config: Mapping[str, Any], targets: Sequence[Target]) -> str:
+    """What to tell a user whose model's family is not in the table; `targets` is what was chosen."""
+    return (
+        f"model_type={config.get('model_type', '')!r}: this family is not known and was not tested; protected are the "
+        f"matrices of its decoder blocks: {kinds(target.name for target in targets)}; others: osft.target_patterns"
+    )
+
+
+def left_out(shapes: Mapping[str, Sequence[int]], targets: Sequence[Target]) -> list[str]:
+    """Matrices of the decoder blocks that are no targets: routers, experts (stacked ones too)."""
+    protected = {f"{target.name}.weight" for target in targets}
+    return [
+        name.removesuffix(".weight")
+        for name, shape in shapes.items()
+        if name not in protected
+        and len(shape) in (2, 3)
+        and re.match(_BLOCK, name)
+        and not name.endswith(("bias", "norm.weight"))
+    ]
+
+
+def kinds(names: Iterable[str]) -> str:
+    """Module names counted over the decoder blocks, such as `self_attn.q_proj x 32, mlp.experts.N.up_proj x 256`."""
+    counted = Counter(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", re.sub(_BLOCK, "", name, count=1)) for name in names)
+    return ", ".join(f"{kind} x {count}" for kind, count in counted.items())
+
+
+def _looks_linear(name: str) -> bool:
+    return re.match(_BLOCK, name) is not None and _NO_LAYER.fullmatch(name) is None
+
+
+def _matched(modules: Sequence[str], shapes: Mapping[str, Sequence[int]], patterns: Sequence[str]) -> set[str]:
     chosen: set[str] = set()
     matrix = next(
         (name for name in modules if len(shapes[f"{name}.weight"]) == 2 and ".0." in name), "model.layers.0.mlp"
     )
     problems = []
     for pattern in patterns:
-        matched = [name for name in modules if re.fullmatch(pattern, name)]
+        try:
+            matched = [name for name in modules if re.fullmatch(pattern, name)]
+        except re.error as error:
+            problems.append(f"osft.target_patterns: {pattern!r} is no regular expression ({error}); correct it")
+            continue
         if not matched:
             problems.append(
                 f"osft.target_patterns: {pattern!r} matches no weight; it must match a whole module name such as "
@@ -126,10 +197,11 @@ def find_targets(
         chosen.update(matched)
     if problems:
         raise ConfigurationError(problems)
-    return [Target(name, _blocks(config, name, shapes[f"{name}.weight"])) for name in modules if name in chosen]
+    return chosen
 
 
-def _blocks(config: Mapping[str, Any], name: str, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _blocks(config: Mapping[str, Any], name: str, shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """The matrices stacked in a weight of `shape` (out, in)."""
     rows, columns = shape
     if name.endswith("qkv_proj"):
         heads = config["num_attention_heads"]
@@ -138,6 +210,8 @@ def _blocks(config: Mapping[str, Any], name: str, shape: Sequence[int]) -> tuple
         sizes = [rows - 2 * key_value, key_value, key_value]
     elif name.endswith("gate_up_proj"):
         sizes = [rows // 2, rows - rows // 2]
+    elif name.endswith("attn.c_attn"):
+        sizes = [rows // 3] * 3
     else:
         sizes = [rows]
     return tuple((size, columns) for size in sizes)

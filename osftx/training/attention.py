@@ -17,10 +17,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import is_flash_attn_2_available
 
 VARLEN_SDPA = "varlen_sdpa"
+VARLEN_SINKS = "varlen_sinks"
+"""The same under a name without `sdpa`, which transformers keeps from models that SDPA alone cannot run."""
 FLASH = "flash_attention_2"
 AUTO = "auto"
-UNSUPPORTED = ("softcap", "s_aux", "position_bias")
+UNSUPPORTED = ("softcap", "position_bias")
 """What some models ask of their attention beside the usual, by transformers' names."""
+SINKS = ("GptOssForCausalLM",)
+"""Models that SDPA cannot run for their sinks alone."""
 WIDEST_GROUPED = 256
 
 
@@ -35,7 +39,9 @@ def choose_attention(model: type[PreTrainedModel] | None, device: str, dtype: to
     if device == "cuda" and dtype.itemsize == 2 and FLASH in kinds and is_flash_attn_2_available():
         return FLASH
     # Both find the samples by the positions and a window by its size. A model that SDPA cannot run has more in its
-    # attention than that: a cap on the logits, or sinks.
+    # attention than that, such as a cap on the logits.
+    if model.__name__ in SINKS:
+        return VARLEN_SINKS
     return VARLEN_SDPA if model._supports_sdpa and model._supports_attention_backend else None
 
 
@@ -50,12 +56,14 @@ def varlen_sdpa(
     position_ids: Tensor | None = None,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention of one row of packed samples, as transformers calls it.
 
     `query` (1, heads, tokens, width), `key` and `value` (1, key-value heads, tokens, width); `position_ids` (1, tokens)
-    begin at 0 with each sample. Returns (1, tokens, heads, width). Raises ValueError for other rows: padded ones, those
+    begin at 0 with each sample; `s_aux` (heads,) are the logits of the sinks, which take attention and give nothing.
+    Returns (1, tokens, heads, width). Raises ValueError for other rows: padded ones, those
     with a mask, or without positions; and for attention that has more in it.
     """
     if attention_mask is not None or position_ids is None or query.shape[0] != 1 or is_causal is False:
@@ -66,20 +74,23 @@ def varlen_sdpa(
     if unknown := [name for name in UNSUPPORTED if others.get(name) is not None]:
         raise ValueError(f"{type(module).__name__} wants {unknown[0]}; set model.attn_implementation=eager")
     lengths = _sample_lengths(position_ids)
-    if any(length > (sliding_window or length) for length in lengths) or query.shape[-1] > WIDEST_GROUPED:
+    masked = s_aux is not None or any(length > (sliding_window or length) for length in lengths)
+    if masked or query.shape[-1] > WIDEST_GROUPED:
         # With a mask, or in wide heads, grouped heads would run on a GPU's slowest kernel.
         key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for heads in (key, value))
     attended = []
     for q, k, v in zip(*(whole.split(lengths, dim=2) for whole in (query, key, value)), strict=True):
-        window = _window(q.shape[2], sliding_window, q.device)
+        mask = _window(q.shape[2], sliding_window, q.device)
+        if s_aux is not None:
+            mask = _with_sink(mask, q.shape[2], s_aux)
         attended.append(
             functional.scaled_dot_product_attention(
                 q,
-                k,
-                v,
-                attn_mask=window,
+                k if s_aux is None else _behind_sink(k),
+                v if s_aux is None else _behind_sink(v),
+                attn_mask=mask,
                 dropout_p=dropout,
-                is_causal=window is None,
+                is_causal=mask is None,
                 scale=scaling,
                 enable_gqa=query.shape[1] != key.shape[1],
             )
@@ -115,5 +126,19 @@ def _window(tokens: int, size: int | None, device: torch.device) -> Tensor | Non
     return (distance >= 0) & (distance < size)
 
 
+def _behind_sink(heads: Tensor) -> Tensor:
+    """Keys or values (1, heads, tokens, width) behind one of zeros."""
+    return functional.pad(heads, (0, 0, 1, 0))
+
+
+def _with_sink(window: Tensor | None, tokens: int, sinks: Tensor) -> Tensor:
+    """What is added to the logits (heads, tokens, 1 + tokens) where a first key of zeros is the sink."""
+    if window is None:
+        window = torch.ones(tokens, tokens, dtype=torch.bool, device=sinks.device).tril()
+    unseen = torch.zeros(tokens, tokens, dtype=sinks.dtype, device=sinks.device).masked_fill(~window, -torch.inf)
+    return torch.cat([sinks[:, None, None].expand(-1, tokens, 1), unseen.expand(len(sinks), -1, -1)], dim=-1)
+
+
 # Without an entry among the masks too, transformers builds none.
 ALL_ATTENTION_FUNCTIONS.register(VARLEN_SDPA, varlen_sdpa)
+ALL_ATTENTION_FUNCTIONS.register(VARLEN_SINKS, varlen_sdpa)

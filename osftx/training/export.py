@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,32 @@ from osftx.osft.layer import dense_update
 from osftx.osft.subspace import Subspace
 from osftx.progress import progress
 from osftx.training.engine import set_parameter
+from osftx.training.stored_names import Place, as_stored, places
 
 
 def export(
-    model: nn.Module, subspaces: Sequence[Subspace], source: Path, folder: Path, save_dtype: torch.dtype
+    model: nn.Module,
+    subspaces: Sequence[Subspace],
+    source: Path,
+    folder: Path,
+    save_dtype: torch.dtype,
+    turned: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Write the trained model to `folder` and leave the partitioned `model` equal to what was written. Collective.
 
     Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
     (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained), `leak_saved` (of the
     difference between the saved weights) and `kept_output_change` (see `_kept_output_change`). The folder appears
-    whole or not at all.
+    whole or not at all. `turned` names the parameters that the files hold transposed.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     by_weight: dict[str, list[Subspace]] = defaultdict(list)
     for space in subspaces:
         by_weight[space.weight_name].append(space)
     by_file: dict[Path, list[str]] = defaultdict(list)
-    for name, path in tensor_files(source).items():
+    files = tensor_files(source)
+    at = places(model, files)
+    for name, path in files.items():
         by_file[path].append(name)
     partial = folder.with_name(folder.name + ".partial")
     writes = dist.get_rank() == 0
@@ -53,18 +61,24 @@ def export(
         _copy_companions(source, partial, save_dtype)
 
     kept: list[dict[str, Any]] = []
+    parts: dict[str, dict[str, Tensor]] = {}  # of trained parameters, until they are written
     with progress("saving", sum(map(len, by_file.values())), "tensors") as bar, torch.no_grad():
         for path, names in by_file.items():
             tensors = {}
             with safe_open(path, framework="pt") as stored:
                 for name in names:
                     saved = stored.get_tensor(name) if writes else None
-                    if name in by_weight:
-                        saved = _merge(saved, by_weight[name], save_dtype, kept)
-                        set_parameter(parameters[name], saved)
-                    elif name in parameters and parameters[name].requires_grad:
-                        saved = safe_get_full_fp32_param(parameters[name]).to("cpu", save_dtype)
-                        set_parameter(parameters[name], saved)
+                    parameter = at[name].parameter
+                    if parameter in by_weight:
+                        saved = _merge(_turn(saved, parameter in turned), by_weight[parameter], save_dtype, kept)
+                        set_parameter(parameters[parameter], saved)
+                        saved = _turn(saved, parameter in turned)
+                    elif parameter in parameters and parameters[parameter].requires_grad:
+                        if parameter not in parts:
+                            value = safe_get_full_fp32_param(parameters[parameter]).to("cpu", save_dtype)
+                            set_parameter(parameters[parameter], value)
+                            parts[parameter] = _parts(model, name, at[name], value, parameter in turned)
+                        saved = parts[parameter].pop(name)
                     elif saved is not None and saved.is_floating_point():
                         saved = saved.to(save_dtype)
                     if saved is not None and writes:
@@ -111,6 +125,17 @@ def _merge(
     return after.to("cpu", save_dtype)
 
 
+def _parts(model: nn.Module, name: str, place: Place, value: Tensor, turned: bool) -> dict[str, Tensor]:
+    """The tensors of the files that hold a trained parameter's `value`; `name` is one of them."""
+    if not place.whole:
+        return as_stored(model, place.parameter, value)
+    return {name: value.T if turned else value}
+
+
+def _turn(value: Tensor | None, turned: bool) -> Tensor | None:
+    return value.T if value is not None and turned else value
+
+
 def _as_trained(weight: nn.Parameter) -> Tensor | None:
     """The whole weight on rank 0. Collective."""
     with deepspeed.zero.GatheredParameters([weight]):
@@ -136,7 +161,9 @@ def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> Non
     for pattern in MODEL_FILES:
         for path in source.glob(pattern):
             if path.suffix != ".safetensors":
-                shutil.copyfile(path, folder / path.name)
+                copy = folder / path.relative_to(source)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, copy)
     config = json.loads((folder / "config.json").read_text())
     config.pop("torch_dtype", None)  # the older name of the same key
     config["dtype"] = str(save_dtype).removeprefix("torch.")

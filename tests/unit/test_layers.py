@@ -101,9 +101,11 @@ ALLOWED_IN = {
     "deepspeed": DEEPSPEED,
     "torch": TORCH,
     "transformers": {
+        "osft/subspace.py",
         "training/attention.py",
         "training/engine.py",
         "training/packing_check.py",
+        "training/stored_names.py",
         "quiet.py",
     },
     "liger_kernel": {"training/engine.py"},

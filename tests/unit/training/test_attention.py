@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from osftx.training import attention
-from osftx.training.attention import FLASH, VARLEN_SDPA, choose_attention
+from osftx.training.attention import FLASH, VARLEN_SDPA, VARLEN_SINKS, choose_attention
 from osftx.training.packing_check import check_samples_apart
 
 LENGTHS = (9, 3, 1, 5)
@@ -122,11 +122,28 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_attention_with_more_in_it_is_left_to_transformers() -> None:
     assert choose_attention(class_of("gemma2"), "cpu", torch.float32) is None  # caps its logits
-    assert choose_attention(class_of("gpt_oss"), "cpu", torch.float32) is None  # has sinks
     assert choose_attention(None, "cpu", torch.float32) is None
 
 
-@pytest.mark.parametrize("extra", [{"softcap": 30.0}, {"s_aux": torch.zeros(2)}])
+def test_sinks() -> None:
+    """As transformers' own attention of gpt-oss has them; it mixes packed samples, so they are read one by one."""
+    assert choose_attention(class_of("gpt_oss"), "cpu", torch.float32) == VARLEN_SINKS
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 128}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": WINDOW}
+    config = AutoConfig.for_model("gpt_oss", num_local_experts=4, num_experts_per_tok=2, **sizes, **heads)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("sinks"):
+            torch.nn.init.normal_(parameter)
+    rows = packed()
+    samples = zip(*(values.split(LENGTHS, dim=1) for values in rows.values()), strict=True)
+    alone = [model(input_ids=ids, position_ids=at, use_cache=False).logits for ids, at in samples]
+    model.set_attn_implementation(VARLEN_SINKS)
+    torch.testing.assert_close(model(**rows, use_cache=False).logits, torch.cat(alone, dim=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("extra", [{"softcap": 30.0}, {"position_bias": torch.zeros(2)}])
 def test_what_it_does_not_know_is_refused(extra: dict[str, Any]) -> None:
     heads = torch.zeros(1, 2, 4, 8)
     with pytest.raises(ValueError, match=r"Linear wants .*attn_implementation=eager"):
@@ -137,7 +154,7 @@ def test_what_it_does_not_know_is_refused(extra: dict[str, Any]) -> None:
 
 def test_flash_attention_only_where_the_model_can_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
-    assert choose_attention(class_of("gpt_oss"), "cuda", torch.bfloat16) is None
+    assert choose_attention(class_of("gpt_oss"), "cuda", torch.bfloat16) == VARLEN_SINKS
 
 
 def test_a_model_that_mixes_packed_samples_is_refused() -> None:
