@@ -94,6 +94,7 @@ TORCH = DEEPSPEED | {
     "training/importance.py",
     "training/inputs.py",
     "training/packing_check.py",
+    "training/stored_names.py",
     "worker.py",
 }
 ALLOWED_IN = {

@@ -14,7 +14,17 @@ from safetensors.numpy import save_file
 
 from osftx import model_folder
 from osftx.errors import ConfigurationError
-from osftx.model_folder import ModelFiles, fetch, httpx, inspect, looks_local, read_folder, tensor_files
+from osftx.model_folder import (
+    ModelFiles,
+    check_trainable,
+    embedding_rows,
+    fetch,
+    httpx,
+    inspect,
+    looks_local,
+    read_folder,
+    tensor_files,
+)
 
 CONFIG = {"model_type": "llama", "hidden_size": 4}
 
@@ -97,7 +107,6 @@ def test_a_scalar_counts_as_one_number() -> None:
         ("model.safetensors", b"\xff" * 64),
         ("model.safetensors.index.json", b"{}"),
         ("model.safetensors.index.json", b"no json"),
-        ("model.safetensors.index.json", b'{"weight_map": {"a.weight": "model-00001-of-00002.safetensors"}}'),
     ],
 )
 def test_a_folder_that_is_no_model_is_one_problem(whole: Path, file: str, content: bytes | None) -> None:
@@ -110,6 +119,96 @@ def test_a_folder_that_is_no_model_is_one_problem(whole: Path, file: str, conten
     assert line.startswith(f"model.path={whole}: not a Hugging Face model folder with config.json and safetensors")
     assert "give another folder" in line
     assert "\n" not in line
+
+
+def test_missing_files_of_weights_are_named(sharded: Path) -> None:
+    (sharded / "model-00002-of-00002.safetensors").unlink()
+    line = problem(lambda: read_folder(sharded))
+    assert line.startswith(f"model.path={sharded}: 1 of 2 files of weights")
+    assert "such as model-00002-of-00002.safetensors; download or save the model again" in line
+
+
+@pytest.mark.parametrize(
+    ("file", "says", "remedy"),
+    [
+        ("adapter_config.json", "an adapter without its model", "merge it first"),
+        ("model-Q4_K_M.gguf", "GGUF", "give the model that they were made from"),
+        ("pytorch_model.bin", "pytorch_model.bin alone", "convert them"),
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin alone", "convert them"),
+    ],
+)
+def test_weights_in_another_form_are_refused_with_the_remedy(whole: Path, file: str, says: str, remedy: str) -> None:
+    (whole / "model.safetensors").unlink()
+    (whole / file).write_bytes(b"{}")
+    line = problem(lambda: read_folder(whole))
+    assert line.startswith(f"model.path={whole}: ")
+    assert says in line
+    assert remedy in line
+
+
+def test_such_files_beside_the_weights_do_not_matter(whole: Path) -> None:
+    for name in ("adapter_config.json", "pytorch_model.bin", "model.gguf"):
+        (whole / name).write_bytes(b"{}")
+    assert read_folder(whole).shapes == {"a.weight": (3, 4), "b.bias": (5,)}
+
+
+def test_packed_weights_are_refused(whole: Path) -> None:
+    save_file({"a.qweight": np.zeros((4, 4), dtype=np.int32)}, whole / "model.safetensors")
+    line = problem(lambda: read_folder(whole))
+    assert "matrices of I32" in line
+    assert "dequantize it" in line
+
+
+@pytest.mark.parametrize(
+    ("config", "says", "remedy"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised (gptq)", "dequantize it"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "BertModel is no causal", "give one"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM is no causal", "give one"),
+        (
+            {
+                "model_type": "t5",
+                "architectures": ["T5ForConditionalGeneration"],
+                "is_encoder_decoder": True,
+            },
+            "T5ForConditionalGeneration is no causal",
+            "give one",
+        ),
+        ({"model_type": "not-yet-known"}, "does not know model_type='not-yet-known'", "install a version that does"),
+        (
+            {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}},
+            "brings code of its own",
+            "model.trust_remote_code=true",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_refused(config: dict[str, Any], says: str, remedy: str) -> None:
+    files = ModelFiles({**CONFIG, **config}, {})
+    line = problem(lambda: check_trainable(files, "some/where", trust_remote_code=False))
+    assert line.startswith("model.path=some/where: ")
+    assert says in line
+    assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("config", "trusted"),
+    [
+        (CONFIG, False),
+        ({"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}, False),
+        ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, False),
+        ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}, False),
+        ({"model_type": "phi3", "auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}}, False),
+        ({"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}}, True),
+    ],
+)
+def test_a_model_that_can_be_trained_is_not(config: dict[str, Any], trusted: bool) -> None:
+    check_trainable(ModelFiles(config, {}), "some/where", trusted)
+
+
+def test_rows_of_the_embeddings() -> None:
+    assert embedding_rows(ModelFiles({}, {"model.embed_tokens.weight": (61, 4)})) == 61
+    assert embedding_rows(ModelFiles({}, {"transformer.wte.weight": (50, 4)})) == 50
+    assert embedding_rows(ModelFiles({}, {"lm_head.weight": (50, 4)})) is None
 
 
 def test_a_half_written_safetensors_file_is_one_problem(whole: Path) -> None:

@@ -64,13 +64,14 @@ def test_every_number_of_a_plan() -> None:
             PlannedPhase(2, "three", "osft", 0.2, 5e-6, 21, {}, 4, 300, 6, "two", 80, 1000, None),
         ],
         warnings=[],
+        protected="a x 1, b x 1",
     )
 
 
 def test_a_plan_becomes_plain_data() -> None:
     plan = make_plan(experiment(one=phase()), MODEL, TARGETS, {"one": DataSummary("one.jsonl", samples=8)})
     content = plan.to_dict()
-    assert list(content) == ["name", "phases", "warnings"]
+    assert list(content) == ["name", "phases", "warnings", "protected", "left_out"]
     assert content["phases"][0]["name"] == "one"
     assert content["phases"][0]["steps"] == 2
 

@@ -7,10 +7,20 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from osftx.config import SubspaceKind
 from osftx.errors import ConfigurationError
-from osftx.osft.targets import FAMILIES, Target, find_targets, frozen_rank, update_shapes
+from osftx.osft.targets import (
+    FAMILIES,
+    Target,
+    find_targets,
+    frozen_rank,
+    kinds,
+    left_out,
+    of_unknown_family,
+    update_shapes,
+)
 
 SIZES = {
     "vocab_size": 61,
@@ -35,23 +45,84 @@ Shapes = dict[str, tuple[int, ...]]
 
 def real_model(model_type: str, **sizes: Any) -> tuple[dict[str, Any], Shapes, nn.Module]:
     """config.json, the shape of each tensor, and the module tree of a small model."""
-    config = AutoConfig.for_model(model_type, **((OPT_SIZES if model_type == "opt" else SIZES) | sizes))
+    known = {"opt": OPT_SIZES, "gpt2": {}, "gemma3": {"text_config": SIZES}}
+    config = AutoConfig.for_model(model_type, **(known.get(model_type, SIZES) | sizes))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return config.to_dict(), shapes, model
 
 
+NO_TARGETS = ("lm_head", "vision_tower", "multi_modal_projector", "gate", "shared_expert_gate")
+"""Linear layers outside of the text's decoder blocks, and routers."""
+
+
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_familys_targets_are_all_linear_layers_of_its_blocks(model_type: str) -> None:
     config, shapes, model = real_model(model_type)
-    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"}
+    linear = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and not any(part in name.split(".") for part in NO_TARGETS)
+    }
     targets = find_targets(config, shapes, None)
     assert {target.name for target in targets} == linear
-    assert len(targets) == len(linear)
+    assert len(targets) == len(linear) > 0
     for target in targets:
-        rows = sum(rows for rows, _ in target.blocks)
-        assert {(rows, columns) for _, columns in target.blocks} == {shapes[f"{target.name}.weight"]}
+        stored = shapes[f"{target.name}.weight"]
+        assert target.weight_shape == (stored[::-1] if target.transposed else stored)
+        assert target.transposed is isinstance(model.get_submodule(target.name), Conv1D)
+
+
+def test_a_transposed_fused_weight() -> None:
+    """GPT-2 holds query, key and value in one weight of shape (in, 3 out)."""
+    shapes = {"h.0.attn.c_attn.weight": (24, 72), "h.0.mlp.c_fc.weight": (24, 96), "h.0.attn.bias": (1, 1, 8, 8)}
+    attention, forward = find_targets({"model_type": "gpt2"}, shapes, [".*c_attn", ".*c_fc"])
+    assert attention == Target("h.0.attn.c_attn", ((24, 24), (24, 24), (24, 24)), transposed=True)
+    assert forward == Target("h.0.mlp.c_fc", ((96, 24),), transposed=True)
+
+
+UNKNOWN: Shapes = {
+    "model.embed_tokens.weight": (61, 4),
+    **{
+        f"model.layers.{layer}.{name}.weight": shape
+        for layer in range(2)
+        for name, shape in {
+            "attention.dense": (4, 4),
+            "mlp.gate": (8, 4),
+            "mlp.gate_proj": (6, 4),
+            "mlp.experts.0.w1": (6, 4),
+            "mlp.experts.1.w1": (6, 4),
+            "mlp.shared_expert_gate": (1, 4),
+            "input_layernorm": (4,),
+            "conv1d": (4, 1, 3),
+        }.items()
+    },
+    "vision_tower.layers.0.fc1.weight": (4, 4),
+    "lm_head.weight": (61, 4),
+}
+
+
+def test_of_an_unknown_family_the_linear_layers_of_the_blocks_are_targets() -> None:
+    """No routers, experts, tables, vectors or heads."""
+    targets = find_targets({"model_type": "new"}, UNKNOWN, None)
+    assert [target.name for target in targets] == [
+        f"model.layers.{layer}.{name}" for layer in range(2) for name in ("attention.dense", "mlp.gate_proj")
+    ]
+    told = of_unknown_family({"model_type": "new"}, targets)
+    assert told.startswith("model_type='new'")
+    assert "attention.dense x 2, mlp.gate_proj x 2" in told
+    assert "osft.target_patterns" in told
+
+
+def test_what_is_left_out_of_the_blocks() -> None:
+    shapes = {name: shape for name, shape in UNKNOWN.items() if not name.startswith("vision")}
+    shapes["model.layers.1.mlp.experts.gate_up_proj"] = (2, 12, 4)
+    shapes["model.layers.1.mlp.experts.gate_up_proj_bias"] = (2, 12)
+    targets = find_targets({"model_type": "new"}, shapes, None)
+    assert kinds(left_out(shapes, targets)) == (
+        "mlp.gate x 2, mlp.experts.N.w1 x 4, mlp.shared_expert_gate x 2, conv1d x 2, mlp.experts.gate_up_proj x 1"
+    )
 
 
 @pytest.mark.parametrize("model_type", ["llama", "opt", "gemma3_text"])
@@ -138,11 +209,17 @@ def problems_of(config: dict[str, Any], shapes: Shapes, patterns: list[str] | No
 
 
 @pytest.mark.parametrize("config", [{"model_type": "mamba"}, {}])
-def test_an_unknown_family_is_refused_with_the_known_ones_and_the_remedy(config: dict[str, Any]) -> None:
-    (line,) = problems_of(config, {"layers.0.in_proj.weight": (4, 4)}, None)
+def test_an_unknown_family_without_blocks_is_refused_with_the_known_ones_and_the_remedy(config: dict[str, Any]) -> None:
+    (line,) = problems_of(config, {"stack.in_proj.weight": (4, 4)}, None)
     assert repr(config.get("model_type", "")) in line
     assert "llama" in line
     assert "osft.target_patterns=" in line
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused() -> None:
+    config, shapes, _ = real_model("llama")
+    (line,) = problems_of(config, shapes, ["*.q_proj"])
+    assert line.startswith("osft.target_patterns: '*.q_proj' is no regular expression")
 
 
 def test_patterns_open_an_unknown_family() -> None:
