@@ -44,8 +44,8 @@ PLAINLY: dict[str, str] = {
     "qwen3": "Qwen3",
     "gemma": "Gemma",
     "gemma2": "Gemma 2",
-    "gemma3_text": "Gemma 3, text alone",
-    "gemma3": "Gemma 3 with its vision tower, trained on text",
+    "gemma3_text": "Gemma 3 of text alone",
+    "gemma3": "Gemma 3 with its vision tower (trained on text)",
     "granite": "Granite 3",
     "olmo2": "OLMo 2",
     "phi3": "Phi-3, Phi-4",
@@ -53,7 +53,7 @@ PLAINLY: dict[str, str] = {
     "gpt2": "GPT-2",
     "mixtral": "Mixtral",
     "qwen2_moe": "Qwen1.5-MoE, Qwen2-MoE",
-    "qwen3_moe": "Qwen3-MoE",
+    "qwen3_moe": "Qwen3-MoE (`mlp` in its dense layers)",
     "gpt_oss": "gpt-oss",
 }
 
@@ -104,7 +104,7 @@ def tables(measured: dict[str, dict[str, Any]]) -> dict[Path, str]:
         long.append([f"`{family}`", PLAINLY[family], protected, frozen, same, tried])
         short[protected, same].append(PLAINLY[family])
     heads = ["`model_type`", "such as", "protected, in each layer", "frozen matrices beside them"]
-    rows = [[", ".join(families), protected, same] for (protected, same), families in short.items()]
+    rows = [["; ".join(families), protected, same] for (protected, same), families in short.items()]
     return {
         ROOT / "docs/families.md": _markdown([*heads, "logits of the saved model", "tried"], long),
         ROOT / "README.md": _markdown(["families", heads[2], "logits of the saved model"], rows),
@@ -195,7 +195,7 @@ def _kinds(names: list[str]) -> str:
     for kind in (kind.rpartition(" x ")[0] for kind in kinds(names).split(", ") if kind):
         module, _, last = kind.rpartition(".")
         parts[module].append(last)
-    return ", ".join(f"`{module}`: {', '.join(last)}" if module else ", ".join(last) for module, last in parts.items())
+    return "; ".join(f"`{module}`: {', '.join(last)}" if module else ", ".join(last) for module, last in parts.items())
 
 
 def _markdown(heads: list[str], rows: list[list[str]]) -> str:

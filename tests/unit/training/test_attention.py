@@ -168,3 +168,25 @@ def test_a_model_that_mixes_packed_samples_is_refused() -> None:
     model.set_attn_implementation(VARLEN_SDPA)
     check_samples_apart(model, torch.device("cpu"))
     check_samples_apart(small("llama"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("model_type", ["phimoe", "qwen2_moe"])
+def test_a_model_that_keeps_its_window_to_itself_is_refused(model_type: str) -> None:
+    """Its window would be lost: only its mask has it, and sample by sample there is none."""
+    window = {"sliding_window": WINDOW, "use_sliding_window": True}
+    window |= {"layer_types": ["sliding_attention"]}
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = AutoConfig.for_model(
+        model_type, num_key_value_heads=2, vocab_size=128, max_position_embeddings=64, **sizes, **window
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=VARLEN_SDPA)
+    told = rf"does not tell varlen_sdpa of its window of {WINDOW} tokens; set model.attn_implementation=sdpa"
+    with pytest.raises(ValueError, match=told):
+        check_samples_apart(model, torch.device("cpu"))
+    model.set_attn_implementation("sdpa")
+    check_samples_apart(model, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("model_type", ["mistral", "gemma3_text"])
+def test_a_window_that_reaches_the_attention_is_fine(model_type: str) -> None:
+    check_samples_apart(small(model_type, VARLEN_SDPA), torch.device("cpu"))
