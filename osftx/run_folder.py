@@ -8,7 +8,6 @@ from filelock import FileLock, Timeout
 
 from osftx.config import ExperimentConfig
 from osftx.errors import ConfigurationError
-from osftx.plan import reuses
 
 LOCK = ".lock"
 """In a run folder, held by the run."""
@@ -21,8 +20,8 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     goes on there, with what the store has of it. Raises ConfigurationError otherwise, or when it cannot be written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
-    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
-        if not reuses(config) and config.sweep.resume is None:  # it would all be trained again, over what is there
+    if (folder / "plan.json").exists():
+        if not config.reuse and config.sweep.resume is None:  # it would all be trained again, over what is there
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
             )
@@ -33,7 +32,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
                     "(what both have in common is in the store, and is reused), or remove this one"
                 ]
             )
-    elif (folder / "config.yaml").exists() and config.distributed.node_rank == 0 and not _same(folder, composed):
+    elif (folder / "config.yaml").exists() and not _same(folder, composed):
         raise ConfigurationError(
             [f"output_dir={folder}: holds a config.yaml that is not of this run; choose another folder"]
         )

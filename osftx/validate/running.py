@@ -17,6 +17,7 @@ DISTRIBUTED_RANGES = {
     "nproc_per_node": at_least(1),
     "nnodes": at_least(1),
     "rdzv_id": at_least(0),
+    "join_timeout_s": at_least(1),
     "omp_num_threads": at_least(1),
     "timeout_s": at_least(1),
 }
