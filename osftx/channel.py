@@ -12,7 +12,7 @@ from typing import Any
 
 Message = dict[str, Any]
 
-IDLE_S, EVERY_S, TIMES = 10, 5, 4
+IDLE_S, EVERY_S, TIMES = 5, 5, 3
 """A machine that has vanished from the network is noticed after IDLE_S + EVERY_S * TIMES seconds, by the system."""
 
 
@@ -39,7 +39,7 @@ class Line:
         Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        with suppress(OSError, ValueError), self._connection.makefile("r", encoding="utf-8") as lines:
+        with suppress(OSError, ValueError, TypeError), self._connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
                 self._messages.put(dict(json.loads(line)))
         self._ended.set()

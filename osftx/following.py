@@ -32,9 +32,7 @@ def meet(distributed: DistributedConfig, settings: Any) -> Ended | None:
     if Nodes.current is not None:
         if distributed.nnodes != Nodes.current.count:
             raise ConfigurationError(
-                [
-                    f"distributed.nnodes={distributed.nnodes}: the sweep began with {Nodes.current.count}; leave it"
-                ]
+                [f"distributed.nnodes={distributed.nnodes}: the sweep began with {Nodes.current.count}; leave it"]
             )
         return None
     if distributed.nnodes == 1:

@@ -71,12 +71,12 @@ def run_ranks(
     for logger in QUIET:  # their causes are told below, once
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     group = spec.distributed
-    logs = Path(spec.folder) / "logs"
+    several = endpoint != LOCAL_ENDPOINT
+    logs = Path(spec.folder) / "logs" / (f"node_{group.node_rank}" if several else "")
     logs.mkdir(parents=True, exist_ok=True)
     streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
     # c10d ignores node_rank, static takes it as it is. On one node nobody else has to know where the ranks meet: with a
     # free port and an id of its own, a run never meets another one of this machine.
-    several = endpoint != LOCAL_ENDPOINT
     run_id = str(group.rdzv_id + spec.index)
     config = LaunchConfig(
         min_nodes=group.nnodes,

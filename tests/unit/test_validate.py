@@ -165,11 +165,7 @@ def test_a_valid_configuration_has_no_problem() -> None:
         ({"evaluation__lm_eval__timeout_s": 0}, "evaluation.lm_eval.timeout_s=0: must be 1 or more", "21600"),
         ({"evaluation__lm_eval__tasks": ["a", "b", "a"]}, "evaluation.lm_eval.tasks=['a', 'b', 'a']: a is", "once"),
         ({"evaluation__lm_eval__tasks": [""]}, "evaluation.lm_eval.tasks=['']: names an empty task", "remove it"),
-        (
-            {"evaluation__lm_eval__tasks": ["a"], "distributed__nnodes": 2, "output_dir": "out"},
-            "evaluation.lm_eval.tasks=['a']: one process measures them",
-            "set evaluation.lm_eval.tasks=[]",
-        ),
+        ({"distributed__join_timeout_s": 0}, "distributed.join_timeout_s=0: must be 1 or more", "the default is 300"),
         ({"distributed__nnodes": 0}, "distributed.nnodes=0: must be 1 or more", "the default is 1"),
         ({"distributed__node_rank": 1}, "distributed.node_rank=1: must be 0 to 0", "each node its own"),
         ({"distributed__nnodes": 2}, "output_dir=null: with distributed.nnodes=2", "set output_dir"),
