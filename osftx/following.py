@@ -10,7 +10,7 @@ from osftx.channel import EndedError, Line, Message
 from osftx.config import DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch import check_devices, exclusive_devices, run_ranks
-from osftx.nodes import Nodes, digest, join
+from osftx.nodes import Nodes, beside, digest, join
 from osftx.phase import PhaseSpec
 
 SEEN_WITHIN_S = 30.0
@@ -66,7 +66,8 @@ def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[
             first.send("ready")
             order = first.receive()
             if order["kind"] == "go":  # otherwise another node has failed
-                run_ranks(spec, devices, order["endpoint"], lambda: first.waiting)
+                meeting = beside(distributed.rdzv_endpoint, order["port"])
+                run_ranks(spec, devices, meeting, lambda: first.waiting)
     except (TrainingError, ConfigurationError) as error:
         return {"error": str(error), "stopped": isinstance(error, StoppedError)}
     return {"error": None, "stopped": False}

@@ -4,7 +4,7 @@
     first     welcome    or refused, with the reason
     first     phase      a phase.yaml in the folder that all share, with its digest
     follower  ready      it sees all files, and holds its GPUs
-    first     go         where the ranks meet; or off, when some node is not ready or has failed
+    first     go         the port at which the ranks meet; or off, when some node is not ready or has failed
     follower  outcome    of its ranks; one for each phase
     first     end        with the exit code and, if that is not 0, why
 
@@ -32,6 +32,7 @@ HELLO_S = 10.0
 OUTCOME_S = 90.0
 """Seconds that the other nodes' ranks have to end after those of the first one."""
 POLL_S = 0.1
+JOIN_POLL_S = 0.5
 DIFFERENCES_SHOWN = 3
 SETTINGS_OF_A_NODE = ("distributed.node_rank",)
 """What may differ between the commands of the nodes."""
@@ -125,11 +126,10 @@ class Nodes:
         while not all(node.ready for node in nodes) and not self._troubles():
             time.sleep(POLL_S)
         if not self._troubles():
-            host = self._distributed.rdzv_endpoint.rpartition(":")[0]
-            endpoint = f"{host}:{_free_port()}"
-            self._tell("go", endpoint=endpoint)
+            port = _free_port()
+            self._tell("go", port=port)
             try:
-                run(endpoint, lambda: bool(self._troubles()))
+                run(beside(self._distributed.rdzv_endpoint, port), lambda: bool(self._troubles()))
             except TrainingError as error:
                 own = error
         if own is not None or self._troubles():
@@ -239,12 +239,17 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
             reason = error.strerror or str(error)
         except EndedError:
             reason = "whatever answers there hangs up"
-        time.sleep(min(1.0, 5 * POLL_S))
+        time.sleep(JOIN_POLL_S)
     raise TrainingError(
         f"node {distributed.node_rank}: the first node was not found at distributed.rdzv_endpoint="
         f"{distributed.rdzv_endpoint} within distributed.join_timeout_s={distributed.join_timeout_s} ({reason}). Was "
         "it started? Does this node reach it there? See its output"
     )
+
+
+def beside(endpoint: str, port: int) -> str:
+    """Another port of the first node's, under the name by which this node knows it: that need not be the others'."""
+    return f"{endpoint.rpartition(':')[0]}:{port}"
 
 
 def digest(file: Path) -> str:
@@ -256,9 +261,9 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
     host, _, port = endpoint.rpartition(":")
     path = f"distributed.rdzv_endpoint={endpoint}"
     try:
-        family, *_, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        family, address = _resolved(host.strip("[]"), int(port), distributed.join_timeout_s)
         with socket.socket(family, socket.SOCK_STREAM) as here:
-            here.bind((address[0], 0))
+            here.bind((address, 0))
         # On all interfaces: a host's own name often is a loopback address to itself.
         return socket.create_server(("", int(port)), family=family, backlog=distributed.nnodes)
     except socket.gaierror as error:
@@ -274,6 +279,20 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
         else:
             problem = f"cannot be opened ({error.strerror}); choose another one, on all nodes"
         raise ConfigurationError([f"{path}: {problem}"]) from error
+
+
+def _resolved(host: str, port: int, within_s: float) -> tuple[socket.AddressFamily, str]:
+    """Kubernetes knows the name of a Pod some time after it has started. Raises socket.gaierror."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        except socket.gaierror:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(JOIN_POLL_S)
+        else:
+            return family, str(address[0])
 
 
 def _free_port() -> int:

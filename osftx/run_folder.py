@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.errors import ConfigurationError
 
+PLACE = ("node_rank", "rdzv_endpoint", "join_timeout_s")
+"""Of `distributed`: a cluster that starts a run again may do so on other machines."""
 LOCK = ".lock"
 """In a run folder, held by the run."""
 
@@ -59,11 +64,18 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` was made with this configuration."""
+    """Whether the run in `folder` was made with this configuration, wherever its nodes met."""
     try:
-        return (folder / "config.yaml").read_text() == composed
-    except OSError:
+        return _without_place((folder / "config.yaml").read_text()) == _without_place(composed)
+    except (OSError, ValueError, YAMLError):
         return False
+
+
+def _without_place(composed: str) -> Any:
+    content = OmegaConf.to_container(OmegaConf.create(composed))
+    if isinstance(content, dict) and isinstance(content.get("distributed"), dict):
+        content["distributed"] = {key: value for key, value in content["distributed"].items() if key not in PLACE}
+    return content
 
 
 def remove_empty(folders: list[Path]) -> None:

@@ -237,7 +237,7 @@ def test_whoever_is_no_node_is_hung_up_on(group: DistributedConfig) -> None:
     ],
 )
 def test_an_endpoint_that_is_not_here_is_refused(group: DistributedConfig, endpoint: str, says: str) -> None:
-    group.rdzv_endpoint = endpoint
+    group.rdzv_endpoint, group.join_timeout_s = endpoint, 1
     with pytest.raises(ConfigurationError) as raised:
         meet(group, {})
     assert says in told(raised.value)
