@@ -184,7 +184,5 @@ def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path, arguments:
         return "give the same command again to go on from there: what is done is reused"
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
     overrides = [word for word in arguments if not replaced.fullmatch(word)]
-    if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run
-        overrides.append("output_dir=NEW_FOLDER")
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
     return f"go on from there with: python -m osftx {command}"

@@ -47,11 +47,6 @@ def _distributed(config: ExperimentConfig) -> Iterator[str]:
             f"plan.calibrate=true: times the ranks of one node alone, and distributed.nnodes={nodes}; leave it out, or "
             "time one node with distributed.nnodes=1 dry_run=true"
         )
-    if nodes > 1 and config.output_dir is None:
-        yield (
-            f"output_dir=null: with distributed.nnodes={nodes} all nodes must write to one folder; "
-            "set output_dir to a folder that all of them see"
-        )
 
 
 def _rendezvous(config: ExperimentConfig) -> Iterator[str]:

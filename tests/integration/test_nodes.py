@@ -5,7 +5,6 @@ Two agents on this machine are two nodes: they know of each other by the endpoin
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -123,13 +122,3 @@ def test_nodes_with_different_commands_end_with_2_and_leave_nothing(runs: Runs) 
         assert "distributed.node_rank=1: its command differs from the first node's: " in output
         assert "training.seed=7 instead of 42" in output
     assert not (runs.folder / "different").exists()
-
-
-def test_a_stop_on_one_node_is_a_stop_on_all(runs: Runs) -> None:
-    both = runs.nodes("stopped")
-    runs.wait_for_a_save("stopped")
-    both[1].send_signal(signal.SIGUSR1)
-    for process in both:
-        code, output = ended(process, ENDS_WITHIN_S)
-        assert code == 1, output
-        assert "phase 'knowledge' was stopped by a signal to its ranks; saved after step" in output

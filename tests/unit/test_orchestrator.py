@@ -324,16 +324,6 @@ def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(
     assert go_on.endswith(f"python -m osftx +experiment=study +training.seed=1 phases.three.init_from={checkpoint}")
 
 
-def test_on_several_nodes_the_command_that_goes_on_asks_for_a_new_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    config = experiment()
-    config.distributed.nnodes = 2
-    command = ["+experiment=study", f"output_dir={tmp_path}"]
-    with pytest.raises(TrainingError, match=r"osftx \+experiment=study output_dir=NEW_FOLDER phases\.one\.init_from="):
-        walk(monkeypatch, config, tmp_path, Ranks(fails_at="one"), command)
-
-
 def test_a_report_that_cannot_be_written_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,14 +168,13 @@ def test_a_valid_configuration_has_no_problem() -> None:
         ({"distributed__join_timeout_s": 0}, "distributed.join_timeout_s=0: must be 1 or more", "the default is 300"),
         ({"distributed__nnodes": 0}, "distributed.nnodes=0: must be 1 or more", "the default is 1"),
         ({"distributed__node_rank": 1}, "distributed.node_rank=1: must be 0 to 0", "each node its own"),
-        ({"distributed__nnodes": 2}, "output_dir=null: with distributed.nnodes=2", "set output_dir"),
         (
-            {"plan__calibrate": True, "distributed__nnodes": 2, "output_dir": "out"},
+            {"plan__calibrate": True, "distributed__nnodes": 2},
             "plan.calibrate=true: times the ranks of one node",
             "distributed.nnodes=1 dry_run=true",
         ),
         (
-            {"distributed__nnodes": 2, "output_dir": "out", "distributed__rdzv_endpoint": "gpu1:0"},
+            {"distributed__nnodes": 2, "distributed__rdzv_endpoint": "gpu1:0"},
             "distributed.rdzv_endpoint=gpu1:0: port 0",
             "gpu1:29500",
         ),
