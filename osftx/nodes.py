@@ -85,6 +85,7 @@ class Nodes:
         self._distributed, self._settings = distributed, settings
         self._nodes: dict[int, Node] = {}
         self._refused: str | None = None
+        self._begun = False
         self._lock = Lock()
         self._listener = _listen(distributed)
         Thread(target=self._accept, daemon=True).start()
@@ -106,6 +107,7 @@ class Nodes:
                     "output"
                 )
             time.sleep(POLL_S)
+        nodes._begun = True
 
     @property
     def count(self) -> int:
@@ -144,6 +146,8 @@ class Nodes:
     def end(self, code: int, message: str = "") -> None:
         """Let the others go: they leave with the same exit code, and say why if it is not 0."""
         self._tell("end", code=code, message=message)
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits there
         self._listener.close()
         for node in self._nodes.values():
             node.line.close()
@@ -181,6 +185,8 @@ class Nodes:
             hello = line.receive(HELLO_S)
             rank, host = int(hello["node"]), str(hello["host"])
             reason = self._why_not(hello)
+            if self._begun:
+                reason = f"distributed.node_rank={rank}: the run has begun, with all of its {self.count} nodes"
         except (EndedError, TimeoutError, KeyError, ValueError, TypeError, AttributeError):  # no osftx
             line.close()
             return

@@ -62,6 +62,7 @@ LAUNCHERS = (
     _Names("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE",)),
 )
 """The first that is there counts: torchrun may itself be started by srun."""
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 COUNTED = ("nproc_per_node", "nnodes", "node_rank")
 """Keys of `distributed` that the launcher decides."""
 
@@ -94,6 +95,14 @@ def outer_launcher(environment: Mapping[str, str]) -> Outer | None:
     return None
 
 
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that is one of none, whatever has started this one."""
+    told = {"MASTER_ADDR", "MASTER_PORT"}
+    for names in LAUNCHERS:
+        told |= {names.rank, names.size, names.local_rank, *names.local_size}
+    return {name: value for name, value in environment.items() if name not in told}
+
+
 def placed(distributed: DistributedConfig, outer: Outer | None, overrides: Sequence[str]) -> DistributedConfig:
     """The settings with this process's place in what the launcher has started.
 
@@ -102,12 +111,17 @@ def placed(distributed: DistributedConfig, outer: Outer | None, overrides: Seque
     if outer is None:
         return distributed
     explicit = dict(word.lstrip("+").split("=", 1) for word in overrides if "=" in word)
-    problems = list(_conflicts(outer, explicit))
-    if problems:
-        raise ConfigurationError(problems)
     endpoint = distributed.rdzv_endpoint
     if outer.endpoint is not None and "distributed.rdzv_endpoint" not in explicit:
         endpoint = outer.endpoint
+    problems = _conflicts(outer, explicit)
+    if outer.local_size and outer.size > outer.local_size and endpoint.rpartition(":")[0] in OWN_NAMES:
+        problems.append(
+            f"distributed.rdzv_endpoint={endpoint}: {outer.launcher} has started processes on several machines, and "
+            "this is another place on each; name the first machine, as FIRST_NODE:29500"
+        )
+    if problems:
+        raise ConfigurationError(problems)
     return replace(
         distributed,
         nproc_per_node=1 if outer.a_rank_each else distributed.nproc_per_node,

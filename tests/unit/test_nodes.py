@@ -205,6 +205,16 @@ def test_a_rank_that_was_given_twice_is_refused(group: DistributedConfig) -> Non
     assert len(second) == 1
 
 
+def test_a_node_that_comes_to_a_run_that_has_begun_is_refused_and_the_run_goes_on(group: DistributedConfig) -> None:
+    with other(lambda: meet(of_rank(group, 1), {})) as first:
+        meet(group, {})
+        with pytest.raises(ConfigurationError, match="node_rank=1: the run has begun, with all of its 2 nodes"):
+            join(of_rank(group, 1), {})
+        assert Nodes.current is not None
+        Nodes.current.end(0)
+    assert first == [(0, "")]
+
+
 def test_a_node_that_does_not_come_is_waited_for_so_long(group: DistributedConfig) -> None:
     group.join_timeout_s = 1
     with pytest.raises(TrainingError, match=r"of 2 nodes these did not come .*join_timeout_s=1: 1\. Were they started"):

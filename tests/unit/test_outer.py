@@ -4,7 +4,7 @@ import pytest
 
 from osftx.config import DistributedConfig
 from osftx.errors import ConfigurationError
-from osftx.outer import outer_launcher, placed
+from osftx.outer import outer_launcher, placed, without_launcher
 
 MASTER = {"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 TORCHRUN = MASTER | {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
@@ -87,6 +87,18 @@ def test_what_the_command_line_says_otherwise_is_refused_with_both_numbers(
     with pytest.raises(ConfigurationError) as raised:
         place(environment, *overrides)
     assert all(word in str(raised.value) for word in says), raised.value
+
+
+def test_an_endpoint_that_is_another_place_on_each_machine_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"rdzv_endpoint=127.0.0.1:29500: srun has .*name the first machine"):
+        placed(DistributedConfig(), outer_launcher(SRUN), [])
+    on_one = SRUN | {"SLURM_STEP_TASKS_PER_NODE": "8"}
+    assert placed(DistributedConfig(), outer_launcher(on_one), []).nnodes == 8
+
+
+def test_a_process_of_its_own_sees_no_launcher() -> None:
+    everything = {"PATH": "/bin"} | TORCHRUN | DEEPSPEED | OPEN_MPI | PMI | SRUN
+    assert without_launcher(everything) == {"PATH": "/bin"}
 
 
 def test_what_the_command_line_says_alike_is_taken() -> None:
