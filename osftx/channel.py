@@ -71,6 +71,7 @@ class Line:
         return self._ended.is_set()
 
     def close(self) -> None:
+        self._ended.set()
         with suppress(OSError):  # the other one may have ended already
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()

@@ -15,7 +15,7 @@ from uuid import uuid4
 from osftx.config import Accelerator, DistributedConfig
 from osftx.devices import claimed, lock_folder
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
-from osftx.nodes import Nodes
+from osftx.nodes import OUTCOME_S, Nodes
 from osftx.outer import outer_launcher
 from osftx.phase import PHASE_FILE, PhaseSpec
 from osftx.saves import saved_steps
@@ -50,7 +50,8 @@ def launch(spec: PhaseSpec) -> None:
         def run(endpoint: str, failed_elsewhere: Callable[[], bool]) -> None:
             run_ranks(spec, devices, endpoint, failed_elsewhere)
 
-        nodes.together(Path(spec.folder) / PHASE_FILE, run)
+        grace_s = spec.resume.checkpointing.grace_s if spec.resume is not None else 0
+        nodes.together(Path(spec.folder) / PHASE_FILE, run, OUTCOME_S + grace_s)
 
 
 def run_ranks(

@@ -29,8 +29,8 @@ from osftx.errors import ConfigurationError, StoppedError, TrainingError
 
 HELLO_S = 10.0
 """Seconds that whoever connects has to say who it is."""
-OUTCOME_S = 90.0
-"""Seconds that the other nodes' ranks have to end after those of the first one."""
+OUTCOME_S = 60.0
+"""Seconds that the other nodes' ranks have to end after those of the first one; more where they save."""
 POLL_S = 0.1
 JOIN_POLL_S = 0.5
 DIFFERENCES_SHOWN = 3
@@ -113,8 +113,11 @@ class Nodes:
     def count(self) -> int:
         return self._distributed.nnodes
 
-    def together(self, phase: Path, run: Callable[[str, Callable[[], bool]], None]) -> None:
-        """Have all nodes run the ranks of a `phase.yaml`, on this one by `run`.
+    def together(
+        self, phase: Path, run: Callable[[str, Callable[[], bool]], None], within_s: float = OUTCOME_S
+    ) -> None:
+        """Have all nodes run the ranks of a `phase.yaml`, on this one by `run`. Those of the others have `within_s`
+        seconds more to end.
 
         It is given where the ranks meet, and a question: whether the phase has failed elsewhere, so that it should be
         ended here, too. Raises TrainingError with what every node says; StoppedError when a signal ended the phase on
@@ -136,12 +139,14 @@ class Nodes:
                 own = error
         if own is not None or self._troubles():
             self._tell("off")
-        deadline = time.monotonic() + OUTCOME_S
+        deadline = time.monotonic() + within_s
         while any(node.outcome is None and not node.line.ended for node in nodes) and time.monotonic() < deadline:
             time.sleep(POLL_S)
             self._troubles()
-        late = [f"{node.name} has not ended its ranks" for node in nodes if not (node.outcome or node.line.ended)]
-        self._judge(own, [*self._troubles(), *late])
+        for node in nodes:
+            if node.outcome is None:  # what it may still say would be taken for an answer to the next phase
+                node.line.close()
+        self._judge(own, self._troubles())
 
     def end(self, code: int, message: str = "") -> None:
         """Let the others go: they leave with the same exit code, and say why if it is not 0."""
@@ -158,7 +163,7 @@ class Nodes:
 
     def _judge(self, own: TrainingError | None, troubles: list[str]) -> None:
         nodes = self._nodes.values()
-        gone = any(node.line.ended for node in nodes)
+        gone = any(node.outcome is None for node in nodes)
         stopped = isinstance(own, StoppedError) and all(node.outcome and node.outcome["stopped"] for node in nodes)
         if own is not None and stopped:
             raise own

@@ -143,6 +143,28 @@ def test_a_node_that_is_gone_ends_the_phase(group: DistributedConfig, tmp_path: 
             Nodes.current.together(file, wait_for_failure)
 
 
+def test_a_node_that_does_not_end_its_ranks_is_given_up(group: DistributedConfig, tmp_path: Path) -> None:
+    file = Path(phase(tmp_path).folder) / "phase.yaml"
+
+    def hangs() -> None:
+        line = join(of_rank(group, 1), {})
+        line.receive()
+        line.send("ready")
+        for _ in ("go", "off"):
+            line.receive()
+        with pytest.raises(EndedError):
+            line.receive()
+
+    def fails(*_: object) -> None:
+        raise TrainingError("rank 0 failed")
+
+    with other(hangs):
+        Nodes.gather(group, {})
+        assert Nodes.current is not None
+        with pytest.raises(StoppedError, match=r"cannot be reached any more; see its output\s+node 0: rank 0 failed"):
+            Nodes.current.together(file, fails, within_s=0.2)
+
+
 def wait_for_failure(_: str, failed_elsewhere: Callable[[], bool]) -> None:
     while not failed_elsewhere():
         pass
