@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from signal import Signals, signal
@@ -32,7 +32,11 @@ from osftx.config import ExperimentConfig
 from osftx.conversion import typed
 from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
 from osftx.files import write_json, write_text
+from osftx.following import meet
 from osftx.hydra_errors import explain, no_option
+from osftx.launch import check_devices
+from osftx.nodes import Nodes
+from osftx.outer import outer_launcher, placed
 from osftx.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
 from osftx.run_folder import alone_in, make_run_folder, remove_empty
 from osftx.sweep.callback import RESUME, Summary
@@ -124,26 +128,33 @@ def _arguments(hydra_config: HydraConf) -> list[str]:
 def run(
     composed: DictConfig, arguments: list[str], between: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any] | None:
-    """Check, plan and run one composed configuration; returns its results, None after a dry run.
+    """Check, plan and run one composed configuration; returns its results, None after a dry run and on other nodes than
+    the first.
 
     `arguments` are the words after `python -m osftx` that give the same run again; `between` is called between two
     phases. Raises ConfigurationError before anything is started, TrainingError afterwards.
     """
     config = typed(composed)
+    outer = outer_launcher(os.environ)
+    config.distributed = placed(config.distributed, outer, arguments)
     if found := problems(config):
         raise ConfigurationError(found)
     # Heavier imports, once the settings are known to make sense.
     from osftx.display import show_plan
     from osftx.preflight import check
 
+    if outer is not None and outer.rank > 0 and (config.dry_run or config.inspect_data is not None):
+        return None  # once is enough
     if config.dry_run and not config.plan.calibrate:
         show_plan(check(config, data_folder=None).plan)
         return None
     if config.inspect_data is not None:
         _inspect(config, config.inspect_data)
         return None
-    from osftx.launch import check_devices
-
+    ended = meet(config.distributed, OmegaConf.to_container(composed))
+    if ended is not None:
+        code, message = ended
+        return _leave(message, code) if code else None
     check_devices(config.distributed, any(phase.use_liger for phase in config.phases.values()))
     if config.dry_run:
         _calibrate(config)
@@ -156,7 +167,7 @@ def run(
         usual = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     run_folder, made = make_run_folder(config, usual, asked)
     try:
-        with alone_in(run_folder) if config.distributed.node_rank == 0 else nullcontext():
+        with alone_in(run_folder):
             checked = check(config, run_folder / "data")
             from osftx import orchestrator
             from osftx.calibration import calibrate
@@ -164,17 +175,16 @@ def run(
 
             if config.plan.calibrate:
                 calibrate(config, checked)
-            if config.distributed.node_rank == 0:
-                check_room(config, checked, run_folder)
-                write_text(run_folder / "config.yaml", asked)
-                write_json(run_folder / "plan.json", checked.plan.to_dict())
+            check_room(config, checked, run_folder)
+            write_text(run_folder / "config.yaml", asked)
+            write_json(run_folder / "plan.json", checked.plan.to_dict())
             show_plan(checked.plan)
             results = orchestrator.run(config, checked, run_folder, arguments, between)
     except ConfigurationError:
         remove_empty(made)
         raise
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
-    return results or None  # on other nodes than the first there are none
+    return results
 
 
 def _calibrate(config: ExperimentConfig) -> None:
@@ -215,6 +225,10 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be told here
     try:
         job()
+        _part(0)
+    except SystemExit as ended:  # also of a sweep with jobs that failed
+        _part(int(ended.code or 0), "see the output of the first node")
+        raise
     except StopSignal as error:
         _leave(str(error), 1)
     except ConfigurationError as error:  # of a sweep as a whole
@@ -245,7 +259,14 @@ def main() -> None:
 
 def _leave(message: str, code: int) -> NoReturn:
     print(f"osftx: {message}", file=sys.stderr, flush=True)
+    _part(code, message)
     sys.exit(code)
+
+
+def _part(code: int, message: str = "") -> None:
+    """Let the other nodes go, the last thing that the first one does: a launcher around may end all with the first."""
+    if Nodes.current is not None:
+        Nodes.current.end(code, message)
 
 
 if __name__ == "__main__":

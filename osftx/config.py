@@ -340,14 +340,16 @@ class DistributedConfig:
     nproc_per_node: int = 8
     """Ranks on this machine, one per GPU."""
     nnodes: int = 1
-    """Machines."""
+    """Machines. A launcher that has started several processes (torchrun, srun, ...) decides this itself."""
     node_rank: int = 0
-    """This machine's index, 0 to nnodes - 1."""
+    """This machine's index, 0 to nnodes - 1. The first one leads; the others do what it tells them."""
     rdzv_id: int = 47
     """Rendezvous id; phase i uses rdzv_id + i. On one node a part that is unique to the launch is added."""
     rdzv_endpoint: str = "127.0.0.1:29500"
-    """Host and port at which the ranks of all nodes meet. Used with several nodes; on one node nobody else has to know
-    the port, and a free one is taken whatever this says, so that runs at the same time never meet."""
+    """Host of the first node, and the port at which the other nodes find it. Used with several nodes; the ranks of each
+    phase meet at a free port of that host."""
+    join_timeout_s: int = 300
+    """Seconds that the nodes wait for each other at the beginning."""
     accelerator: Accelerator = Accelerator.auto
     """`cuda`, `cpu`, or `auto`: cuda where there is a GPU."""
     exclusive_devices: bool = True
@@ -441,8 +443,7 @@ class ExperimentConfig:
     store_dir: str = DEFAULT_STORE
     """Where trained phases are kept under their fingerprints, to be used again by any run (`python -m osftx.store`)."""
     reuse: bool = True
-    """Use phases of the store, and keep new ones there. Off: every phase is trained, in the run folder alone. With
-    several nodes it is off."""
+    """Use phases of the store, and keep new ones there. Off: every phase is trained, in the run folder alone."""
     objective: Any = "summary.average_accuracy"
     """The number in results.json that a search goes by, as its path, or a weighted sum of such numbers:
     `summary.learning_accuracy - 0.5*summary.forgetting`. Several objectives as a list."""

@@ -15,7 +15,7 @@ from osftx.estimate.workload import Workload, untied
 from osftx.files import nearest
 from osftx.model_folder import ModelFiles
 from osftx.osft.targets import Target
-from osftx.plan import Plan, PlannedPhase, phases_to_run, reuses, training_of
+from osftx.plan import Plan, PlannedPhase, phases_to_run, training_of
 
 
 def estimate(
@@ -40,7 +40,7 @@ def estimate(
             best=phase.validation.best,
         )
         planned.memory = memory.of_phase(work)
-        saves = config.checkpointing if reuses(config) else None
+        saves = config.checkpointing if config.reuse else None
         planned.disk = disk.of_phase(work, model.parameters, data[name], planned.steps, saves)
         if gpu is not None and planned.memory.peak > gpu:
             plan.warnings.append(_too_large(planned, work, gpu))
@@ -56,7 +56,7 @@ def lacking(
     """
     estimated = [phase.disk for phase in phases if phase.disk is not None]
     run, store = nearest(run_folder or config.output_dir or "."), nearest(config.store_dir)
-    with_store = reuses(config) and os.access(store, os.W_OK)
+    with_store = config.reuse and os.access(store, os.W_OK)
     one_disk = run.stat().st_dev == store.stat().st_dev
     need = disk.needed(estimated, with_store, one_disk)
     saved = (

@@ -3,19 +3,21 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, getsignal, signal
-from threading import current_thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 from uuid import uuid4
 
 from osftx.config import Accelerator, DistributedConfig
 from osftx.devices import claimed, lock_folder
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
-from osftx.phase import PhaseSpec
+from osftx.nodes import OUTCOME_S, Nodes
+from osftx.outer import outer_launcher
+from osftx.phase import PHASE_FILE, PhaseSpec
 from osftx.saves import saved_steps
 
 PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
@@ -24,21 +26,42 @@ SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
 QUIET = ("torch.distributed", "torch.distributed.elastic.agent.server.api")
 LOCAL_ENDPOINT = "127.0.0.1:0"
 """Port 0: the system chooses a free one."""
+MEET_S = 300
+"""Seconds that the agents of several nodes, which all were ready, have to meet."""
+PATIENCE_S = 10.0
+"""Seconds that the ranks have to end by themselves, saving perhaps, when others of their phase have failed."""
+POLL_S = 0.2
 CAUSE_LINES = 3
 """Of a failed rank's exception: CUDA's begin with what happened and end with advice for debugging."""
 
 
 def launch(spec: PhaseSpec) -> None:
-    """Run `python -m osftx.worker <folder>/phase.yaml` on this node's ranks, on GPUs that no other run holds.
+    """Run `python -m osftx.worker <folder>/phase.yaml` on the ranks of all nodes, on GPUs that no other run holds.
 
     Rank 0 prints its progress; what every rank writes to stderr is in `<folder>/logs`. Raises TrainingError naming
     phase, rank and cause; StoppedError when a signal ended it, after which a phase with `resume` may have been saved.
     """
+    nodes = Nodes.current
     with exclusive_devices(spec.distributed, f"phase {spec.name!r}") as devices:
-        _run_ranks(spec, devices)
+        if nodes is None:
+            run_ranks(spec, devices)
+            return
+
+        def run(endpoint: str, failed_elsewhere: Callable[[], bool]) -> None:
+            run_ranks(spec, devices, endpoint, failed_elsewhere)
+
+        grace_s = spec.resume.checkpointing.grace_s if spec.resume is not None else 0
+        nodes.together(Path(spec.folder) / PHASE_FILE, run, OUTCOME_S + grace_s)
 
 
-def _run_ranks(spec: PhaseSpec, devices: list[str]) -> None:
+def run_ranks(
+    spec: PhaseSpec,
+    devices: list[str],
+    endpoint: str = LOCAL_ENDPOINT,
+    failed_elsewhere: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run this node's ranks and wait for them. With several nodes the `endpoint` is where all ranks meet, and
+    the ranks are ended soon after `failed_elsewhere` has become true. Raises as `launch`."""
     # Imports torch, so only where ranks are really started.
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
@@ -49,29 +72,29 @@ def _run_ranks(spec: PhaseSpec, devices: list[str]) -> None:
     for logger in QUIET:  # their causes are told below, once
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     group = spec.distributed
-    logs = Path(spec.folder) / "logs"
+    several = endpoint != LOCAL_ENDPOINT
+    logs = Path(spec.folder) / "logs" / (f"node_{group.node_rank}" if several else "")
     logs.mkdir(parents=True, exist_ok=True)
     streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
     # c10d ignores node_rank, static takes it as it is. On one node nobody else has to know where the ranks meet: with a
     # free port and an id of its own, a run never meets another one of this machine.
-    several = group.nnodes > 1
     run_id = str(group.rdzv_id + spec.index)
     config = LaunchConfig(
         min_nodes=group.nnodes,
         max_nodes=group.nnodes,
         nproc_per_node=group.nproc_per_node,
         run_id=run_id if several else f"{run_id}-{uuid4().hex[:8]}",
-        rdzv_endpoint=group.rdzv_endpoint if several else LOCAL_ENDPOINT,
+        rdzv_endpoint=endpoint,
         rdzv_backend="static" if several else "c10d",
-        rdzv_configs={"rank": group.node_rank, "timeout": group.timeout_s} if several else {},
+        rdzv_configs={"rank": group.node_rank, "timeout": MEET_S} if several else {},
         max_restarts=0,
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=streams),
         **_shutdown(LaunchConfig, spec),
     )
-    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / "phase.yaml"), str(os.getpid())]
+    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / PHASE_FILE), str(os.getpid())]
     try:
-        with environment(group, devices), _own_signals():
+        with environment(group, devices), _own_signals(), _ended_with(failed_elsewhere):
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -90,11 +113,9 @@ def _run_ranks(spec: PhaseSpec, devices: list[str]) -> None:
         raise StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}{_saved(spec)}") from error
     except (RendezvousError, DistError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        place = f"at distributed.rdzv_endpoint={group.rdzv_endpoint}" if several else "on this machine"
-        advice = "is the port in use, or did another node not start? See its output"
+        place = f"at {endpoint}, a free port of the first node" if several else "on this machine"
         raise TrainingError(
             f"phase {spec.name!r}: the ranks could not meet {place} ({type(error).__name__}: {reason})"
-            + (f"; {advice}" if several else "")
         ) from error
 
 
@@ -148,6 +169,28 @@ def _own_signals() -> Iterator[None]:
             signal(number, handler)
 
 
+@contextmanager
+def _ended_with(failed_elsewhere: Callable[[], bool]) -> Iterator[None]:
+    """Meanwhile the agent gets SIGTERM, which ends its ranks, when they outlive a failure elsewhere: they may be
+    waiting for ranks that are gone."""
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_S):
+            if failed_elsewhere():
+                if not over.wait(PATIENCE_S):
+                    os.kill(os.getpid(), SIGTERM)
+                return
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
 def _cause(message: str | dict[str, object]) -> str:
     """The exception that `record` has kept (class and text, of which the first lines), else the last line of a text."""
     lines = str(message["message"] if isinstance(message, dict) else message).strip().splitlines()
@@ -161,10 +204,16 @@ def exclusive_devices(group: DistributedConfig, user: str) -> Iterator[list[str]
 
     `user` is who wants them, for messages. Raises TrainingError.
     """
-    names = _visible_gpus() if group.exclusive_devices and group.accelerator is not Accelerator.cpu else []
+    outer = outer_launcher(os.environ)
+    own = outer.local_rank if outer is not None and outer.a_rank_each else None
+    names = []
+    if group.accelerator is not Accelerator.cpu and (group.exclusive_devices or own is not None):
+        names = _visible_gpus()
+    if names and own is not None:  # every process on this machine looks first for another one
+        names = names[own % len(names) :] + names[: own % len(names)]
     with ExitStack() as claim:
-        held = []
-        if names:
+        held = names[:1]
+        if names and group.exclusive_devices:
             folder = lock_folder()
             try:
                 held = claim.enter_context(claimed(names, group.nproc_per_node, folder))

@@ -15,10 +15,9 @@ from osftx.display import show_retention
 from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.retention import summary, table
 from osftx.files import write_json
-from osftx.launch import launch
 from osftx.objectives import as_list, value
 from osftx.phase import PhaseSpec
-from osftx.plan import phases_to_run, reuses, taught_in
+from osftx.plan import phases_to_run, taught_in
 from osftx.preflight import Checked
 from osftx.report import write_report
 from osftx.reuse import obtain, start_fingerprint
@@ -41,48 +40,42 @@ def run(
 
     `arguments` are the words after `python -m osftx` that give this run again. results.json is written anew after each
     phase, so a later failure loses nothing. `between_phases` is given its content while a phase is still to come; what
-    it raises ends the run. Raises TrainingError. On nodes other than the first only the ranks are started; the first
-    node writes the run folder.
+    it raises ends the run. Raises TrainingError.
     """
     assert checked.model_folder is not None
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
     specs = phase_specs(config, checked, run_folder)
-    store = PhaseStore(Path(config.store_dir).expanduser()) if reuses(config) else None
+    store = PhaseStore(Path(config.store_dir).expanduser().resolve()) if config.reuse else None
     start = parent = start_fingerprint(checked.model_folder, store)
     benchmarks = Benchmarks(config, checked.benchmarks, store)
     for place, (spec, planned) in enumerate(zip(specs, checked.plan.phases, strict=True), start=1):
         name, folder, source = spec.name, Path(spec.folder), Path(spec.model.path)
         fingerprint = of_phase(spec, parent)
-        if config.distributed.node_rank == 0:  # the others' ranks start once they have met the first node's
-            spec.save()
+        spec.save()
         print(
             f"\nPhase {place} of {len(specs)}: {name}, {planned.steps} steps on "
             f"{config.distributed.nproc_per_node * config.distributed.nnodes} ranks",
             flush=True,
         )
         try:
-            if config.distributed.node_rank == 0:
-                if place == 1:
-                    benchmarks.measure(BASE_STATE, source, parent, folder / "benchmarks_before")
-                result = obtain(spec, fingerprint, parent, store, config.checkpointing)
-                benchmarks.measure(name, spec.checkpoint, fingerprint, folder / "benchmarks")
-            else:
-                launch(spec)
+            if place == 1:
+                benchmarks.measure(BASE_STATE, source, parent, folder / "benchmarks_before")
+            result = obtain(spec, fingerprint, parent, store, config.checkpointing)
+            benchmarks.measure(name, spec.checkpoint, fingerprint, folder / "benchmarks")
         except TrainingError as error:
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "
             how = _how_to_go_on(config, name, source, arguments)
             raise type(error)(f"{error}\n  {mended}{how}") from error
         parent = fingerprint
-        if config.distributed.node_rank == 0:
-            finished.append((spec, result))
-            results = collect(config, finished, run_folder, arguments, start, benchmarks.table())
-            results["skipped_rows"] = _skipped_rows(checked)
-            write_json(run_folder / "results.json", results)
-            _report(run_folder)
-            show_retention(results)
-            if between_phases is not None and place < len(specs):
-                between_phases(results)
+        finished.append((spec, result))
+        results = collect(config, finished, run_folder, arguments, start, benchmarks.table())
+        results["skipped_rows"] = _skipped_rows(checked)
+        write_json(run_folder / "results.json", results)
+        _report(run_folder)
+        show_retention(results)
+        if between_phases is not None and place < len(specs):
+            between_phases(results)
     return results
 
 
@@ -187,11 +180,9 @@ def _report(run_folder: Path) -> None:
 
 
 def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path, arguments: Sequence[str]) -> str:
-    if reuses(config):
+    if config.reuse:
         return "give the same command again to go on from there: what is done is reused"
     replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
     overrides = [word for word in arguments if not replaced.fullmatch(word)]
-    if config.distributed.nnodes > 1:  # all nodes must be told one folder, and this one holds a run
-        overrides.append("output_dir=NEW_FOLDER")
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
     return f"go on from there with: python -m osftx {command}"

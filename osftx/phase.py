@@ -16,6 +16,8 @@ from osftx.config import (
 )
 from osftx.files import write_text
 
+PHASE_FILE = "phase.yaml"
+
 
 @dataclass
 class PreserveSpec:
@@ -100,7 +102,7 @@ class PhaseSpec:
 
     def save(self) -> Path:
         """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""
-        path = Path(self.folder) / "phase.yaml"
+        path = Path(self.folder) / PHASE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, OmegaConf.to_yaml(OmegaConf.structured(self)))
         return path

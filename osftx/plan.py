@@ -99,11 +99,6 @@ def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:
     return config.training.max_seq_len, config.training.max_tokens_per_gpu
 
 
-def reuses(config: ExperimentConfig) -> bool:
-    """The nodes of a run cannot yet agree on what to reuse."""
-    return config.reuse and config.distributed.nnodes == 1
-
-
 def taught_in(config: ExperimentConfig, set_name: str) -> str:
     """The phase (or `base`) that teaches what an evaluation set asks."""
     explicit = config.evaluation.sets[set_name].learned_in

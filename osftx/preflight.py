@@ -31,7 +31,6 @@ from osftx.plan import (
     make_plan,
     ordered_phases,
     phases_to_run,
-    reuses,
     start_model,
 )
 from osftx.preserve import advice, check_amount, check_given, check_new, recorded_sources
@@ -129,8 +128,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
         benchmarks = find_tasks(config.evaluation.lm_eval)
     data = _read_data(config, found, model, tokenizer, targets, recorded, kept_in)
     if found.lines or model is None:
-        # What another node cannot read may serve the first one.
-        if data_folder is not None and config.distributed.node_rank == 0:
+        if data_folder is not None:
             remove_prepared(data_folder, prepared_folders(data_folder) - before)
         raise ConfigurationError(found.lines)
     if data_folder is not None and fetch_model:
@@ -190,7 +188,7 @@ def _data_folder(config: ExperimentConfig, run_data: Path) -> Path:
     """Where tokenised data is kept for other runs, too; else the run's own folder for it."""
     if config.data.processing_dir is not None:
         return Path(config.data.processing_dir).expanduser().resolve()
-    if reuses(config) and os.access(nearest(config.store_dir), os.W_OK):
+    if config.reuse and os.access(nearest(config.store_dir), os.W_OK):
         return Path(config.store_dir).expanduser().resolve() / "data"
     return run_data
 
@@ -267,7 +265,7 @@ def _read_data(
 def _check_store(config: ExperimentConfig) -> None:
     """Raise for a store that cannot be one. That one cannot be written costs no run; see `_store_advice`."""
     folder = nearest(config.store_dir)
-    if reuses(config) and not folder.is_dir():
+    if config.reuse and not folder.is_dir():
         raise ConfigurationError(
             [f"store_dir={config.store_dir}: {folder} is not a folder; give another one, or set reuse=false"]
         )
@@ -307,7 +305,7 @@ def _model_advice(
 
 
 def _store_advice(config: ExperimentConfig) -> list[str]:
-    if not reuses(config) or os.access(nearest(config.store_dir), os.W_OK):
+    if not config.reuse or os.access(nearest(config.store_dir), os.W_OK):
         return []
     return [
         f"store_dir={config.store_dir} cannot be written: phases in it are reused, but what is trained will be in the "

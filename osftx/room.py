@@ -6,7 +6,7 @@ from osftx.config import ExperimentConfig
 from osftx.data.samples import remove_prepared
 from osftx.errors import ConfigurationError
 from osftx.fits import lacking
-from osftx.plan import PlannedPhase, reuses
+from osftx.plan import PlannedPhase
 from osftx.preflight import Checked
 from osftx.reuse import start_fingerprint
 from osftx.specs import phase_specs
@@ -33,7 +33,7 @@ def _to_train(config: ExperimentConfig, checked: Checked, run_folder: Path) -> t
 
     The start model is read for that, if it is not known by then.
     """
-    if not reuses(config):
+    if not config.reuse:
         return checked.plan.phases, 0
     assert checked.model_folder is not None
     store = PhaseStore(Path(config.store_dir).expanduser())

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.errors import ConfigurationError
-from osftx.plan import reuses
 
+PLACE = ("node_rank", "rdzv_endpoint", "join_timeout_s")
+"""Of `distributed`: a cluster that starts a run again may do so on other machines."""
 LOCK = ".lock"
 """In a run folder, held by the run."""
 
@@ -21,8 +25,8 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     goes on there, with what the store has of it. Raises ConfigurationError otherwise, or when it cannot be written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
-    if (folder / "plan.json").exists() and config.distributed.node_rank == 0:
-        if not reuses(config) and config.sweep.resume is None:  # it would all be trained again, over what is there
+    if (folder / "plan.json").exists():
+        if not config.reuse and config.sweep.resume is None:  # it would all be trained again, over what is there
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
             )
@@ -33,7 +37,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
                     "(what both have in common is in the store, and is reused), or remove this one"
                 ]
             )
-    elif (folder / "config.yaml").exists() and config.distributed.node_rank == 0 and not _same(folder, composed):
+    elif (folder / "config.yaml").exists() and not _same(folder, composed):
         raise ConfigurationError(
             [f"output_dir={folder}: holds a config.yaml that is not of this run; choose another folder"]
         )
@@ -60,11 +64,18 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` was made with this configuration."""
+    """Whether the run in `folder` was made with this configuration, wherever its nodes met."""
     try:
-        return (folder / "config.yaml").read_text() == composed
-    except OSError:
+        return _without_place((folder / "config.yaml").read_text()) == _without_place(composed)
+    except (OSError, ValueError, YAMLError):
         return False
+
+
+def _without_place(composed: str) -> Any:
+    content = OmegaConf.to_container(OmegaConf.create(composed))
+    if isinstance(content, dict) and isinstance(content.get("distributed"), dict):
+        content["distributed"] = {key: value for key, value in content["distributed"].items() if key not in PLACE}
+    return content
 
 
 def remove_empty(folders: list[Path]) -> None:

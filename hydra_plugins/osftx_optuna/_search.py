@@ -119,11 +119,6 @@ def _problems(
             f"hydra.sweeper.pruner={settings.pruner.name}: prunes for one objective, not for {len(directions)}; "
             "set it to none"
         )
-    if (nodes := OmegaConf.select(config, "distributed.nnodes") or 1) > 1:
-        found.append(
-            f"distributed.nnodes={nodes}: a search starts its jobs on one machine; set it to 1, or use Hydra's basic "
-            "sweeper, whose jobs are the same on every node"
-        )
     if settings.sampler is Sampler.grid:
         endless = [parameter for parameter in searched if parameter.points() is None]
         found += [

@@ -14,6 +14,7 @@ from osftx.benchmarks.spec import SPEC_FILE, BenchmarkSpec
 from osftx.config import DistributedConfig
 from osftx.errors import TrainingError
 from osftx.launch import environment, exclusive_devices
+from osftx.outer import without_launcher
 from osftx.progress import progress
 
 LOG_FILE = "log.txt"
@@ -40,7 +41,9 @@ def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_
     command = [sys.executable, "-u", "-m", "osftx.benchmarks", str(path), str(os.getpid())]
     who = f"benchmarks of {state}"
     with exclusive_devices(one, who) as devices, environment(one, devices), log.open("wb") as output:
-        slow = os.environ | {"TQDM_MININTERVAL": "1"}  # a bar in a file has no need to be drawn more often
+        slow = without_launcher(os.environ) | {
+            "TQDM_MININTERVAL": "1"
+        }  # a bar in a file has no need to be drawn more often
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=slow)
         try:
             in_time = _wait(process, log, time.monotonic() + timeout_s)

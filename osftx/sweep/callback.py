@@ -1,5 +1,6 @@
 """What Hydra calls when a sweep begins and when it has ended (conf/config.yaml names it)."""
 
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +13,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 from yaml import YAMLError
 
+from osftx.config import DistributedConfig
+from osftx.errors import ConfigurationError, TrainingError
+from osftx.following import meet
 from osftx.objectives import Direction, as_list, direction
+from osftx.outer import outer_launcher, placed
 from osftx.sweep.job import JOB_FILE, State, read_jobs
 from osftx.sweep.table import REPORT_FILE, TABLE_FILE, Sweep, show, write
 
+BASIC_LAUNCHER = "BasicLauncher"
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
 LOCK = ".lock"
@@ -33,6 +39,8 @@ class Summary(Callback):
     _alone: ClassVar[FileLock | None] = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if not config.dry_run:
+            _meet(config)
         resumed = config.sweep.resume
         folder = Path(config.hydra.sweep.dir if resumed is None else resumed).expanduser()
         named = f"hydra.sweep.dir={folder}" if resumed is None else f"{RESUME}={resumed}"
@@ -49,10 +57,9 @@ class Summary(Callback):
                 _set_folder(config, Path(Summary._of_a_dry_run.name))
                 return
             folder.mkdir(parents=True, exist_ok=True)
-            if config.distributed.node_rank == 0:  # the other nodes run the same sweep
-                lock = FileLock(folder / LOCK)
-                lock.acquire(timeout=0)
-                Summary._alone = lock  # until this process ends
+            lock = FileLock(folder / LOCK)
+            lock.acquire(timeout=0)
+            Summary._alone = lock  # until this process ends
             if resumed is not None:
                 for job in read_jobs(folder):
                     if job.state is State.failed:  # a search tries it again under another number
@@ -84,9 +91,34 @@ class Summary(Callback):
                 sys.exit(min(codes))
 
 
-def _refuse(problem: str) -> NoReturn:
+def _meet(config: DictConfig) -> None:
+    """The first node runs the sweep; the others serve its jobs, and leave the program when it has ended."""
+    words = list(config.hydra.overrides.task)
+    try:
+        given = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DistributedConfig), config.distributed))
+        assert isinstance(given, DistributedConfig)
+        distributed = placed(given, outer_launcher(os.environ), words)
+        if distributed.nnodes > 1 and not str(config.hydra.launcher._target_).endswith(BASIC_LAUNCHER):
+            _refuse(
+                f"distributed.nnodes={distributed.nnodes}: the jobs of such a sweep run one after the other; leave "
+                "hydra/launcher out"
+            )
+        asked = [word for word in words if not word.startswith("distributed.node_rank=")]
+        ended = meet(distributed, {"command": asked})
+    except ConfigurationError as error:
+        _refuse(str(error))
+    except TrainingError as error:
+        _refuse(str(error), 1)
+    if ended is not None:
+        code, message = ended
+        if code:
+            _refuse(message, code)
+        sys.exit(0)
+
+
+def _refuse(problem: str, code: int = 2) -> NoReturn:
     print(f"osftx: {problem}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _set_folder(config: DictConfig, folder: Path) -> None:

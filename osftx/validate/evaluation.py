@@ -42,12 +42,6 @@ def _lm_eval(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}.tasks={settings.tasks}: names an empty task; remove it"
         elif settings.tasks.count(name) > 1:
             yield f"{path}.tasks={settings.tasks}: {name} is named more than once; name each task once"
-    if settings.tasks and config.distributed.nnodes > 1:
-        yield (
-            f"{path}.tasks={settings.tasks}: one process measures them between two phases, and with "
-            f"distributed.nnodes={config.distributed.nnodes} the other nodes would wait for it until "
-            f"distributed.timeout_s; set {path}.tasks=[], and give the checkpoints to `lm_eval --model hf` afterwards"
-        )
 
 
 def _objective(config: ExperimentConfig) -> Iterator[str]:

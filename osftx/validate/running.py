@@ -17,6 +17,7 @@ DISTRIBUTED_RANGES = {
     "nproc_per_node": at_least(1),
     "nnodes": at_least(1),
     "rdzv_id": at_least(0),
+    "join_timeout_s": at_least(1),
     "omp_num_threads": at_least(1),
     "timeout_s": at_least(1),
 }
@@ -45,11 +46,6 @@ def _distributed(config: ExperimentConfig) -> Iterator[str]:
         yield (
             f"plan.calibrate=true: times the ranks of one node alone, and distributed.nnodes={nodes}; leave it out, or "
             "time one node with distributed.nnodes=1 dry_run=true"
-        )
-    if nodes > 1 and config.output_dir is None:
-        yield (
-            f"output_dir=null: with distributed.nnodes={nodes} all nodes must write to one folder; "
-            "set output_dir to a folder that all of them see"
         )
 
 

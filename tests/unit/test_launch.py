@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from osftx.config import (
 )
 from osftx.devices import claimed
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
-from osftx.launch import check_devices, launch
+from osftx.launch import check_devices, launch, run_ranks
 from osftx.phase import PhaseSpec, ResumeSpec
 from osftx.saves import save_folder
 
+OUTER = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES")
 
 
@@ -55,6 +57,8 @@ def launched(
     folder: Path,
     raises: Exception | None = None,
     resume: ResumeSpec | None = None,
+    endpoint: str | None = None,
+    failed_elsewhere: bool = False,
     **distributed: Any,
 ) -> Launcher:
     spec = PhaseSpec(
@@ -73,7 +77,10 @@ def launched(
     )
     launcher = Launcher(raises)
     monkeypatch.setattr(api, "elastic_launch", launcher)
-    launch(spec)
+    if endpoint is None:
+        launch(spec)
+    else:
+        run_ranks(spec, [], endpoint, lambda: failed_elsewhere)
     return launcher
 
 
@@ -81,6 +88,8 @@ def launched(
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """One variable set by the user, the others not."""
     for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    for key in OUTER:
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
 
@@ -124,10 +133,29 @@ def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
 
 
 def test_several_nodes_meet_under_the_rank_that_each_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config = launched(monkeypatch, tmp_path, nnodes=2, node_rank=1, timeout_s=60, rdzv_endpoint="node0:29500").config
+    """And at the port that the first one has named; each has logs of its own."""
+    config = launched(monkeypatch, tmp_path, endpoint="node0:4321", nnodes=2, node_rank=1).config
     assert (config.min_nodes, config.max_nodes) == (2, 2)
-    assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "node0:29500", "static")
-    assert (config.rdzv_configs["rank"], config.rdzv_configs["timeout"]) == (1, 60)
+    assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "node0:4321", "static")
+    assert config.rdzv_configs["rank"] == 1
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["node_1"]
+
+
+def test_ranks_that_outlive_a_failure_elsewhere_are_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launch_module, "PATIENCE_S", 0.1)
+
+    def waits_for_others(*_: str) -> None:
+        def end(*_: object) -> None:
+            raise SignalException("ended", signal.SIGTERM)
+
+        signal.signal(signal.SIGTERM, end)  # as torch's agent
+        time.sleep(30)
+
+    monkeypatch.setattr(Launcher, "__call__", lambda *_: waits_for_others)
+    begun = time.monotonic()
+    with pytest.raises(StoppedError, match="was stopped by SIGTERM"):
+        launched(monkeypatch, tmp_path, endpoint="host:1", failed_elsewhere=True, nnodes=2)
+    assert time.monotonic() - begun < 10
 
 
 def rank_folder(folder: Path) -> Path:
@@ -187,8 +215,8 @@ def test_a_killed_rank_has_left_no_error_but_its_log_is_found(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (RendezvousConnectionError("nobody there"), ["host:1", "nobody there", "rdzv_endpoint"]),
-        (OSError(98, "Address already in use"), ["host:1", "Address already in use", "is the port in use"]),
+        (RendezvousConnectionError("nobody there"), ["host:1", "nobody there"]),
+        (OSError(98, "Address already in use"), ["host:1", "Address already in use"]),
         (SignalException("stopped", signal.SIGTERM), ["was stopped by SIGTERM"]),
     ],
 )
@@ -196,7 +224,7 @@ def test_other_failures_name_the_phase(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: list[str]
 ) -> None:
     with pytest.raises(TrainingError, match="phase 'skills'") as raised:
-        launched(monkeypatch, tmp_path, error, nnodes=2, rdzv_endpoint="host:1")
+        launched(monkeypatch, tmp_path, error, endpoint="host:1", nnodes=2)
     assert all(word in str(raised.value) for word in words)
     assert_restored()
 
@@ -273,6 +301,16 @@ def test_nothing_is_claimed_where_devices_are_shared_or_not_used(
     with claimed([f"GPU-{name}" for name in "abcd"], 4, tmp_path / "locks"):
         launcher = launched(monkeypatch, tmp_path, nproc_per_node=2, **settings)
     assert launcher.environment["CUDA_VISIBLE_DEVICES"] is None
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_each_process_of_an_outer_launcher_takes_another_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None, exclusive: bool
+) -> None:
+    for key, value in OUTER.items():
+        monkeypatch.setenv(key, value)
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=1, exclusive_devices=exclusive)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
 
 
 def test_parts_of_a_gpu_are_claimed_by_their_own_names(

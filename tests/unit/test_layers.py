@@ -17,13 +17,13 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime"),
+    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime", "channel"),
     ("manifest", "config"),
     ("model_folder", "data"),
-    ("phase", "schedule", "steps", "conversion", "validate", "osft"),
+    ("phase", "schedule", "steps", "conversion", "validate", "osft", "outer", "nodes"),
     ("estimate",),
     ("training", "measured", "plan", "launch", "store"),
-    ("benchmarks", "evaluation", "fits", "preserve", "replay", "reuse", "run_folder", "held_out"),
+    ("benchmarks", "evaluation", "fits", "following", "preserve", "replay", "reuse", "run_folder", "held_out"),
     ("preflight", "open_phase", "quiet"),
     ("train_phase", "calibrate_phase", "display", "report", "specs"),
     ("worker", "orchestrator", "calibration", "room", "show_data", "sweep", "parallel", "compare"),
@@ -34,6 +34,10 @@ LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
 RANKS = {"training", "measured", "open_phase", "quiet", "calibrate_phase", "train_phase", "worker"}
 PARENT = {
+    "channel",
+    "nodes",
+    "outer",
+    "following",
     "benchmarks",
     "calibration",
     "compare",

@@ -271,7 +271,6 @@ def test_a_dry_run_keeps_no_study(searches: Searches) -> None:
         (["n=range(0,30)"], {"sampler": Sampler.grid}, "the grid has 30 points; set it to 30 or more"),
         (SPACE, {"config": {"objective": ["a", "b"]}, "directions": ["maximize"]}, "1 for 2 objectives"),
         (SPACE, {"config": {"objective": ["a", "b"]}, "pruner": Pruner.median}, "prunes for one objective, not for 2"),
-        (SPACE, {"config": {"distributed": {"nnodes": 2}}}, "a search starts its jobs on one machine"),
     ],
 )
 def test_settings_that_make_no_search_are_told_before_any_job(

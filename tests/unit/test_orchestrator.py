@@ -238,13 +238,11 @@ class Ranks:
 
     def __call__(self, spec: PhaseSpec) -> None:
         file = Path(spec.folder) / "phase.yaml"
-        assert file.exists() is (spec.distributed.node_rank == 0)
-        assert not file.exists() or PhaseSpec.load(file) == spec
+        assert PhaseSpec.load(file) == spec
         self.specs.append(spec)
         if spec.name == self.fails_at:
             raise TrainingError(f"phase {spec.name!r} failed on rank 1")
-        if spec.distributed.node_rank == 0:
-            (Path(spec.folder) / "result.json").write_text(json.dumps(result_of(spec)))
+        (Path(spec.folder) / "result.json").write_text(json.dumps(result_of(spec)))
 
 
 def test_a_curve_goes_from_the_state_before_to_the_last_step(tmp_path: Path) -> None:
@@ -280,7 +278,6 @@ def walk(
     )
     (run_folder / "plan.json").write_text(json.dumps(plan.to_dict()))
     config.reuse = False
-    monkeypatch.setattr(orchestrator, "launch", ranks)
     monkeypatch.setattr(reuse, "launch", ranks)
     return orchestrator.run(config, checked, run_folder, arguments)
 
@@ -327,16 +324,6 @@ def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(
     assert go_on.endswith(f"python -m osftx +experiment=study +training.seed=1 phases.three.init_from={checkpoint}")
 
 
-def test_on_several_nodes_the_command_that_goes_on_asks_for_a_new_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    config = experiment()
-    config.distributed.nnodes = 2
-    command = ["+experiment=study", f"output_dir={tmp_path}"]
-    with pytest.raises(TrainingError, match=r"osftx \+experiment=study output_dir=NEW_FOLDER phases\.one\.init_from="):
-        walk(monkeypatch, config, tmp_path, Ranks(fails_at="one"), command)
-
-
 def test_a_report_that_cannot_be_written_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,14 +333,3 @@ def test_a_report_that_cannot_be_written_is_a_warning(
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == len(NAMES)
     assert "the report could not be written (IsADirectoryError: " in warnings[0]
-
-
-def test_a_node_that_is_not_the_first_starts_ranks_and_writes_no_results(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    config = experiment()
-    config.distributed.nnodes, config.distributed.node_rank = 2, 1
-    ranks = Ranks()
-    assert walk(monkeypatch, config, tmp_path, ranks) == {}
-    assert [spec.name for spec in ranks.specs] == list(NAMES)
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]

@@ -128,12 +128,8 @@ def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, sa
     assert len(problems(limit(enough - 1))) == (1 if key == "vocab_size" else 2)
 
 
-def test_only_the_first_node_removes_what_was_prepared(home: Path) -> None:
+def test_what_was_prepared_for_nothing_is_removed(home: Path) -> None:
     config = experiment(str(home / "good.jsonl"), str(home / "none.jsonl"))
-    config.distributed.nnodes, config.distributed.node_rank = 2, 1
-    problems(config, home / "prepared")
-    assert len(samples_in(home / "prepared")) == 1
-    config.distributed.node_rank = 0
     problems(config, home / "elsewhere")
     assert not (home / "elsewhere").exists()
 

@@ -1,0 +1,124 @@
+"""Several nodes, and launchers around osftx, on real ranks: what they come to, bit for bit, and how they end.
+
+Two agents on this machine are two nodes: they know of each other by the endpoint alone.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = (
+    "+experiment=tiny_two_phase",
+    "~evaluation",
+    "~phases.skills",
+    "osft.save_bases=false",
+    "phases.knowledge.num_epochs=5",
+    "checkpointing.every_steps=2",
+)
+MODULE = ("-m", "osftx")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *MODULE)
+ENDS_WITHIN_S = 60
+
+
+class Runs:
+    """Runs of one short phase, each with a folder and a store of its own; what is left of them ends with the tests."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, name: str, *overrides: str, launcher: tuple[str, ...] = MODULE) -> subprocess.Popen[str]:
+        own = (f"output_dir={self.folder / name}", f"store_dir={self.folder / name}_store")
+        process = subprocess.Popen(
+            [sys.executable, *launcher, *SHORT, *own, *overrides],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def nodes(self, name: str, *overrides: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen[str]]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        both = ("distributed.nnodes=2", "distributed.nproc_per_node=1", "distributed.join_timeout_s=60", *overrides)
+        settings = (*both, f"distributed.rdzv_endpoint={endpoint}")
+        return [
+            self.start(name, *settings),
+            self.start(name, *settings, "distributed.node_rank=1", *second),
+        ]
+
+    def weights(self, name: str) -> bytes:
+        return (self.folder / name / "phases" / "01_knowledge" / "checkpoint" / "model.safetensors").read_bytes()
+
+    def wait_for_a_save(self, name: str) -> None:
+        deadline = time.monotonic() + 120
+        while not list((self.folder / f"{name}_store").glob("unfinished/*/step_????????")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str], within_s: float = 180) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=within_s)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    runs = Runs(tmp_path_factory.mktemp("nodes"))
+    code, output = ended(runs.start("plain"))
+    assert code == 0, output
+    yield runs
+    for process in runs.processes:
+        process.kill()
+
+
+def test_torchrun_around_osftx_gives_the_same_weights(runs: Runs) -> None:
+    code, output = ended(runs.start("torchrun", launcher=TORCHRUN))
+    assert code == 0, output
+    assert output.count("Phase 1 of 1") == 1
+    assert runs.weights("torchrun") == runs.weights("plain")
+
+
+def test_a_killed_node_ends_the_other_one_and_the_same_commands_go_on_to_the_same_weights(runs: Runs) -> None:
+    first, second = runs.nodes("nodes")
+    runs.wait_for_a_save("nodes")
+    second.kill()
+    code, output = ended(first, ENDS_WITHIN_S)
+    assert code == 1, output
+    assert "osftx: node 1 (" in output
+    assert "has ended, or cannot be reached any more; see its output" in output
+    assert "give the same command again to go on from there" in output
+    assert not (runs.folder / "nodes" / "results.json").exists()
+
+    again = runs.nodes("nodes")
+    for code, output in map(ended, again):
+        assert code == 0, output
+    # The save held the loss of the first steps: it did not begin again.
+    logged = (runs.folder / "nodes" / "phases" / "01_knowledge" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == list(range(1, 16))
+    assert runs.weights("nodes") == runs.weights("plain")
+
+    reused = runs.nodes("nodes")
+    for code, output in map(ended, reused):
+        assert code == 0, output
+    (phase,) = json.loads((runs.folder / "nodes" / "results.json").read_text())["phases"]
+    assert phase["reused"]
+
+
+def test_nodes_with_different_commands_end_with_2_and_leave_nothing(runs: Runs) -> None:
+    for code, output in map(ended, runs.nodes("different", second=("training.seed=7",))):
+        assert code == 2, output
+        assert "distributed.node_rank=1: its command differs from the first node's: " in output
+        assert "training.seed=7 instead of 42" in output
+    assert not (runs.folder / "different").exists()
