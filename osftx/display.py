@@ -98,7 +98,10 @@ def show_retention(results: dict[str, Any]) -> None:
             highlight=False,
         )
     if kept["kept_output_change"] is not None:
-        screen.print(f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e}")
+        screen.print(
+            f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e} (at most "
+            f"{kept['free_input_share']:.1e} of their length is in free directions)"
+        )
 
 
 def _size(amount: int | None) -> str:
