@@ -86,8 +86,8 @@ def advice(
     for name, asked in evaluation.items():
         if shared := _shared(asked, preserved):
             yield (
-                f"evaluation set {name}: {shared} of its {len(asked.digests)} samples are in preserve.data, so it shows "
-                "that what was read there is kept, not what is kept beside it; take them out of one"
+                f"evaluation set {name}: {shared} of its {len(asked.digests)} samples are in preserve.data, so it "
+                "shows that what was read there is kept, not what is kept beside it; take them out of one"
             )
     for name, own in training.items():
         if shared := _shared(preserved, own):

@@ -92,9 +92,9 @@ def open_subspaces(
     the weights where that is None. A target with ratio 0 stays frozen, with ratio 1 its weight itself is trained: both
     without a subspace.
     Between two steps each rank's part of the bases waits in host memory with `bases_on_host`.
-    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`,
-    `kept_use`, fp32 but for the last, fp64); the folder appears whole or not at all. Where it is there already, its bases are taken: what
-    was trained means nothing in others. Raises ValueError for a target that is no linear layer.
+    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32;
+    `kept_use`, fp64); the folder appears whole or not at all. Where it is there already, its bases are taken: what was
+    trained means nothing in others. Raises ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
     kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
