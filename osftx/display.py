@@ -99,8 +99,9 @@ def show_retention(results: dict[str, Any]) -> None:
         )
     if kept["kept_output_change"] is not None:
         screen.print(
-            f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e} (at most "
-            f"{kept['free_input_share']:.1e} of their length is in free directions)"
+            f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e} "
+            f"(largest share of these that is free: {kept['free_input_share']:.1e})",
+            highlight=False,
         )
 
 

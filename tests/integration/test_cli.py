@@ -123,7 +123,7 @@ BAD = {
     ),
     "nothing left to keep": Bad(
         "osft.subspace=activations preserve.data.path=TMP/unusable.jsonl preserve.data.on_bad_row=skip",
-        ("preserve.data.path: TMP/unusable.jsonl: ",),
+        ("preserve.data.path: TMP/unusable.jsonl:1: has the keys ['text']",),
     ),
     "kept inputs of another model": Bad(
         "osft.subspace=activations model.path=TMP/moved/checkpoint osft.target_patterns=[.*0.mlp.up_proj]",
