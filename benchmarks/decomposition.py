@@ -5,7 +5,9 @@
 One decoder layer of a Llama with this hidden size (4096: that of Llama-3.1-8B), matrix by matrix: osftx's way (fp64
 Gram matrix, its eigenvectors, a QR), the same from its cache, and full SVDs. `error` is the largest sine of an angle
 between the frozen directions and those of an fp64 SVD, on the worse side. Weights are random with singular values that
-fall from 1 to 1e-4, as those of trained models do over several decades.
+fall from 1 to 1e-4, as those of trained models do over several decades. `by inputs` is what osft.subspace=activations
+takes once for each distinct input, with energies like the squares of those values: its eigenvectors in fp64; `root`
+what carrying its second moment on takes.
 """
 
 import argparse
@@ -21,6 +23,18 @@ from harness import Rows, write
 RATIO = 0.3
 SMALLEST = 1e-4
 """Smallest singular value; the largest is 1."""
+FIRST_READERS = ("q_proj", "o_proj", "gate_proj", "down_proj")
+"""One of those that read each distinct input."""
+
+
+COLUMNS = {
+    "osftx": "osftx_s",
+    "cached": "from_cache_s",
+    "svd fp64": "svd_fp64_s",
+    "svd fp32": "svd_fp32_s",
+    "by inputs": "by_inputs_s",
+    "root": "root_s",
+}
 
 
 def shapes(hidden: int) -> dict[str, tuple[int, int]]:
@@ -74,8 +88,9 @@ def largest_sine(found: Any, exact: Any) -> float:
 def measure(hidden: int, device: str) -> Rows:
     import torch
 
-    from osftx.osft.decomposition import short_side_vectors, split_by_weight
+    from osftx.osft.decomposition import short_side_vectors, split_by_inputs, split_by_weight
     from osftx.osft.eigenvectors import Eigenvectors
+    from osftx.osft.root import Root
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -93,6 +108,12 @@ def measure(hidden: int, device: str) -> Rows:
             again, _ = seconds(split, device)
             svd64, (u, _, vh) = seconds(lambda w=weight: torch.linalg.svd(w.double(), full_matrices=False), device)
             svd32, (u32, _, _) = seconds(lambda w=weight: torch.linalg.svd(w, full_matrices=False), device)
+            by_inputs, root = None, None
+            if name in FIRST_READERS:
+                square = make_weight((shape[1], shape[1]), device, place).double()
+                moment = square @ square.T
+                by_inputs, _ = seconds(partial(split_by_inputs, moment, int(shape[1] * RATIO)), device)
+                root, _ = seconds(partial(Root.of, moment), device)
             frozen = min(shape) - free
             long, short = (u, vh.T) if shape[0] >= shape[1] else (vh.T, u)
             long32 = u32 if shape[0] >= shape[1] else None
@@ -104,6 +125,8 @@ def measure(hidden: int, device: str) -> Rows:
                     "from_cache_s": again,
                     "svd_fp64_s": svd64,
                     "svd_fp32_s": svd32,
+                    "by_inputs_s": by_inputs,
+                    "root_s": root,
                     "error": max(
                         largest_sine(bases.frozen, long[:, :frozen]), largest_sine(bases.free, short[:, frozen:])
                     ),
@@ -116,12 +139,16 @@ def measure(hidden: int, device: str) -> Rows:
 
 
 def show(rows: Rows) -> None:
-    print(f"{'weight':<10} {'shape':>14} {'osftx':>9} {'cached':>9} {'svd fp64':>9} {'svd fp32':>9} {'error':>8}")
+    print(f"{'weight':<10} {'shape':>14}" + "".join(f"{title:>10}" for title in COLUMNS) + f"{'error':>9}")
     for row in rows:
-        took = " ".join(f"{row[key]:>7.2f} s" for key in ("osftx_s", "from_cache_s", "svd_fp64_s", "svd_fp32_s"))
-        print(f"{row['weight']:<10} {'x'.join(map(str, row['shape'])):>14} {took} {row['error']:>8.1e}")
-    total, cached, svd = (sum(row[key] for row in rows) for key in ("osftx_s", "from_cache_s", "svd_fp64_s"))
-    print(f"a layer: {total:.2f} s, from the cache {cached:.2f} s; against an fp64 SVD {total / svd:.2f}")
+        took = "".join(f"{row[key]:>8.2f} s" if row[key] is not None else f"{'-':>10}" for key in COLUMNS.values())
+        print(f"{row['weight']:<10} {'x'.join(map(str, row['shape'])):>14}{took} {row['error']:>8.1e}")
+    total = {key: sum(row[key] or 0.0 for row in rows) for key in COLUMNS.values()}
+    print(
+        f"a layer: {total['osftx_s']:.2f} s, from the cache {total['from_cache_s']:.2f} s, by inputs "
+        f"{total['by_inputs_s']:.2f} s; against an fp64 SVD {total['osftx_s'] / total['svd_fp64_s']:.2f}, by inputs "
+        f"{total['by_inputs_s'] / total['svd_fp64_s']:.2f}"
+    )
 
 
 def main() -> None:

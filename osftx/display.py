@@ -106,7 +106,11 @@ def show_retention(results: dict[str, Any]) -> None:
             highlight=False,
         )
     if kept["kept_output_change"] is not None:
-        screen.print(f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e}")
+        screen.print(
+            f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e} "
+            f"(largest share of these that is free: {kept['free_input_share']:.1e})",
+            highlight=False,
+        )
 
 
 def _size(amount: int | None) -> str:

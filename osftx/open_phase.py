@@ -149,7 +149,7 @@ def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, devic
         samples = Samples(Path(spec.preserve.samples))
         kept = _measure_inputs(model, model, targets, samples, PRESERVED, spec, device)
     if known is not None:
-        kept.save(known)
+        kept.save(known, [Path(spec.model.path)])
     return kept
 
 

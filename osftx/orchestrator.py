@@ -133,7 +133,6 @@ def _curve(result: dict[str, Any], before: dict[str, Any]) -> list[dict[str, Any
 def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[str, Any]:
     targets = result["targets"]
     worst = max(targets, key=lambda target: target["leak_saved"], default=None)
-    changes = [target["kept_output_change"] for target in targets]
     return {
         "name": spec.name,
         "method": spec.method.value,
@@ -150,9 +149,14 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
             "leak_fp32": max((target["leak_fp32"] for target in targets), default=None),
             "leak_saved": worst["leak_saved"] if worst else None,
             "worst_weight": worst["name"] if worst else None,
-            "kept_output_change": max((change for change in changes if change is not None), default=None),
+            "free_input_share": _largest(targets, "free_input_share"),
+            "kept_output_change": _largest(targets, "kept_output_change"),
         },
     }
+
+
+def _largest(targets: list[dict[str, Any]], key: str) -> float | None:
+    return max((target[key] for target in targets if target[key] is not None), default=None)
 
 
 def _skipped_rows(checked: Checked) -> list[dict[str, Any]]:

@@ -138,7 +138,7 @@ def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool 
     plan = make_plan(config, model, targets, summaries, recorded, data.replayed, validated)
     estimate(plan, config, model, targets, summaries)
     if data.preserved is not None:
-        plan.warnings += advice(config, data.preserved.summary, targets)
+        plan.warnings += advice(config, data.preserved, targets, data.evaluation, data.training)
     plan.warnings += _skipped_advice(_skipped(data.read))
     plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
     plan.warnings += [line for held_out in data.held_out.values() for line in held_out.advice]
@@ -250,9 +250,9 @@ def _read_data(
         with found.of("preserve.data.path"):
             check_given(config)
             data.preserved = read("preserve.data", config.preserve.data, longest, config.training.seed)
-            check_new(data.preserved, own)
             _check_fits(model, data.preserved.summary, "training.max_seq_len")
-            if tokenizer is not None:
+            if tokenizer is not None:  # which tells samples apart
+                check_new(data.preserved, own)
                 check_amount(config, data.preserved.summary, targets)
     for name, evaluation_set in config.evaluation.sets.items():
         setting = f"evaluation.sets.{name}"

@@ -87,13 +87,16 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     done = trainer.progress
     save_dtype = DTYPES[spec.training.save_dtype]
     protection = export(engine.module, opened.subspaces, source, spec.checkpoint, save_dtype, opened.turned)
+    left = [spec.checkpoint]
     if opened.kept is not None:
-        opened.kept.add(measure_own_inputs(engine, opened, spec, device))
-        opened.kept.save(folder / KEPT_INPUTS)
+        opened.kept.add(measure_own_inputs(engine, opened, spec, device), device)
     evaluation = measure(engine, done.steps)
     if best is not None and use_of_best is BestState.keep:
         best.put_back()
         export(engine.module, opened.subspaces, source, spec.best, save_dtype, opened.turned)
+        left.append(spec.best)
+    if opened.kept is not None:
+        opened.kept.save(folder / KEPT_INPUTS, left)
     if dist.get_rank() == 0:
         if spec.resume is not None and spec.osft.save_bases:
             link_folder(Path(spec.resume.folder) / BASES, folder / BASES)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from osftx.config import BestState, CheckpointingConfig, SubspaceKind
 from osftx.data.samples import DataSummary
 from osftx.estimate.workload import BYTES, FP32, FP64, Workload
+from osftx.osft.record import moment_bytes
 
 TOKEN = 4.125
 """Bytes of a tokenised token: an int32, and the bit that says whether it counts."""
@@ -22,9 +23,9 @@ class Disk:
     bases: int
     """fp32, as the phase leaves them; 0 with `osft.save_bases=false`."""
     kept_inputs: int
-    """The record of what must be kept, fp64."""
+    """The record of what must be kept."""
     eigenvectors: int
-    """Decompositions in the store, fp64, which serve later runs; 0 without a store."""
+    """Decompositions in the store, which serve later runs; 0 without a store."""
     data: int
     """The tokenised samples."""
     while_training: int
@@ -49,8 +50,10 @@ def of_phase(
     by_inputs = work.osft.subspace is SubspaceKind.activations
     if by_inputs:  # each file of bases has the energies
         bases += FP32 * sum(update.shape.free_rank**2 for update in work.updates)
-    kept_inputs = FP64 * sum(width * width for width in work.inputs)
-    eigenvectors = kept_inputs if by_inputs else FP64 * sum(min(update.shape.shape) ** 2 for update in work.updates)
+    kept_inputs = sum(moment_bytes(width) for width in work.inputs)
+    eigenvectors = FP64 * sum(min(update.shape.shape) ** 2 for update in work.updates)
+    if by_inputs:
+        eigenvectors = FP32 * sum(width * width for width in work.inputs)
     while_training = 0
     if checkpointing is not None:
         saves = min(checkpointing.keep + 1, steps)

@@ -18,7 +18,8 @@ from math import prod
 import numpy as np
 
 from osftx.config import BestState
-from osftx.estimate.workload import FP32, FP64, Update, Workload
+from osftx.estimate.workload import FP32, Update, Workload
+from osftx.osft.record import moment_bytes
 
 KEPT_WHOLE = 100_000
 """Numbers; DeepSpeed's `param_persistence_threshold`."""
@@ -40,7 +41,7 @@ class Held:
     """Of OSFT, in both precisions, with the energies."""
     starting_weights: int = 0
     kept_inputs: int = 0
-    """Second moments of what must be kept, fp64."""
+    """Roots of the second moments of what must be kept."""
     best_state: int = 0
     """fp32 copy of what is trained, as it was at the lowest validation loss."""
 
@@ -66,7 +67,7 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     aside = host if work.offload.bases else device
     aside.bases += FP32 * _bases(work)
     aside.starting_weights = size * sum(_shard(prod(weight), work.ranks) for weight in work.updated_weights)
-    host.kept_inputs = FP64 * _largest_share([width * width for width in work.inputs], work.ranks)
+    host.kept_inputs = _largest_share([moment_bytes(width) for width in work.inputs], work.ranks)
     host.best_state = FP32 * held if work.best is not BestState.ignore else 0
     return device, host
 

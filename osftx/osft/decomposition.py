@@ -63,14 +63,14 @@ def split_by_weight(weight: Tensor, free_rank: int, vectors: Tensor | None = Non
 
 
 def input_vectors(moment: Tensor) -> Tensor:
-    """Input directions (n, n), columns, from the least used of `moment` = E[x x^T] (n, n) on; fp64 on its device.
+    """Input directions (n, n), fp32 columns, from the least used of `moment` = E[x x^T] (n, n) on; fp64 on its device.
 
     Often many directions are not used at all. Which of them come first, and in which basis, would then be up to
     rounding, and AdamW's path with it: a small diagonal decides, far above fp64 rounding and far below use.
     """
     matrix = moment.to(torch.float64)
     ties = torch.linspace(0, 1, len(matrix), dtype=torch.float64, device=matrix.device)
-    return torch.linalg.eigh(matrix + torch.diag(UNUSED * matrix.diagonal().mean() * ties))[1]
+    return _fp32(torch.linalg.eigh(matrix + torch.diag(UNUSED * matrix.diagonal().mean() * ties))[1])
 
 
 def split_by_inputs(moment: Tensor, free_rank: int, vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -79,11 +79,20 @@ def split_by_inputs(moment: Tensor, free_rank: int, vectors: Tensor | None = Non
     `vectors`: its `input_vectors`, where they are known.
     """
     matrix = moment.to(torch.float64)
-    free = (input_vectors(moment) if vectors is None else vectors)[:, :free_rank]
+    free = (input_vectors(moment) if vectors is None else vectors)[:, :free_rank].double()
     # eigh leaves the signs open: the largest coordinate of each direction is positive.
     largest = free.gather(0, free.abs().argmax(dim=0, keepdim=True))
     free = free * largest.sign()
     return _fp32(free), _fp32(free.T @ matrix @ free)
+
+
+def input_share(energy: Tensor, moment: Tensor) -> Tensor:
+    """Of the length of inputs with `moment` = E[x x^T] (n, n) what lies in the directions with this `energy` (r, r).
+
+    sqrt(tr(energy) / tr(moment)), fp64; 0 where the inputs are.
+    """
+    whole = moment.diagonal().sum(dtype=torch.float64)
+    return (energy.diagonal().sum(dtype=torch.float64) / whole.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
 
 
 def leak(update: Tensor, bases: Bases) -> float:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 """Raised when the same matrix has to give other vectors."""
 
 

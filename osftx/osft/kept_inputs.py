@@ -2,20 +2,21 @@
 
 The second moments say which input directions a layer uses, so that the next phase trains in those that it does not
 (Wang et al., "Training Networks in Null Space of Feature Covariance", arXiv 2103.07113). They are all that is carried
-from phase to phase: matrices, no samples. Layers that read one tensor (q, k and v; gate and up) share a matrix; the
-matrices are spread over the ranks, each one whole.
+from phase to phase: matrices, no samples, as roots (`root.py`). Layers that read one tensor (q, k and v; gate and up)
+share a matrix; the matrices are spread over the ranks, each one whole.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from osftx.manifest import begin, partial_of, seal
-from osftx.osft.record import Record
+from osftx.osft.record import Record, weights_digest
+from osftx.osft.root import Root
 
 
 def owners(widths: Sequence[int], world_size: int) -> list[int]:
@@ -37,25 +38,27 @@ class KeptInputs:
     """E[x x^T] of each distinct input of the targets, added up over everything that must be kept."""
 
     record: Record
-    moments: dict[int, Tensor]
-    """(n, n), fp64, in host memory; by the place of the input in `record.readers`, those that this rank owns."""
+    roots: dict[int, Root]
+    """In host memory; by the place of the input in `record.readers`, those that this rank owns."""
 
-    def add(self, other: "KeptInputs") -> None:
+    def add(self, other: "KeptInputs", device: torch.device) -> None:
         """Add `other`, measured on a model with the same targets. Each source weighs the same, whatever its size."""
         assert self.record.readers == other.record.readers
-        for place, moment in other.moments.items():
-            self.moments[place] += moment
+        for place, root in other.roots.items():
+            self.roots[place] = Root.of(self.roots[place].moment(device) + root.moment(device))
         self.record.sources += other.record.sources
 
-    def save(self, folder: Path) -> None:
-        """One safetensors file an input, written by its owner; the folder appears whole or not at all. Collective."""
+    def save(self, folder: Path, checkpoints: Sequence[Path]) -> None:
+        """One safetensors file an input (`rows`, `scales` of its root), written by its owner; the folder appears whole
+        or not at all. `checkpoints` are the models that the record is for. Collective."""
         if dist.get_rank() == 0:
             begin(folder)
         dist.barrier()
-        for place, moment in self.moments.items():
-            save_file({"moment": moment}, self._file(partial_of(folder), place))
+        for place, root in self.roots.items():
+            save_file({"rows": root.rows, "scales": root.scales}, self._file(partial_of(folder), place))
         dist.barrier()
         if dist.get_rank() == 0:
+            self.record.weights = [weights_digest(checkpoint) for checkpoint in checkpoints]
             self.record.save(partial_of(folder))
             seal(folder)
         dist.barrier()
@@ -66,7 +69,7 @@ class KeptInputs:
         kept = cls(Record.load(folder), {})
         for place, owner in enumerate(owners(kept.record.widths, dist.get_world_size())):
             if owner == dist.get_rank():
-                kept.moments[place] = load_file(kept._file(folder, place))["moment"]
+                kept.roots[place] = Root(**load_file(kept._file(folder, place)))
         return kept
 
     def _file(self, folder: Path, place: int) -> Path:

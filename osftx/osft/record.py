@@ -1,12 +1,15 @@
 """The index of a record of kept inputs (`kept_inputs.py`): which inputs of which layers it holds. Needs no torch."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from osftx.errors import ConfigurationError
 from osftx.files import write_json
+from osftx.manifest import digest
+from osftx.model_folder import tensor_files
 from osftx.osft.targets import Target
 
 FOLDER = "kept_inputs"
@@ -24,6 +27,8 @@ class Record:
     """Features of each input."""
     sources: list[str]
     """What must be kept, in words: `preserve.data`, then the phases."""
+    weights: list[str] = field(default_factory=list)
+    """The `weights_digest` of each checkpoint that it belongs to."""
 
     def save(self, folder: Path) -> None:
         write_json(folder / INDEX, asdict(self))
@@ -45,8 +50,8 @@ class Record:
                 ]
             ) from error
 
-    def check(self, folder: Path, targets: Sequence[Target]) -> None:
-        """Raise ConfigurationError unless the record is of `targets`; `folder` is where it lies."""
+    def check(self, folder: Path, targets: Sequence[Target], checkpoint: Path) -> None:
+        """Raise ConfigurationError unless the record is of `targets` in `checkpoint`; `folder` is where it lies."""
         known = {name: width for readers, width in zip(self.readers, self.widths, strict=True) for name in readers}
         wanted = {target.name: target.in_features for target in targets}
         if known != wanted:
@@ -57,6 +62,25 @@ class Record:
                     "osft.target_patterns as the run that left it, or move it away to measure preserve.data instead"
                 ]
             )
+        if weights_digest(checkpoint) not in self.weights:
+            raise ConfigurationError(
+                [
+                    f"{folder}: a record of another model than {checkpoint}; put the checkpoint that it was left with "
+                    "there, or move it away to measure preserve.data instead"
+                ]
+            )
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """Of the names and contents of its files of weights."""
+    files = sorted(set(tensor_files(checkpoint).values()))
+    content = "\n".join(f"{file.name} {digest(file)}" for file in files)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def moment_bytes(width: int) -> int:
+    """What the moment of an input of `width` features takes, on the disk and in host memory (`root.py`)."""
+    return width * (width + 1) + 4 * width
 
 
 def record_beside(model: str | Path) -> Path | None:

@@ -20,13 +20,29 @@ from transformers.pytorch_utils import Conv1D
 
 from osftx.config import SubspaceKind
 from osftx.manifest import begin, is_whole, seal
-from osftx.osft.decomposition import Bases, input_vectors, short_side_vectors, split_by_inputs, split_by_weight
+from osftx.osft.decomposition import (
+    Bases,
+    input_share,
+    input_vectors,
+    short_side_vectors,
+    split_by_inputs,
+    split_by_weight,
+)
 from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.layer import FreeUpdate, OsftLinear
 from osftx.osft.sharding import Partitioned, Range, ShardedRows, agreed, row_ranges
 from osftx.osft.targets import Target, UpdateShape, update_shapes
 from osftx.progress import progress
+
+
+class KeptUse(NamedTuple):
+    """What the kept inputs x make of a matrix W0 and of its free directions F."""
+
+    output_power: float
+    """E ||W0 x||^2."""
+    free_input_share: float
+    """sqrt(E ||F^T x||^2 / E ||x||^2): how much of what is kept the update can move."""
 
 
 @dataclass
@@ -53,8 +69,8 @@ class Subspace:
     """(e, k), cut where ZeRO-3 cuts `delta` (e, r), so that the projection finds its rows at hand."""
     energy: Tensor
     """(r, r) on every rank; (0, 0) where the weight decided."""
-    output_power: float | None
-    """E ||W0 x||^2 over the kept inputs; None where the weight decided."""
+    kept: KeptUse | None
+    """What the kept inputs make of it; None where the weight decided."""
 
     def bases(self) -> Bases:
         """The whole bases, on every rank. Collective."""
@@ -77,9 +93,9 @@ def open_subspaces(
     the weights where that is None. A target with ratio 0 stays frozen, with ratio 1 its weight itself is trained: both
     without a subspace.
     Between two steps each rank's part of the bases waits in host memory with `bases_on_host`.
-    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`,
-    `output_power`, fp32); the folder appears whole or not at all. Where it is there already, its bases are taken: what
-    was trained means nothing in others. Raises ValueError for a target that is no linear layer.
+    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32;
+    `kept_use`, fp64); the folder appears whole or not at all. Where it is there already, its bases are taken: what was
+    trained means nothing in others. Raises ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
     kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
@@ -96,14 +112,14 @@ def open_subspaces(
         found = _by_weights(matrices, eigenvectors) if kept is None else _by_inputs(matrices, kept, eigenvectors)
         unfinished = begin(bases_folder) if bases_folder is not None and dist.get_rank() == 0 else None
     subspaces = []
-    for matrix, bases, output_power in found:
+    for matrix, bases, use in found:
         with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
             if dist.get_rank() == 0:
                 matrix.update.basis.data.copy_(bases.free)
         if unfinished is not None:
             tensors = {"free": bases.free, "frozen": bases.frozen, "energy": bases.energy}
-            if output_power is not None:
-                tensors["output_power"] = torch.tensor([output_power], dtype=torch.float64)
+            if use is not None:
+                tensors["kept_use"] = torch.tensor(use, dtype=torch.float64)
             save_file(tensors, unfinished / matrix.file)
         rows, columns = matrix.weight.ds_shape
         weight_rows = row_ranges(rows, columns, matrix.rows)
@@ -120,7 +136,7 @@ def open_subspaces(
                 free=ShardedRows.keep(bases.free, free_rows, bases_on_host),
                 frozen=ShardedRows.keep(bases.frozen, frozen_rows, bases_on_host),
                 energy=bases.energy,
-                output_power=output_power,
+                kept=use,
             )
         )
     if unfinished is not None and bases_folder is not None:
@@ -196,8 +212,8 @@ def _replace(
         yield _Matrix(shape, target.name, f"{target.name}.weight", linear.weight, rows, update)
 
 
-_Found = tuple[_Matrix, Bases, float | None]
-"""A matrix, its bases and its output power, on every rank."""
+_Found = tuple[_Matrix, Bases, KeptUse | None]
+"""A matrix, its bases and its use of what is kept, on every rank."""
 
 
 def _by_weights(matrices: Sequence[_Matrix], eigenvectors: Eigenvectors) -> Iterator[_Found]:
@@ -238,7 +254,7 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs, eigenvectors: Eige
         for group in zip_longest(*places):  # one of each rank, while it has some
             moment, own = torch.empty(0), None
             if (mine := group[rank]) is not None:
-                moment = kept.moments[mine].to(device)
+                moment = kept.roots[mine].moment(device)
                 vectors = eigenvectors.of("moment", moment, partial(input_vectors, moment))
                 own = list(split_by_inputs(moment, of_module[kept.record.readers[mine][0]].shape.free_rank, vectors))
             for owner, place in enumerate(group):
@@ -249,12 +265,13 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs, eigenvectors: Eige
                 free, energy = _broadcast(own if owner == rank else None, [(n, r), (r, r)], owner, device)
                 for matrix in readers:
                     weight = _gather(matrix, owner)
-                    power = torch.zeros(1, device=device)
+                    use = torch.zeros(2, dtype=torch.float64, device=device)
                     if weight is not None:
-                        power[0] = (weight.double() @ moment * weight).sum()
-                    dist.broadcast(power, owner)
+                        power = (weight.double() @ moment * weight).sum()
+                        use.copy_(torch.stack([power, input_share(energy, moment)]))
+                    dist.broadcast(use, owner)
                     bases = Bases(True, free, free.new_empty(matrix.shape.shape[0], 0), energy)
-                    yield matrix, bases, power.item()
+                    yield matrix, bases, KeptUse(*use.tolist())
                 bar.update()
 
 
@@ -263,8 +280,8 @@ def _from_folder(matrices: Sequence[_Matrix], folder: Path) -> Iterator[_Found]:
     with progress("reading bases", total=len(matrices), unit="weights") as bar:
         for matrix in matrices:
             read = load_file(folder / matrix.file, device=str(matrix.weight.device))
-            power = read["output_power"].item() if "output_power" in read else None
-            yield matrix, Bases(matrix.update.on_input, read["free"], read["frozen"], read["energy"]), power
+            use = KeptUse(*read["kept_use"].tolist()) if "kept_use" in read else None
+            yield matrix, Bases(matrix.update.on_input, read["free"], read["frozen"], read["energy"]), use
             bar.update()
 
 

@@ -27,7 +27,7 @@ def _protection(phase: PhaseRecord) -> dict[str, Any]:
     """How far the phase's updates left their free subspaces: the worst of its targets."""
     largest = {
         key: max((target[key] for target in phase.targets if target[key] is not None), default=None)
-        for key in ("relative_change", "kept_output_change")
+        for key in ("relative_change", "free_input_share", "kept_output_change")
     }
     worst = max(phase.targets, key=lambda target: target["leak_saved"])
     return {

@@ -43,8 +43,9 @@ def export(
 
     Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
     (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained), `leak_saved` (of the
-    difference between the saved weights) and `kept_output_change` (see `_kept_output_change`). The folder appears
-    whole or not at all. `turned` names the parameters that the files hold transposed.
+    difference between the saved weights), `free_input_share` (see `KeptUse`) and `kept_output_change` (see
+    `_kept_output_change`). The folder appears whole or not at all. `turned` names the parameters that the files hold
+    transposed.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     by_weight: dict[str, list[Subspace]] = defaultdict(list)
@@ -119,6 +120,7 @@ def _merge(
                 "relative_change": float(torch.linalg.norm(trained)) / norm if norm else None,
                 "leak_fp32": leak(trained, bases),
                 "leak_saved": leak(saved - old, bases),
+                "free_input_share": space.kept.free_input_share if space.kept is not None else None,
                 "kept_output_change": _kept_output_change(space, delta),
             }
         )
@@ -148,10 +150,10 @@ def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
     dW = delta F^T with F the free directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T).
     None where the weight decided what is free, or where the layer answered nothing to those inputs.
     """
-    if not space.output_power:
+    if space.kept is None or space.kept.output_power == 0:
         return None
     moved = (delta @ space.energy.to(delta.device) * delta).sum()
-    return math.sqrt(max(float(moved), 0.0) / space.output_power)
+    return math.sqrt(max(float(moved), 0.0) / space.kept.output_power)
 
 
 def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:

@@ -117,6 +117,18 @@ BAD = {
         "osft.subspace=activations preserve.data.path=experiments/tiny/data/skills_train.jsonl",
         ("preserve.data.path: ", "is what phase skills trains on", "what the model can do already"),
     ),
+    "some of the training data to keep": Bad(
+        "osft.subspace=activations preserve.data.path=TMP/taught.jsonl",
+        ("taught.jsonl: is what phase knowledge and phase skills trains on", "what the model can do already"),
+    ),
+    "nothing left to keep": Bad(
+        "osft.subspace=activations preserve.data.path=TMP/unusable.jsonl preserve.data.on_bad_row=skip",
+        ("preserve.data.path: TMP/unusable.jsonl:1: has the keys ['text']",),
+    ),
+    "kept inputs of another model": Bad(
+        "osft.subspace=activations model.path=TMP/moved/checkpoint osft.target_patterns=[.*0.mlp.up_proj]",
+        ("kept_inputs: a record of another model than TMP/moved/checkpoint", "move it away"),
+    ),
     "too little to keep": Bad(
         "osft.subspace=activations preserve.data.path=TMP/one.jsonl",
         ("one.jsonl: ", "tokens cannot show which of 384 input directions are used", "give more conversations"),
@@ -209,9 +221,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "bad.jsonl").write_text("\n".join(lines))
     (folder / "all_bad.jsonl").write_text("no\n" * 25)
     (folder / "empty.jsonl").write_text("")
+    (folder / "unusable.jsonl").write_text('{"text": "a"}\n')
+    data = TINY / "data"
+    taught = [(data / name).read_text().splitlines()[:60] for name in ("knowledge_train.jsonl", "skills_train.jsonl")]
+    (folder / "taught.jsonl").write_text("\n".join(taught[0] + taught[1]))
     (folder / "one.jsonl").write_text(json.dumps(good) + "\n")
     for name, index in (
         ("phase", {"readers": [["model.layers.0.mlp.up_proj"]], "widths": [128], "sources": []}),
+        ("moved", {"readers": [["model.layers.0.mlp.up_proj"]], "widths": [128], "sources": [], "weights": ["a"]}),
         ("damaged", {"readers": []}),
     ):
         shutil.copytree(TINY / "base", folder / name / "checkpoint")

@@ -20,6 +20,7 @@ from osftx.errors import TrainingError
 from osftx.launch import launch
 from osftx.osft.allocation import layer_ratios
 from osftx.osft.record import Record
+from osftx.osft.root import Root
 from osftx.osft.targets import frozen_rank
 from osftx.phase import PhaseSpec, PreserveSpec
 
@@ -353,7 +354,7 @@ def saved_moments(spec: PhaseSpec) -> dict[str, Tensor]:
     folder = Path(spec.folder) / "kept_inputs"
     record = Record.load(folder)
     return {
-        name: load_file(folder / f"{readers[0]}.safetensors")["moment"].double()
+        name: Root(**load_file(folder / f"{readers[0]}.safetensors")).moment(torch.device("cpu"))
         for readers in record.readers
         for name in readers
     }
@@ -374,7 +375,9 @@ def test_kept_inputs_decide_what_is_trained(by_inputs: PhaseSpec, model: Path, k
         used = torch.linalg.eigh(moment).eigenvectors[:, len(moment) - frozen :]
         change = (after[name] - old).double()
         assert change.norm() > 0
-        assert (change @ used).norm() < 1e-4 * change.norm(), name
+        assert (change @ used).norm() < 1e-2 * change.norm(), name
+        free = torch.linalg.eigvalsh(moment)[: len(moment) - frozen].sum() / moment.trace()
+        assert reported[target]["free_input_share"] == pytest.approx(free.sqrt().item(), rel=1e-2), name
         assert reported[target]["frozen_rank"] == frozen
         assert reported[target]["leak_fp32"] < 1e-5
         moved = (change @ moment * change).sum() / (old.double() @ moment * old.double()).sum()
@@ -387,7 +390,7 @@ def test_kept_inputs_are_carried_on(by_inputs: PhaseSpec, model: Path, samples: 
     left = saved_moments(by_inputs)
     for name, moment in left.items():
         expected = old[name] + own[name]
-        assert (moment - expected).norm() < 1e-5 * expected.norm(), name
+        assert (moment - expected).norm() < 1e-3 * expected.norm(), name
     record = Record.load(Path(by_inputs.folder) / "kept_inputs")
     layer = "model.layers.0."
     assert [[reader.removeprefix(layer) for reader in readers] for readers in record.readers[:4]] == [

@@ -9,7 +9,13 @@ from osftx.display import show_retention
 SETS = {"exact_match": [[0.5], [0.25]], "loss": [[1.0], [2.0]], "token_accuracy": [[0.6], [0.3]]}
 NO_SETS: dict[str, Any] = {metric: [[], []] for metric in SETS}
 BENCHMARKS = {"tasks": ["gsm8k"], "metrics": {"gsm8k": "exact_match,strict-match"}, "values": [[0.71], [0.69]]}
-KEPT = {"leak_fp32": None, "leak_saved": None, "worst_weight": None, "kept_output_change": None}
+KEPT = {
+    "leak_fp32": None,
+    "leak_saved": None,
+    "worst_weight": None,
+    "free_input_share": None,
+    "kept_output_change": None,
+}
 
 
 def shown(capsys: pytest.CaptureFixture[str], sets: bool, benchmarks: bool) -> str:

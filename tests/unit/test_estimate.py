@@ -154,7 +154,7 @@ def test_by_activations_energies_are_whole_on_every_rank_and_moments_wait_on_the
     energies = 3 * 128**2 + 256**2
     assert device.bases == 2 * (free // 2 + 6 * 65_536) + 4 * (free // 2) + 4 * energies
     # One rank has the three small moments, the other that of down, which is larger.
-    assert host == Held(kept_inputs=8 * 1024**2)
+    assert host == Held(kept_inputs=1024 * 1025 + 4 * 1024)
 
 
 def test_a_large_trained_matrix_makes_the_bucket() -> None:
@@ -292,8 +292,9 @@ def test_the_best_state_is_on_the_host_and_in_every_save() -> None:
 def test_by_activations_a_phase_writes_moments_and_energies() -> None:
     work = workload(0.25, osft=OsftConfig(subspace=SubspaceKind.activations))
     found = disk.of_phase(work, NUMBERS, DataSummary("facts.jsonl"), 0, CheckpointingConfig())
-    moments = 8 * (3 * 512**2 + 1024**2)
-    assert (found.kept_inputs, found.eigenvectors, found.while_training) == (moments, moments, moments)
+    roots = 3 * (512 * 513 + 4 * 512) + 1024 * 1025 + 4 * 1024
+    vectors = 4 * (3 * 512**2 + 1024**2)
+    assert (found.kept_inputs, found.eigenvectors, found.while_training) == (roots, vectors, roots)
     assert found.bases == 4 * (6 * 65_536 + 262_144 + 6 * 128**2 + 256**2)
 
 

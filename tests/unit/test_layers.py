@@ -92,6 +92,7 @@ TORCH = DEEPSPEED | {
     "osft/kept_inputs.py",
     "osft/layer.py",
     "osft/projection.py",
+    "osft/root.py",
     "training/attention.py",
     "training/batches.py",
     "training/curve.py",

@@ -62,8 +62,8 @@ def measured(state: str) -> dict[str, dict[str, float]]:
 def result_of(spec: PhaseSpec) -> dict[str, Any]:
     """What rank 0 leaves behind."""
     kept: list[dict[str, Any]] = [
-        {"name": "q_proj", "leak_fp32": 3e-7, "leak_saved": 4e-3, "kept_output_change": 0.02},
-        {"name": "v_proj", "leak_fp32": 1e-7, "leak_saved": 9e-3, "kept_output_change": 0.01},
+        {"name": "q_proj", "leak_fp32": 3e-7, "leak_saved": 4e-3, "free_input_share": 0.3, "kept_output_change": 0.02},
+        {"name": "v_proj", "leak_fp32": 1e-7, "leak_saved": 9e-3, "free_input_share": 0.4, "kept_output_change": 0.01},
     ]
     for target in kept:
         target.update(shape=[4, 4], frozen_rank=3, free_rank=1, relative_change=0.1)
@@ -134,6 +134,7 @@ def test_results_of_a_whole_run() -> None:
             "leak_fp32": 3e-7,
             "leak_saved": 9e-3,
             "worst_weight": "v_proj",
+            "free_input_share": 0.4,
             "kept_output_change": 0.02,
         },
         "curve": [],
@@ -198,6 +199,7 @@ def test_sft_preserves_nothing_and_says_so() -> None:
         "leak_fp32": None,
         "leak_saved": None,
         "worst_weight": None,
+        "free_input_share": None,
         "kept_output_change": None,
     }
 

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from osftx.errors import ConfigurationError
 from osftx.osft.kept_inputs import owners
-from osftx.osft.record import Record, record_beside
+from osftx.osft.record import Record, record_beside, weights_digest
 from osftx.osft.targets import Target
 
 LLAMA_LAYER = [4096, 4096, 4096, 14336]  # q, k, v; o; gate, up; down
@@ -36,9 +38,12 @@ def checkpoint(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("q_proj", "o_proj"):
         (folder / f"{name}.safetensors").write_text("")
-    Record([["q_proj", "k_proj"], ["o_proj"]], [8, 6], ["preserve.data", "knowledge"]).save(folder)
-    (tmp_path / "checkpoint").mkdir()
-    return tmp_path / "checkpoint"
+    model = tmp_path / "checkpoint"
+    model.mkdir()
+    save_file({"weight": np.zeros(8)}, model / "model.safetensors")
+    digests = ["of the best state", weights_digest(model)]
+    Record([["q_proj", "k_proj"], ["o_proj"]], [8, 6], ["preserve.data", "knowledge"], digests).save(folder)
+    return model
 
 
 def test_the_record_beside_a_checkpoint_is_found_also_through_a_link(checkpoint: Path, tmp_path: Path) -> None:
@@ -51,9 +56,18 @@ def test_the_record_beside_a_checkpoint_is_found_also_through_a_link(checkpoint:
     assert record_beside(folder / "none") is None
     targets = [Target("q_proj", ((4, 8),)), Target("k_proj", ((2, 8),)), Target("o_proj", ((8, 6),))]
     record = Record.load(folder)
-    record.check(folder, targets)
+    record.check(folder, targets, checkpoint)
     with pytest.raises(ConfigurationError, match=r"other targets than this run.s .*they differ at o_proj"):
-        record.check(folder, targets[:2])
+        record.check(folder, targets[:2], checkpoint)
+
+
+def test_a_record_beside_another_model_is_refused(checkpoint: Path) -> None:
+    """Of the same shapes: the content tells."""
+    save_file({"weight": np.ones(8)}, checkpoint / "model.safetensors")
+    folder = checkpoint.parent / "kept_inputs"
+    targets = [Target("q_proj", ((4, 8),)), Target("k_proj", ((2, 8),)), Target("o_proj", ((8, 6),))]
+    with pytest.raises(ConfigurationError, match=r"kept_inputs: a record of another model than .*move it away"):
+        Record.load(folder).check(folder, targets, checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> Non
 def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:
     result = run_folder / "phases" / "01_knowledge" / "result.json"
     edit(result, targets=[{**target, "relative_change": None} for target in targets()])
-    row = '<td>-</td><td>1.7e-03</td><td class="text">model.layers.0.self_attn.q_proj</td>'
+    row = '<td>-</td><td>5.9e-03</td>\n  <td>1.7e-03</td><td class="text">model.layers.0.self_attn.q_proj</td>'
     assert row in text_alone(run_folder)
 
 
@@ -216,11 +216,11 @@ def test_benchmarks_alone_need_no_evaluation_set(run_folder: Path) -> None:
 
 
 def test_every_weight_has_a_line(run_folder: Path) -> None:
-    plain = [{**target, "kept_output_change": None} for target in targets()]
+    plain = [{**target, "free_input_share": None, "kept_output_change": None} for target in targets()]
     edit(phase_folder(run_folder, 1, "knowledge") / "result.json", targets=plain)
     text = section(text_alone(run_folder), "Protection")
     assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 Every weight" in text
-    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 1.7e-03" in text
+    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 5.9e-03 1.7e-03" in text
 
 
 def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:

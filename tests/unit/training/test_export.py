@@ -30,7 +30,7 @@ def block(weight: Tensor, rows: slice) -> Any:
     update = FreeUpdate(tuple(weight[rows].shape), bases.free.shape[1], bases.on_input)
     delta = torch.randn_like(update.delta) * 1e-2
     update.delta.data = delta - bases.frozen @ (bases.frozen.T @ delta)
-    return SimpleNamespace(name="block", rows=rows, update=update, bases=lambda: bases, output_power=None)
+    return SimpleNamespace(name="block", rows=rows, update=update, bases=lambda: bases, kept=None)
 
 
 def train(blocks: list[Any], weight: Tensor, train_dtype: torch.dtype) -> Tensor:
