@@ -112,9 +112,7 @@ class Grid:
 def loss_of(model: PreTrainedModel, weights: Mapping[str, Tensor], rows: Rows32) -> Tensor:
     """Mean over the counted tokens."""
     logits = torch.func.functional_call(model, dict(weights), kwargs={"input_ids": rows.ids, "use_cache": False}).logits
-    return functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), rows.labels[:, 1:].flatten(), ignore_index=IGNORED
-    )
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), rows.labels[:, 1:].flatten(), ignore_index=IGNORED)
 
 
 class Trained:
@@ -132,9 +130,7 @@ class Trained:
         }
 
     def updates(self) -> Weights:
-        return {
-            name: dense_update(bases.on_input, bases.free, self.deltas[name]) for name, bases in self.bases.items()
-        }
+        return {name: dense_update(bases.on_input, bases.free, self.deltas[name]) for name, bases in self.bases.items()}
 
     def run(self, rows: Rows32, steps: int, learning_rate: float, rounding: Rounding) -> None:
         optimizer = torch.optim.AdamW(self.deltas.values(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)

@@ -158,8 +158,16 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
             "leak_saved": worst["leak_saved"] if worst else None,
             "worst_weight": worst["name"] if worst else None,
             "kept_output_change": max((change for change in changes if change is not None), default=None),
+            "update_kept": _update_kept(targets),
         },
     }
+
+
+def _update_kept(targets: Sequence[dict[str, Any]]) -> float | None:
+    """Over all targets together: how much of the update is in the saved weights (`training/export.py`)."""
+    trained = [target for target in targets if target["update_kept"] is not None]
+    squared = sum(target["update_norm"] ** 2 for target in trained)
+    return sum(target["update_kept"] * target["update_norm"] ** 2 for target in trained) / squared if trained else None
 
 
 def _skipped_rows(checked: Checked) -> list[dict[str, Any]]:

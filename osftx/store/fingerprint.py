@@ -20,7 +20,7 @@ from osftx.files import write_json
 from osftx.manifest import digest
 from osftx.phase import PhaseSpec
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Raised when osftx itself gives another result from the same settings."""
 EVALUATION_VERSION = 2
 """Raised when the same model scores otherwise."""
@@ -68,6 +68,8 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "attn_implementation": spec.model.attn_implementation,
         "trust_remote_code": spec.model.trust_remote_code,
     }
+    if spec.distributed.deepspeed:
+        content["deepspeed"] = spec.distributed.deepspeed
     if spec.evaluate_every_steps is not None:  # the curve is a part of what the phase leaves
         sets = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
         content["curve"] = {"every_steps": spec.evaluate_every_steps, "sets": sets}

@@ -62,11 +62,11 @@ def measured(state: str) -> dict[str, dict[str, float]]:
 def result_of(spec: PhaseSpec) -> dict[str, Any]:
     """What rank 0 leaves behind."""
     kept: list[dict[str, Any]] = [
-        {"name": "q_proj", "leak_fp32": 3e-7, "leak_saved": 4e-3, "kept_output_change": 0.02},
-        {"name": "v_proj", "leak_fp32": 1e-7, "leak_saved": 9e-3, "kept_output_change": 0.01},
+        {"name": "q_proj", "leak_fp32": 3e-7, "leak_saved": 4e-3, "kept_output_change": 0.02, "update_kept": 0.95},
+        {"name": "v_proj", "leak_fp32": 1e-7, "leak_saved": 9e-3, "kept_output_change": 0.01, "update_kept": None},
     ]
     for target in kept:
-        target.update(shape=[4, 4], frozen_rank=3, free_rank=1, relative_change=0.1)
+        target.update(shape=[4, 4], frozen_rank=3, free_rank=1, relative_change=0.1, update_norm=0.2)
     return {
         "name": spec.name,
         "steps": 10 * (spec.index + 1),
@@ -135,6 +135,7 @@ def test_results_of_a_whole_run() -> None:
             "leak_saved": 9e-3,
             "worst_weight": "v_proj",
             "kept_output_change": 0.02,
+            "update_kept": pytest.approx(0.95),
         },
         "curve": [],
     }
@@ -199,6 +200,7 @@ def test_sft_preserves_nothing_and_says_so() -> None:
         "leak_saved": None,
         "worst_weight": None,
         "kept_output_change": None,
+        "update_kept": None,
     }
 
 
