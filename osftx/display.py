@@ -102,8 +102,8 @@ def show_retention(results: dict[str, Any]) -> None:
     if kept["update_kept"] is not None and kept["update_kept"] < ENOUGH_KEPT:
         name = escape(results["phases"][-1]["name"])
         screen.print(
-            f"warning: {kept['update_kept']:.0%} of the update is in the saved weights, the rest was rounded away; set "
-            f"phases.{name}.save_dtype=float32 to hand on all of it",
+            f"warning: {kept['update_kept']:.0%} of the update of {name} is in the saved weights, the rest was rounded "
+            f"away; set phases.{name}.save_dtype=float32 (hand_on_dtype, where a phase follows) to save all of it",
             style="yellow",
             highlight=False,
         )

@@ -30,12 +30,13 @@ def estimate(
     start_dtype = model.config.get("dtype") or model.config.get("torch_dtype")  # the older name of the same key
     start_bytes = BYTES[Precision.float32 if start_dtype == "float32" else Precision.bfloat16]
     for planned, (_, name, phase) in zip(plan.phases, phases_to_run(config), strict=True):
+        training = training_of(config, name)
         work = Workload(
             shapes=untied(model),
             targets=targets if planned.unfreeze_rank_ratio is not None else [],
             method=phase.method,
             ratio=planned.unfreeze_rank_ratio,
-            training=training_of(phase),
+            training=training,
             osft=config.osft,
             offload=config.distributed.offload,
             ranks=config.distributed.nproc_per_node * config.distributed.nnodes,
@@ -45,7 +46,7 @@ def estimate(
         planned.memory = memory.of_phase(work)
         saves = config.checkpointing if reuses(config) else None
         planned.disk = disk.of_phase(work, model.parameters, data[name], planned.steps, saves)
-        start_bytes = BYTES[phase.save_dtype]
+        start_bytes = BYTES[training.save_dtype]
         if gpu is not None and planned.memory.peak > gpu:
             plan.warnings.append(_too_large(planned, work, gpu))
 

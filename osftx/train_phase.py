@@ -110,6 +110,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "tokens": done.tokens,
                 "duration_s": round(done.duration_s + time.monotonic() - begun, 3),
                 "world_size": dist.get_world_size(),
+                "deterministic": torch.are_deterministic_algorithms_enabled(),
                 "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
                 "evaluation_before": evaluation_before,
                 "evaluation": evaluation,

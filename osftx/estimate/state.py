@@ -5,8 +5,8 @@ ZeRO-3 cuts a tensor of n numbers into shards of ceil(n / ranks). What it is tol
 - in the precision of training: the weights, OSFT's updates (`delta`) and its free bases. Those of up to `KEPT_WHOLE`
   numbers are held whole beside their shard, unless there is only one rank;
 - of what is trained, in fp32: gradients, the master copy, AdamW's two moments, and the bucket that gathers gradients;
-- of OSFT: fp32 bases, cut by rows (`ShardedRows`), the shard of each starting weight (`Merging`), as fine as it was saved, and by activations
-  the energy of each input's free directions, whole on every rank.
+- of OSFT: fp32 bases, cut by rows (`ShardedRows`), the shard of each starting weight (`Merging`), as fine as it was
+  saved, and by activations the energy of each input's free directions, whole on every rank.
 
 Scalars, buffers such as rotary frequencies and the communication library's own memory are left out.
 """
@@ -64,9 +64,8 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     device.bases += FP32 * sum(rank * rank for rank in work.input_ranks)
     aside = host if work.offload.bases else device
     aside.bases += FP32 * _bases(work)
-    aside.starting_weights = max(size, work.start_bytes) * sum(
-        _shard(prod(weight), work.ranks) for weight in work.updated_weights
-    )
+    starting = sum(_shard(prod(weight), work.ranks) for weight in work.updated_weights)
+    aside.starting_weights = max(size, work.start_bytes) * starting
     host.kept_inputs = FP64 * _largest_share([width * width for width in work.inputs], work.ranks)
     host.best_state = FP32 * held if work.best is not BestState.ignore else 0
     return device, host

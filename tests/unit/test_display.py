@@ -9,7 +9,7 @@ from osftx.display import show_retention
 SETS = {"exact_match": [[0.5], [0.25]], "loss": [[1.0], [2.0]], "token_accuracy": [[0.6], [0.3]]}
 NO_SETS: dict[str, Any] = {metric: [[], []] for metric in SETS}
 BENCHMARKS = {"tasks": ["gsm8k"], "metrics": {"gsm8k": "exact_match,strict-match"}, "values": [[0.71], [0.69]]}
-KEPT = {"leak_fp32": None, "leak_saved": None, "worst_weight": None, "kept_output_change": None}
+KEPT = {"leak_fp32": None, "leak_saved": None, "worst_weight": None, "kept_output_change": None, "update_kept": None}
 
 
 def shown(capsys: pytest.CaptureFixture[str], sets: bool, benchmarks: bool) -> str:
@@ -38,3 +38,15 @@ def test_benchmarks_alone_and_sets_alone(capsys: pytest.CaptureFixture[str]) -> 
     assert "Exact match" not in alone
     assert "gsm8k" not in shown(capsys, sets=True, benchmarks=False)
     assert shown(capsys, sets=False, benchmarks=False) == ""
+
+
+@pytest.mark.parametrize(("update_kept", "warned"), [(0.41, True), (0.95, False), (None, False)])
+def test_what_rounding_took_off_is_told(
+    capsys: pytest.CaptureFixture[str], update_kept: float | None, warned: bool
+) -> None:
+    retention = {"sets": [], "states": ["base", "first"], "metrics": NO_SETS}
+    phase = {"name": "first", "preservation": {**KEPT, "update_kept": update_kept}}
+    show_retention({"retention": retention, "summary": {}, "phases": [phase]})
+    lines = capsys.readouterr().out
+    assert ("warning: 41% of the update of first" in lines) is warned
+    assert ("phases.first.save_dtype=float32" in lines) is warned
