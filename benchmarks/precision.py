@@ -8,7 +8,7 @@ rounding of weights differs: `exact` trains on W0 + dW itself, `nearest` on what
 does), `dithered` on W0 + dW rounded up or down by noise that stays the same from step to step.
 
 The tiny model learns nothing at the learning rates at which bfloat16 rounds much away. With a significand of fewer bits
-than bfloat16's 8 as much is rounded away at those at which it does learn.
+than bfloat16's 8 more is rounded away at those at which it does learn.
 """
 
 import argparse
@@ -48,14 +48,14 @@ Rounding = Callable[[Tensor], Tensor]
 
 
 @dataclass
-class Rows32:
+class Padded:
     """Padded samples: `ids` and `labels` (samples, longest), the latter -100 where no loss is counted."""
 
     ids: Tensor
     labels: Tensor
 
     @classmethod
-    def read(cls, name: str, tokenizer: ChatTokenizer, folder: Path) -> "Rows32":
+    def read(cls, name: str, tokenizer: ChatTokenizer, folder: Path) -> "Padded":
         prepared = prepare(DataConfig(path=str(TINY / "data" / f"{name}.jsonl")), tokenizer, LONGEST, folder)
         assert prepared.folder is not None
         samples = load_samples(prepared.folder)
@@ -67,7 +67,7 @@ class Rows32:
             labels[place, : len(row)] = torch.where(counted, row, IGNORED)
         return cls(ids, labels)
 
-    def batches(self, steps: int) -> Iterator["Rows32"]:
+    def batches(self, steps: int) -> Iterator["Padded"]:
         """Every sample once before any comes again."""
         order = torch.Generator().manual_seed(0)
         rest = torch.empty(0, dtype=torch.int64)
@@ -75,7 +75,7 @@ class Rows32:
             while len(rest) < BATCH:
                 rest = torch.cat([rest, torch.randperm(len(self.ids), generator=order)])
             chosen, rest = rest[:BATCH], rest[BATCH:]
-            yield Rows32(self.ids[chosen], self.labels[chosen])
+            yield Padded(self.ids[chosen], self.labels[chosen])
 
 
 def exact(weight: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Grid:
         return (bits & -self.step).view(torch.float32)
 
 
-def loss_of(model: PreTrainedModel, weights: Mapping[str, Tensor], rows: Rows32) -> Tensor:
+def loss_of(model: PreTrainedModel, weights: Mapping[str, Tensor], rows: Padded) -> Tensor:
     """Mean over the counted tokens."""
     logits = torch.func.functional_call(model, dict(weights), kwargs={"input_ids": rows.ids, "use_cache": False}).logits
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), rows.labels[:, 1:].flatten(), ignore_index=IGNORED)
@@ -132,7 +132,7 @@ class Trained:
     def updates(self) -> Weights:
         return {name: dense_update(bases.on_input, bases.free, self.deltas[name]) for name, bases in self.bases.items()}
 
-    def run(self, rows: Rows32, steps: int, learning_rate: float, rounding: Rounding) -> None:
+    def run(self, rows: Padded, steps: int, learning_rate: float, rounding: Rounding) -> None:
         optimizer = torch.optim.AdamW(self.deltas.values(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
         schedule = get_scheduler("cosine", optimizer, num_warmup_steps=0, num_training_steps=steps)
         for batch in rows.batches(steps):
@@ -180,8 +180,8 @@ class Bench:
         parameters = dict(self.model.named_parameters())
         names = [f"{target.name}.weight" for target in find_targets(files.config, files.shapes, None)]
         self.start = {name: grid.nearest(parameters[name].detach()) for name in names}
-        self.train = {name: Rows32.read(f"{name}_train", tokenizer, folder) for name in PHASES}
-        self.held_out = {name: Rows32.read(f"{name}_eval", tokenizer, folder) for name in PHASES}
+        self.train = {name: Padded.read(f"{name}_train", tokenizer, folder) for name in PHASES}
+        self.held_out = {name: Padded.read(f"{name}_eval", tokenizer, folder) for name in PHASES}
 
     def loss(self, phase: str, weights: Weights) -> float:
         with torch.no_grad():

@@ -87,7 +87,6 @@ ZERO_KEYS = frozenset(
         "sub_group_size",
         "use_all_reduce_for_fetch_params",
         "use_multi_rank_bucket_allreduce",
-        "zero_hpz_partition_size",
     }
 )
 OWNED_ZERO = {
@@ -111,6 +110,7 @@ OWNED_ZERO = {
     "pipeline_loading_checkpoint": NAMES,
     "load_from_fp32_weights": NAMES,
     "legacy_stage1": "osftx is made for stage 3",
+    "zero_hpz_partition_size": "DeepSpeed makes its groups once, and osftx partitions a model in several parts",
     "save_muon_momentum_buffer_in_memory": "the optimizer is torch's AdamW",
 }
 
@@ -128,7 +128,7 @@ def _deepspeed(config: ExperimentConfig) -> Iterator[str]:
 def _refused(path: str, keys: Mapping[str, Any], passed_on: Iterable[str], owned: Mapping[str, str]) -> Iterator[str]:
     for key, value in keys.items():
         if key in owned:
-            yield f"{path}.{key}={value}: osftx sets this key; {owned[key]}, and remove it here"
+            yield f"{path}.{key}={value}: osftx decides this itself; {owned[key]}; remove it here"
         elif key not in passed_on:
             close = get_close_matches(key, passed_on)
             meant = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(sorted(passed_on))}"

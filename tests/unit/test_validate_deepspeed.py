@@ -29,12 +29,12 @@ def test_known_keys_are_passed_on_beside_those_of_osftx() -> None:
     [
         (
             {"gradient_clipping": 1.0},
-            "distributed.deepspeed.gradient_clipping=1.0: osftx sets this key; set training.",
+            "distributed.deepspeed.gradient_clipping=1.0: osftx decides this itself; set training.",
         ),
         ({"optimizer": {}}, "training.learning_rate"),
         (
             {"zero_optimization": {"stage": 2}},
-            "zero_optimization.stage=2: osftx sets this key; osftx is made",
+            "zero_optimization.stage=2: osftx decides this itself; osftx is made",
         ),
         ({"zero_optimization": {"offload_optimizer": {}}}, "set distributed.offload.optimizer"),
         ({"zero_optimization": {"overlap_com": True}}, "did you mean overlap_comm?"),
