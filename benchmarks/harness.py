@@ -73,6 +73,7 @@ def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
 
 def make_model(folder: Path, args: argparse.Namespace) -> Path:
     """A random Llama with the proportions of an 8B one: a middle 11/4 as wide, half as many key-value heads."""
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -84,7 +85,7 @@ def make_model(folder: Path, args: argparse.Namespace) -> Path:
         num_key_value_heads=args.hidden // 128,
         tie_word_embeddings=False,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).to(getattr(torch, args.dtype)).save_pretrained(folder)
     return folder
 
 
