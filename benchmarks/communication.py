@@ -78,8 +78,8 @@ def gather_each_time() -> None:
 
     usual = engine.zero_config
 
-    def config(training: Any) -> dict[str, Any]:
-        settings = usual(training)
+    def config(training: Any, distributed: Any) -> dict[str, Any]:
+        settings = usual(training, distributed)
         settings["zero_optimization"] |= {"stage3_max_reuse_distance": 0, "stage3_max_live_parameters": 0}
         return settings
 

@@ -73,6 +73,7 @@ def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
 
 def make_model(folder: Path, args: argparse.Namespace) -> Path:
     """A random Llama with the proportions of an 8B one: a middle 11/4 as wide, half as many key-value heads."""
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -84,7 +85,7 @@ def make_model(folder: Path, args: argparse.Namespace) -> Path:
         num_key_value_heads=args.hidden // 128,
         tie_word_embeddings=False,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).to(getattr(torch, args.dtype)).save_pretrained(folder)
     return folder
 
 
@@ -133,16 +134,18 @@ def osftx_engine(
     `change` may put other layers into the model first, `wrap` something around each callback. The eigenvectors are
     kept beside the model, since they do not depend on the ratio.
     """
-    from osftx.config import ModelConfig, OffloadConfig
+    from osftx.config import DistributedConfig, ModelConfig
     from osftx.model_folder import read_folder
     from osftx.osft.eigenvectors import Eigenvectors
     from osftx.osft.merging import Merging
     from osftx.osft.projection import Projection
+    from osftx.osft.source_weights import SourceWeights
     from osftx.osft.subspace import open_subspaces
     from osftx.osft.targets import find_targets
     from osftx.training.engine import after_each_step, initialize, load_model, zero_config
 
-    loaded = load_model(model, ModelConfig(path=str(model)), training)
+    distributed, source = DistributedConfig(), SourceWeights(model)
+    loaded = load_model(model, ModelConfig(path=str(model)), training, distributed)
     hooks: list[Any] = []
     spaces = []
     if ratio is not None:
@@ -150,14 +153,14 @@ def osftx_engine(
         targets = find_targets(files.config, files.shapes, None)
         ratios = dict.fromkeys((target.name for target in targets), ratio)
         known = Eigenvectors(model.parent / "eigenvectors")
-        spaces = open_subspaces(loaded, targets, ratios, zero_config(training), None, None, known)
+        spaces = open_subspaces(loaded, targets, ratios, zero_config(training, distributed), source, None, None, known)
     else:
         loaded.requires_grad_(True)
     if change is not None:
         change(loaded)
-    engine, *_ = initialize(loaded, training, 1000, OffloadConfig())
+    engine, *_ = initialize(loaded, training, 1000, distributed)
     if spaces:
-        hooks = [wrap(Projection(spaces)), *([wrap(Merging(spaces))] if change is None else [])]
+        hooks = [wrap(Projection(spaces)), *([wrap(Merging(spaces, source))] if change is None else [])]
         after_each_step(engine, *hooks)
     engine.train()
     return engine, hooks

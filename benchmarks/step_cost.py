@@ -90,12 +90,14 @@ def bare_step(model: Path, training: Any, ids: Any) -> Step:
     import deepspeed
     import torch
 
-    from osftx.config import ModelConfig
+    from osftx.config import DistributedConfig, ModelConfig
     from osftx.training.engine import load_model, zero_config
 
-    loaded = load_model(model, ModelConfig(attn_implementation="sdpa"), training)
+    loaded = load_model(model, ModelConfig(attn_implementation="sdpa"), training, DistributedConfig())
     optimizer = torch.optim.AdamW(loaded.parameters(), lr=training.learning_rate, fused=True)
-    engine, *_ = deepspeed.initialize(model=loaded, optimizer=optimizer, config=zero_config(training))
+    engine, *_ = deepspeed.initialize(
+        model=loaded, optimizer=optimizer, config=zero_config(training, DistributedConfig())
+    )
     engine.train()
 
     def step() -> None:

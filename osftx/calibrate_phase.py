@@ -40,11 +40,12 @@ def calibrate_phase(spec: PhaseSpec) -> None:
     torch.manual_seed(spec.training.seed)
     opened = open_phase(load(spec, device), spec, device)
     trainer = Trainer(opened.samples, spec.training, device)
-    engine, optimizer, scheduler = initialize(opened.model, spec.training, len(trainer.steps), spec.distributed.offload)
+    engine, optimizer, scheduler = initialize(opened.model, spec.training, len(trainer.steps), spec.distributed)
     pace = {"start_s": time.monotonic() - begun, "training_s_per_token": 0.0}
     few = Samples(Path(spec.data), np.sort(trainer.steps[0]))
     if optimizer is not None and scheduler is not None:
-        after_each_step(engine, Projection(opened.subspaces), Merging(opened.subspaces, spec.distributed.offload.bases))
+        merging = Merging(opened.subspaces, opened.source, spec.distributed.offload.bases)
+        after_each_step(engine, Projection(opened.subspaces), merging)
         trainer.steps = trainer.steps[: 1 + spec.calibration_steps]
         metrics = Path(spec.folder) / METRICS
         trainer.run(engine, scheduler, f"timing {spec.name}", metrics, None, None, None)

@@ -179,7 +179,14 @@ class TrainingConfig:
     train_dtype: Precision = Precision.bfloat16
     """Precision of forward and backward; the optimizer always keeps an fp32 master copy."""
     save_dtype: Precision = Precision.bfloat16
-    """Precision of the weights a phase hands on. bfloat16 rounds small updates away: see `leak_saved`."""
+    """Precision of the last phase's saved weights. bfloat16 rounds a part of small updates away (`update_kept` in the
+    results). See docs/precision.md."""
+    hand_on_dtype: Precision = Precision.float32
+    """The same of every phase that another one follows. With float32 the next one starts from what was trained,
+    whatever its own `train_dtype`."""
+    deterministic: bool = False
+    """Have torch take deterministic kernels alone, and fail where there are none: the same bits again on the same GPUs,
+    slower. On a CPU they are the same without it."""
 
 
 @dataclass
@@ -252,6 +259,8 @@ class PhaseConfig:
     activation_checkpointing: bool = II("training.activation_checkpointing")
     train_dtype: Precision = II("training.train_dtype")
     save_dtype: Precision = II("training.save_dtype")
+    hand_on_dtype: Precision = II("training.hand_on_dtype")
+    deterministic: bool = II("training.deterministic")
 
 
 @dataclass
@@ -362,6 +371,9 @@ class DistributedConfig:
     """What waits in host memory between two steps; for GPUs, of which it frees memory and takes time."""
     timeout_s: int = 1800
     """Seconds that a rank waits for the others before the phase fails."""
+    deepspeed: dict[str, Any] = field(default_factory=dict)
+    """Keys of a DeepSpeed configuration, such as `zero_optimization.overlap_comm`; those that osftx sets itself are
+    refused. The estimates of memory are for DeepSpeed's defaults. See docs/precision.md."""
 
 
 @dataclass

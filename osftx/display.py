@@ -12,6 +12,8 @@ from rich.table import Table
 from osftx.evaluation.retention import METRICS
 from osftx.plan import Plan, PlannedPhase
 
+ENOUGH_KEPT = 0.9
+"""Share of a phase's update in the saved weights, below which a warning is shown."""
 LOG_WIDTH = 160
 """Columns where the output is no terminal: a table in a log must not be cut."""
 
@@ -103,6 +105,14 @@ def show_retention(results: dict[str, Any]) -> None:
         screen.print(
             f"leak into frozen directions: {kept['leak_fp32']:.1e} as trained, {kept['leak_saved']:.1e} as saved "
             f"(worst: {escape(kept['worst_weight'])})",
+            highlight=False,
+        )
+    if kept["update_kept"] is not None and kept["update_kept"] < ENOUGH_KEPT:
+        name = escape(results["phases"][-1]["name"])
+        screen.print(
+            f"warning: {kept['update_kept']:.0%} of the update of {name} is in the saved weights, the rest was rounded "
+            f"away; set phases.{name}.save_dtype=float32 (hand_on_dtype, where a phase follows) to save all of it",
+            style="yellow",
             highlight=False,
         )
     if kept["kept_output_change"] is not None:

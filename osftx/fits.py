@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from osftx.config import Accelerator, ExperimentConfig
+from osftx.config import Accelerator, ExperimentConfig, Precision
 from osftx.data.samples import DataSummary
 from osftx.devices import smallest_memory
 from osftx.estimate import disk, memory
-from osftx.estimate.workload import Workload, untied
+from osftx.estimate.workload import BYTES, Workload, untied
 from osftx.files import nearest
 from osftx.model_folder import ModelFiles
 from osftx.osft.targets import Target
@@ -27,21 +27,26 @@ def estimate(
 ) -> None:
     """Fill in `memory` and `disk` of every phase of the `plan`, and add its warnings about the memory of the GPUs."""
     gpu = smallest_memory() if config.distributed.accelerator is not Accelerator.cpu else None
+    start_dtype = model.config.get("dtype") or model.config.get("torch_dtype")  # the older name of the same key
+    start_bytes = BYTES[Precision.float32 if start_dtype == "float32" else Precision.bfloat16]
     for planned, (_, name, phase) in zip(plan.phases, phases_to_run(config), strict=True):
+        training = training_of(config, name)
         work = Workload(
             shapes=untied(model),
             targets=targets if planned.unfreeze_rank_ratio is not None else [],
             method=phase.method,
             ratio=planned.unfreeze_rank_ratio,
-            training=training_of(phase),
+            training=training,
             osft=config.osft,
             offload=config.distributed.offload,
             ranks=config.distributed.nproc_per_node * config.distributed.nnodes,
             best=phase.validation.best,
+            start_bytes=start_bytes,
         )
         planned.memory = memory.of_phase(work)
         saves = config.checkpointing if config.reuse else None
         planned.disk = disk.of_phase(work, model.parameters, data[name], planned.steps, saves)
+        start_bytes = BYTES[training.save_dtype]
         if gpu is not None and planned.memory.peak > gpu:
             plan.warnings.append(_too_large(planned, work, gpu))
 

@@ -17,6 +17,7 @@ from osftx.osft.kept_inputs import KeptInputs
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.osft.sharding import agreed
+from osftx.osft.source_weights import SourceWeights
 from osftx.osft.subspace import Subspace, open_subspaces
 from osftx.osft.targets import Target, find_targets
 from osftx.phase import PhaseSpec
@@ -41,6 +42,7 @@ class OpenPhase:
     """What the phase validates on."""
     targets: list[Target]
     """The layers that are protected; none for `sft`."""
+    source: SourceWeights
     subspaces: list[Subspace]
     kept: KeptInputs | None
     """What the model must keep; None: the weights decide."""
@@ -55,7 +57,7 @@ class OpenPhase:
 
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
     """The model that the phase starts from, in partitions; packed samples do not see each other in it. Collective."""
-    model = load_model(Path(spec.model.path), spec.model, spec.training)
+    model = load_model(Path(spec.model.path), spec.model, spec.training, spec.distributed)
     check_samples_apart(model, device)
     return model
 
@@ -69,9 +71,10 @@ def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenP
     kept = _kept_inputs(model, targets, spec, device)
     samples, held_out = open_samples(spec)
     similarity = _similarity(model, targets, samples, spec, device)
-    subspaces = _choose_trainable(model, targets, spec, kept, similarity)
+    source = SourceWeights(Path(spec.model.path))
+    subspaces = _choose_trainable(model, targets, source, spec, kept, similarity)
     _check_exportable(model, Path(spec.model.path))
-    return OpenPhase(model, samples, held_out, targets, subspaces, kept, similarity)
+    return OpenPhase(model, samples, held_out, targets, source, subspaces, kept, similarity)
 
 
 def measure_own_inputs(forward: nn.Module, opened: OpenPhase, spec: PhaseSpec, device: torch.device) -> KeptInputs:
@@ -90,6 +93,7 @@ def _targets(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Target]:
 def _choose_trainable(
     model: nn.Module,
     targets: list[Target],
+    source: SourceWeights,
     spec: PhaseSpec,
     kept: KeptInputs | None,
     similarity: dict[str, float] | None,
@@ -109,9 +113,9 @@ def _choose_trainable(
     if similarity is not None:
         by_layer = layer_ratios(similarity, spec.unfreeze_rank_ratio, spec.osft.minimum_retention)
         ratios = {target: by_layer[layer] for target, layer in layers_of(list(ratios)).items()}
-    settings = zero_config(spec.training)
+    settings = zero_config(spec.training, spec.distributed)
     subspaces = open_subspaces(
-        model, targets, ratios, settings, bases, kept, Eigenvectors(known), spec.distributed.offload.bases
+        model, targets, ratios, settings, source, bases, kept, Eigenvectors(known), spec.distributed.offload.bases
     )
     if spec.osft.train_others:
         protected = {f"{target.name}.weight" for target in targets}

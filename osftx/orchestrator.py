@@ -151,12 +151,20 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
             "worst_weight": worst["name"] if worst else None,
             "free_input_share": _largest(targets, "free_input_share"),
             "kept_output_change": _largest(targets, "kept_output_change"),
+            "update_kept": _update_kept(targets),
         },
     }
 
 
 def _largest(targets: list[dict[str, Any]], key: str) -> float | None:
     return max((target[key] for target in targets if target[key] is not None), default=None)
+
+
+def _update_kept(targets: Sequence[dict[str, Any]]) -> float | None:
+    """Over all targets together: how much of the update is in the saved weights (`training/export.py`)."""
+    trained = [target for target in targets if target["update_kept"] is not None]
+    squared = sum(target["update_norm"] ** 2 for target in trained)
+    return sum(target["update_kept"] * target["update_norm"] ** 2 for target in trained) / squared if trained else None
 
 
 def _skipped_rows(checked: Checked) -> list[dict[str, Any]]:

@@ -89,9 +89,13 @@ def start_model(config: ExperimentConfig) -> tuple[str, str | None]:
     return config.model.path, config.model.revision
 
 
-def training_of(phase: PhaseConfig) -> TrainingConfig:
-    """A phase's own training settings, its overrides applied."""
-    return TrainingConfig(**{field.name: getattr(phase, field.name) for field in fields(TrainingConfig)})
+def training_of(config: ExperimentConfig, name: str) -> TrainingConfig:
+    """A phase's own training settings, its overrides applied; `save_dtype` is what it really saves in."""
+    phase = config.phases[name]
+    training = TrainingConfig(**{field.name: getattr(phase, field.name) for field in fields(TrainingConfig)})
+    if name != list(ordered_phases(config))[-1]:
+        training.save_dtype = training.hand_on_dtype
+    return training
 
 
 def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:

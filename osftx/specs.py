@@ -28,7 +28,7 @@ def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) ->
                 attn_implementation=config.model.attn_implementation,
                 trust_remote_code=config.model.trust_remote_code,
             ),
-            training=training_of(phase),
+            training=training_of(config, name),
             osft=config.osft,
             distributed=config.distributed,
             data=str(checked.data[name]),

@@ -30,9 +30,10 @@ from osftx.steps import validation_steps
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.curve import Curve
-from osftx.training.engine import DTYPES, after_each_step, close, init_distributed, initialize
+from osftx.training.engine import DTYPES, after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.training.export import export
 from osftx.training.snapshot import Snapshot
+from osftx.training.starting_masters import start_masters
 from osftx.training.trainer import Trainer
 from osftx.training.validation import Validation, outcome
 
@@ -49,6 +50,8 @@ def train_phase(spec: PhaseSpec) -> None:
     """
     begun = time.monotonic()
     quiet_libraries()
+    if spec.training.deterministic:
+        be_deterministic()
     device = init_distributed(spec.distributed.timeout_s)
     with _to_itself(spec):
         if dist.get_rank() == 0:
@@ -66,13 +69,14 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
         return
     opened = open_phase(model, spec, device)
     trainer = Trainer(opened.samples, spec.training, device)
-    engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps), spec.distributed.offload)
+    engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps), spec.distributed)
     evaluation_before = _evaluation_before(spec, partial(measure, engine, 0))
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     use_of_best = spec.validation.settings.best if spec.validation is not None else BestState.ignore
     best: Snapshot | None = None
     if optimizer is not None and scheduler is not None:
-        merging = Merging(opened.subspaces, spec.distributed.offload.bases)
+        start_masters(engine, opened.source)
+        merging = Merging(opened.subspaces, opened.source, spec.distributed.offload.bases)
         after_each_step(engine, Projection(opened.subspaces), merging)
         if use_of_best is not BestState.ignore:
             best = Snapshot(engine, merging)
@@ -109,6 +113,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "tokens": done.tokens,
                 "duration_s": round(done.duration_s + time.monotonic() - begun, 3),
                 "world_size": dist.get_world_size(),
+                "deterministic": torch.are_deterministic_algorithms_enabled(),
                 "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
                 "evaluation_before": evaluation_before,
                 "evaluation": evaluation,
@@ -136,7 +141,7 @@ def _to_itself(spec: PhaseSpec) -> Iterator[None]:
 
 def _evaluate_only(model: nn.Module, spec: PhaseSpec, measure: Measure) -> None:
     model.requires_grad_(False)
-    engine, *_ = initialize(model, spec.training, 0, spec.distributed.offload)
+    engine, *_ = initialize(model, spec.training, 0, spec.distributed)
     evaluation = measure(engine, 0)
     if dist.get_rank() == 0:
         write_json(Path(spec.folder) / "result.json", {"evaluation": evaluation})

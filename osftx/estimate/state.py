@@ -5,8 +5,8 @@ ZeRO-3 cuts a tensor of n numbers into shards of ceil(n / ranks). What it is tol
 - in the precision of training: the weights, OSFT's updates (`delta`) and its free bases. Those of up to `KEPT_WHOLE`
   numbers are held whole beside their shard, unless there is only one rank;
 - of what is trained, in fp32: gradients, the master copy, AdamW's two moments, and the bucket that gathers gradients;
-- of OSFT: fp32 bases, cut by rows (`ShardedRows`), the shard of each starting weight (`Merging`), and by activations
-  the energy of each input's free directions, whole on every rank.
+- of OSFT: fp32 bases, cut by rows (`ShardedRows`), the shard of each starting weight (`Merging`), as fine as it was
+  saved, and by activations the energy of each input's free directions, whole on every rank.
 
 Scalars, buffers such as rotary frequencies and the communication library's own memory are left out.
 """
@@ -19,12 +19,11 @@ import numpy as np
 
 from osftx.config import BestState
 from osftx.estimate.workload import FP32, Update, Workload
+from osftx.gradient_bucket import gradient_bucket
 from osftx.osft.record import moment_bytes
 
 KEPT_WHOLE = 100_000
 """Numbers; DeepSpeed's `param_persistence_threshold`."""
-USUAL_BUCKET = 50_000_000
-"""Numbers; as the engine sets it (`training/engine.py`)."""
 
 
 @dataclass
@@ -57,7 +56,7 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     updates = [update.shape.trainable_numbers for update in work.updates]
     device, host = Held(), Held()
     device.parameters = size * _stored([*(numbers for numbers, _ in work.weights), *updates], work.ranks)
-    device.bucket = FP32 * bucket(trained)
+    device.bucket = FP32 * gradient_bucket(trained)
     optimizer = host if work.offload.optimizer else device
     # With a CPU optimizer DeepSpeed accumulates gradients in one host buffer and hands them over in another.
     optimizer.gradients = FP32 * held * (2 if work.offload.optimizer else 1)
@@ -66,16 +65,11 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     device.bases += FP32 * sum(rank * rank for rank in work.input_ranks)
     aside = host if work.offload.bases else device
     aside.bases += FP32 * _bases(work)
-    aside.starting_weights = size * sum(_shard(prod(weight), work.ranks) for weight in work.updated_weights)
+    starting = sum(_shard(prod(weight), work.ranks) for weight in work.updated_weights)
+    aside.starting_weights = max(size, work.start_bytes) * starting
     host.kept_inputs = _largest_share([moment_bytes(width) for width in work.inputs], work.ranks)
     host.best_state = FP32 * held if work.best is not BestState.ignore else 0
     return device, host
-
-
-def bucket(trained: Iterable[int]) -> int:
-    """Numbers in the buffer that gathers gradients, from the sizes of what is trained (`training/engine.py`)."""
-    sizes = list(trained)
-    return min(sum(sizes), max(USUAL_BUCKET, *sizes)) if sizes else 0
 
 
 def rows_by_rank(weight: tuple[int, ...], ranks: int, first: int = 0, last: int | None = None) -> np.ndarray:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from math import prod
 
 from osftx.config import Method
-from osftx.estimate.state import KEPT_WHOLE, bucket
+from osftx.estimate.state import KEPT_WHOLE
 from osftx.estimate.workload import FP32, Layer, Workload
+from osftx.gradient_bucket import gradient_bucket
 
 MOST_GATHERED = 1_000_000_000
 """Numbers; DeepSpeed's `max_live_parameters`, and the distance within which it does not let go of a weight."""
@@ -64,7 +65,7 @@ def of_step(work: Workload) -> Step:
     loss, sent, optimizer = _loss(work), _sent(work), _optimizer(work)
     gradients = tokens * (again + in_flight) + size * max(work.trained, default=0)
     backward = gathered + activations + max(loss, gradients)
-    if bucket(work.trained) < sum(work.trained):  # otherwise it is sent once, when the activations are gone
+    if gradient_bucket(work.trained) < sum(work.trained):  # otherwise it is sent once, when the activations are gone
         backward += sent
     if not checkpointing or gathered < size * sum(_cut(work)):  # otherwise nothing is left to fetch by then
         backward += fetched
@@ -97,7 +98,7 @@ def _gathered(work: Workload) -> tuple[int, int]:
 
 def _sent(work: Workload) -> int:
     """The bucket, laid out for the other ranks; in 16 bits DeepSpeed copies it once more."""
-    return (2 if work.number_bytes < FP32 else 1) * FP32 * bucket(work.trained)
+    return (2 if work.number_bytes < FP32 else 1) * FP32 * gradient_bucket(work.trained)
 
 
 def _loss(work: Workload) -> int:

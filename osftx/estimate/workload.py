@@ -70,6 +70,8 @@ class Workload:
     ranks: int
     best: BestState = BestState.ignore
     """What becomes of the best validated state."""
+    start_bytes: int = 2
+    """Bytes of a number in the files that the phase starts from."""
 
     @property
     def number_bytes(self) -> int:

@@ -13,21 +13,25 @@ from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
 from osftx.osft.sharding import Partitioned, fetch_rows, flat_range, is_gathered, master_shard, row_range, set_aside
+from osftx.osft.source_weights import SourceWeights
 from osftx.osft.subspace import Subspace
 
 
 class Merging:
     """Made before the first step: the weights are W0 then, of which each rank keeps a copy of its shard (`on_host`: in
-    host memory).
+    host memory), from the files of `source` where those are finer.
 
     To be called after each projection, and when `delta` was restored.
     """
 
-    def __init__(self, subspaces: Sequence[Subspace], on_host: bool = False):
+    def __init__(self, subspaces: Sequence[Subspace], source: SourceWeights, on_host: bool = False):
         self.blocks: dict[Partitioned, list[Subspace]] = defaultdict(list)
         for space in subspaces:
             self.blocks[space.weight].append(space)
-        self.before = {weight: set_aside(weight.ds_tensor, on_host) for weight in self.blocks}
+        self.before: dict[Partitioned, Tensor] = {}
+        for weight, blocks in self.blocks.items():
+            finer = source.shard(blocks[0].weight_name, weight)
+            self.before[weight] = set_aside(weight.ds_tensor if finer is None else finer, on_host)
 
     def __call__(self) -> None:
         """Collective."""

@@ -32,6 +32,7 @@ from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.layer import FreeUpdate, OsftLinear
 from osftx.osft.sharding import Partitioned, Range, ShardedRows, agreed, row_ranges
+from osftx.osft.source_weights import SourceWeights
 from osftx.osft.targets import Target, UpdateShape, update_shapes
 from osftx.progress import progress
 
@@ -82,6 +83,7 @@ def open_subspaces(
     targets: Sequence[Target],
     ratios: Mapping[str, float],
     zero_config: dict[str, Any],
+    source: SourceWeights,
     bases_folder: Path | None,
     kept: KeptInputs | None,
     eigenvectors: Eigenvectors,
@@ -89,9 +91,9 @@ def open_subspaces(
 ) -> list[Subspace]:
     """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
 
-    `ratios` has the unfreeze ratio of each target by its name. The directions are chosen by what must be `kept`, or by
-    the weights where that is None. A target with ratio 0 stays frozen, with ratio 1 its weight itself is trained: both
-    without a subspace.
+    `ratios` has the unfreeze ratio of each target by its name, `source` the weights as they are in their files. The
+    directions are chosen by what must be `kept`, or by the weights where that is None. A target with ratio 0 stays
+    frozen, with ratio 1 its weight itself is trained: both without a subspace.
     Between two steps each rank's part of the bases waits in host memory with `bases_on_host`.
     Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32;
     `kept_use`, fp64); the folder appears whole or not at all. Where it is there already, its bases are taken: what was
@@ -109,7 +111,11 @@ def open_subspaces(
     if bases_folder is not None and agreed(is_whole, bases_folder):
         found = _from_folder(matrices, bases_folder)
     else:
-        found = _by_weights(matrices, eigenvectors) if kept is None else _by_inputs(matrices, kept, eigenvectors)
+        found = (
+            _by_weights(matrices, source, eigenvectors)
+            if kept is None
+            else _by_inputs(matrices, source, kept, eigenvectors)
+        )
         unfinished = begin(bases_folder) if bases_folder is not None and dist.get_rank() == 0 else None
     subspaces = []
     for matrix, bases, use in found:
@@ -216,13 +222,13 @@ _Found = tuple[_Matrix, Bases, KeptUse | None]
 """A matrix, its bases and its use of what is kept, on every rank."""
 
 
-def _by_weights(matrices: Sequence[_Matrix], eigenvectors: Eigenvectors) -> Iterator[_Found]:
+def _by_weights(matrices: Sequence[_Matrix], source: SourceWeights, eigenvectors: Eigenvectors) -> Iterator[_Found]:
     """Free the smallest singular directions of each weight."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with progress("decomposing", total=len(matrices), unit="weights") as bar:
         for first in range(0, len(matrices), world_size):
             group = matrices[first : first + world_size]
-            gathered = [_gather(matrix, owner) for owner, matrix in enumerate(group)]
+            gathered = [_gather(matrix, source, owner) for owner, matrix in enumerate(group)]
             mine = gathered[rank] if rank < len(group) else None
             own = None
             if mine is not None:
@@ -241,7 +247,9 @@ def _by_weights(matrices: Sequence[_Matrix], eigenvectors: Eigenvectors) -> Iter
                 bar.update()
 
 
-def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs, eigenvectors: Eigenvectors) -> Iterator[_Found]:
+def _by_inputs(
+    matrices: Sequence[_Matrix], source: SourceWeights, kept: KeptInputs, eigenvectors: Eigenvectors
+) -> Iterator[_Found]:
     """Free the input directions that carry least of what must be kept."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     of_module = {matrix.module_name: matrix for matrix in matrices}
@@ -264,7 +272,7 @@ def _by_inputs(matrices: Sequence[_Matrix], kept: KeptInputs, eigenvectors: Eige
                 n, r = readers[0].shape.shape[1], readers[0].shape.free_rank
                 free, energy = _broadcast(own if owner == rank else None, [(n, r), (r, r)], owner, device)
                 for matrix in readers:
-                    weight = _gather(matrix, owner)
+                    weight = _gather(matrix, source, owner)
                     use = torch.zeros(2, dtype=torch.float64, device=device)
                     if weight is not None:
                         power = (weight.double() @ moment * weight).sum()
@@ -285,12 +293,14 @@ def _from_folder(matrices: Sequence[_Matrix], folder: Path) -> Iterator[_Found]:
             bar.update()
 
 
-def _gather(matrix: _Matrix, owner: int) -> Tensor | None:
+def _gather(matrix: _Matrix, source: SourceWeights, owner: int) -> Tensor | None:
     """The whole matrix in fp32 on rank `owner`, None elsewhere. Collective."""
-    with deepspeed.zero.GatheredParameters([matrix.weight]):
-        if owner == dist.get_rank():
-            return matrix.weight.data[matrix.rows].to(torch.float32, copy=True)
-    return None
+    weight, rows = matrix.weight, matrix.rows
+    with deepspeed.zero.GatheredParameters([weight]):
+        if owner != dist.get_rank():
+            return None
+        finer = source.rows(matrix.weight_name, weight.dtype, rows.start, rows.stop)
+        return weight.data[rows].to(torch.float32, copy=True) if finer is None else finer.to(weight.device)
 
 
 def _broadcast(

@@ -37,5 +37,6 @@ def _protection(phase: PhaseRecord) -> dict[str, Any]:
         "leak_fp32": max(target["leak_fp32"] for target in phase.targets),
         "leak_saved": worst["leak_saved"],
         "worst_weight": worst["name"],
+        "update_kept": (phase.result or {}).get("preservation", {}).get("update_kept"),
         **largest,
     }

@@ -30,6 +30,8 @@ PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
 BENCHMARK_PACKAGES = ("torch", "transformers")
 ROUNDING = {"max_seq_len", "max_tokens_per_gpu", "activation_checkpointing"}
 """max_seq_len decides which samples there are, so it is in the data's fingerprint."""
+PLANNED = {"hand_on_dtype"}
+"""Where it counts, it has become the phase's `save_dtype`."""
 LENGTH = 32
 """Characters of a fingerprint."""
 
@@ -57,7 +59,8 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
 
     The folders of tokenised samples are named by their content. A record of what must be kept belongs to the parent.
     """
-    training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in ROUNDING}
+    left_out = ROUNDING | PLANNED
+    training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in left_out}
     content: dict[str, Any] = {
         "training_version": TRAINING_VERSION,
         "packages": {package: _version(package, spec.training) for package in PACKAGES},
@@ -68,6 +71,8 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "attn_implementation": spec.model.attn_implementation,
         "trust_remote_code": spec.model.trust_remote_code,
     }
+    if spec.distributed.deepspeed:
+        content["deepspeed"] = spec.distributed.deepspeed
     if spec.evaluate_every_steps is not None:  # the curve is a part of what the phase leaves
         sets = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
         content["curve"] = {"every_steps": spec.evaluate_every_steps, "sets": sets}

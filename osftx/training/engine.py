@@ -1,7 +1,7 @@
 """DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, get_scheduler
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
-from osftx.config import ModelConfig, OffloadConfig, Precision, TrainingConfig
+from osftx.config import DistributedConfig, ModelConfig, Precision, TrainingConfig
+from osftx.gradient_bucket import gradient_bucket
 from osftx.training.attention import AUTO, choose_attention
 
-USUAL_BUCKET = 50_000_000
 DTYPES = {Precision.bfloat16: torch.bfloat16, Precision.float32: torch.float32}
 
 
@@ -51,9 +51,19 @@ def _import_without_compiling(module: str) -> None:
             os.environ["TORCHDYNAMO_DISABLE"] = before
 
 
-def zero_config(training: TrainingConfig) -> dict[str, Any]:
-    """The DeepSpeed configuration. Accumulation is driven by the trainer, so the engine is told of single batches."""
-    return {
+def be_deterministic() -> None:
+    """Have torch take deterministic kernels, or fail where there are none. Before anything runs on a GPU."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
+    os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"  # transformers reads it for the backward pass
+    torch.use_deterministic_algorithms(True)
+
+
+def zero_config(training: TrainingConfig, distributed: DistributedConfig) -> dict[str, Any]:
+    """The DeepSpeed configuration, with the user's own keys in it (`distributed.deepspeed`).
+
+    Accumulation is driven by the trainer, so the engine is told of single batches.
+    """
+    settings = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": training.max_grad_norm,
@@ -64,13 +74,25 @@ def zero_config(training: TrainingConfig) -> dict[str, Any]:
         "communication_data_type": "fp32",
         "steps_per_print": 1_000_000_000,  # the trainer reports
     }
+    return _merged(settings, distributed.deepspeed)
 
 
-def load_model(folder: Path, model: ModelConfig, training: TrainingConfig) -> PreTrainedModel:
+def _merged(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` laid over `settings`, group by group."""
+    merged = dict(settings)
+    for key, value in own.items():
+        known = merged.get(key)
+        merged[key] = _merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def load_model(
+    folder: Path, model: ModelConfig, training: TrainingConfig, distributed: DistributedConfig
+) -> PreTrainedModel:
     """The model of `folder`, partitioned over the ranks while it is read, in `train_dtype`. Collective."""
     dtype, attention = DTYPES[training.train_dtype], model.attn_implementation
     # transformers partitions only while this object lives.
-    partitioned = HfDeepSpeedConfig(zero_config(training))
+    partitioned = HfDeepSpeedConfig(zero_config(training, distributed))
     loaded = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -97,12 +119,12 @@ def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str
 
 
 def initialize(
-    model: nn.Module, training: TrainingConfig, total_steps: int, offload: OffloadConfig
+    model: nn.Module, training: TrainingConfig, total_steps: int, distributed: DistributedConfig
 ) -> tuple[deepspeed.DeepSpeedEngine, torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]:
     """Engine, optimizer and learning-rate schedule. Without a trainable parameter the last two are None."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
-        engine, *_ = deepspeed.initialize(model=model, config=zero_config(training))
+        engine, *_ = deepspeed.initialize(model=model, config=zero_config(training, distributed))
         return engine, None, None
     optimizer = torch.optim.AdamW(
         trainable,
@@ -119,9 +141,10 @@ def initialize(
         num_training_steps=total_steps,
         scheduler_specific_kwargs=dict(training.lr_scheduler_kwargs),
     )
-    config = zero_config(training)
-    config["zero_optimization"]["reduce_bucket_size"] = _bucket(trainable)
-    if offload.optimizer:
+    config = zero_config(training, distributed)
+    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable]
+    config["zero_optimization"].setdefault("reduce_bucket_size", gradient_bucket(sizes))
+    if distributed.offload.optimizer:
         on_gpu = get_accelerator().device_name() != "cpu"
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
         config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own AdamW must be compiled first
@@ -143,16 +166,6 @@ def after_each_step(engine: deepspeed.DeepSpeedEngine, *calls: Callable[[], None
                 call()
 
     engine.optimizer.optimizer.register_step_post_hook(stepped)
-
-
-def _bucket(trainable: Sequence[nn.Parameter]) -> int:
-    """Elements of the fp32 buffer that gathers gradients, which ZeRO-3 holds from the start.
-
-    DeepSpeed's default is 2 GB on each rank. No more than there are gradients, a tenth of the default otherwise, but
-    room for the largest matrix: what does not fit is reduced by itself, in a copy.
-    """
-    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable]
-    return min(sum(sizes), max(USUAL_BUCKET, *sizes))
 
 
 def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:

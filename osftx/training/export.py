@@ -43,7 +43,8 @@ def export(
 
     Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
     (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained), `leak_saved` (of the
-    difference between the saved weights), `free_input_share` (see `KeptUse`) and `kept_output_change` (see
+    difference between the saved weights), `update_norm` (||dW||), `update_kept` (<saved - W0, dW> / ||dW||^2: 1 when
+    nothing was rounded away, None for no update), `free_input_share` (see `KeptUse`) and `kept_output_change` (see
     `_kept_output_change`). The folder appears whole or not at all. `turned` names the parameters that the files hold
     transposed.
     """
@@ -110,16 +111,18 @@ def _merge(
         if finer:
             after[space.rows] += trained
         saved = after[space.rows].to(save_dtype).float()
-        norm = float(torch.linalg.norm(old))
+        norm, moved = float(torch.linalg.norm(old)), float(torch.linalg.norm(trained))
         kept.append(
             {
                 "name": space.name,
                 "shape": list(space.update.shape),
                 "frozen_rank": bases.frozen_rank,
                 "free_rank": bases.free.shape[1],
-                "relative_change": float(torch.linalg.norm(trained)) / norm if norm else None,
+                "relative_change": moved / norm if norm else None,
                 "leak_fp32": leak(trained, bases),
                 "leak_saved": leak(saved - old, bases),
+                "update_norm": moved,
+                "update_kept": float(((saved - old) * trained).sum()) / moved**2 if moved else None,
                 "free_input_share": space.kept.free_input_share if space.kept is not None else None,
                 "kept_output_change": _kept_output_change(space, delta),
             }

@@ -5,13 +5,13 @@ files exist, and what is in them, is checked where they are read.
 """
 
 from osftx.config import ExperimentConfig
-from osftx.validate import data, evaluation, experiment, osft, phases, running, training, validation
+from osftx.validate import data, deepspeed, evaluation, experiment, osft, phases, running, training, validation
 from osftx.validate.phases import BASE_STATE
 from osftx.validate.ranges import is_missing
 
 __all__ = ["BASE_STATE", "GROUPS", "is_missing", "problems"]
 
-GROUPS = (experiment, phases, data, training, validation, osft, running, evaluation)
+GROUPS = (experiment, phases, data, training, validation, osft, running, deepspeed, evaluation)
 
 
 def problems(config: ExperimentConfig) -> list[str]:

@@ -8,25 +8,24 @@ FOLDER holds `cases.json`, and for each case of it a start model `<name>/model`;
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from small_model import make_batch
 
-from osftx.config import ModelConfig, OffloadConfig, Precision, TrainingConfig
+from osftx.config import DistributedConfig, ModelConfig, OffloadConfig, Precision, TrainingConfig
 from osftx.model_folder import read_folder
 from osftx.osft.eigenvectors import Eigenvectors
 from osftx.osft.merging import Merging
 from osftx.osft.projection import Projection
+from osftx.osft.source_weights import SourceWeights
 from osftx.osft.subspace import open_subspaces
 from osftx.osft.targets import find_targets
 from osftx.training import engine as engines
 from osftx.training.export import export
 
 STEPS = 5
-CONFIG = engines.zero_config
 ALWAYS_CUT = {
     "stage3_param_persistence_threshold": 0,
     "stage3_max_reuse_distance": 0,
@@ -36,14 +35,7 @@ ALWAYS_CUT = {
 """Small models are kept whole otherwise, once they were gathered."""
 
 
-def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool, offload: OffloadConfig, parts: bool) -> None:
-    def config(training: TrainingConfig) -> dict[str, Any]:
-        settings = CONFIG(training)
-        settings["zero_optimization"] |= ALWAYS_CUT if cut else {}
-        settings["zero_optimization"] |= {"sub_group_size": 2000} if parts else {}
-        return settings
-
-    engines.zero_config = config
+def run(folder: Path, dtype: Precision, distributed: DistributedConfig, checkpointing: bool, parts: bool) -> None:
     training = TrainingConfig(
         use_liger=False,
         activation_checkpointing=checkpointing,
@@ -51,14 +43,17 @@ def run(folder: Path, dtype: Precision, cut: bool, checkpointing: bool, offload:
         save_dtype=dtype,
         learning_rate=1e-2,
     )
-    model = engines.load_model(folder / "model", ModelConfig(attn_implementation="sdpa"), training)  # two rows a batch
+    attention = ModelConfig(attn_implementation="sdpa")  # two rows a batch
+    model = engines.load_model(folder / "model", attention, training, distributed)
+    source = SourceWeights(folder / "model")
     files = read_folder(folder / "model")
     targets = find_targets(files.config, files.shapes, None)
     ratios = dict.fromkeys((target.name for target in targets), 0.3)
-    spaces = open_subspaces(model, targets, ratios, config(training), None, None, Eigenvectors(None), offload.bases)
-    engine, *_ = engines.initialize(model, training, STEPS, offload)
+    settings, offload = engines.zero_config(training, distributed), distributed.offload
+    spaces = open_subspaces(model, targets, ratios, settings, source, None, None, Eigenvectors(None), offload.bases)
+    engine, *_ = engines.initialize(model, training, STEPS, distributed)
     assert (len(engine.optimizer.fp32_partitioned_groups_flat) > 1) is parts
-    engines.after_each_step(engine, Projection(spaces), Merging(spaces, offload.bases))
+    engines.after_each_step(engine, Projection(spaces), Merging(spaces, source, offload.bases))
     engine.train()
     for step in range(STEPS):
         for micro_batch in range(2):
@@ -82,13 +77,10 @@ if __name__ == "__main__":
     engines.init_distributed(120)
     for name, case in cases.items():
         waits = case.get("offload", False)
-        offload = OffloadConfig(optimizer=waits, bases=waits)
-        run(
-            Path(sys.argv[1]) / name,
-            Precision(case["dtype"]),
-            case["cut"],
-            case["checkpointing"],
-            offload,
-            case.get("parts", False),
+        zero = case["zero"] | (ALWAYS_CUT if case["cut"] else {})
+        distributed = DistributedConfig(
+            offload=OffloadConfig(optimizer=waits, bases=waits), deepspeed={"zero_optimization": zero}
         )
+        folder = Path(sys.argv[1]) / name
+        run(folder, Precision(case["dtype"]), distributed, case["checkpointing"], "sub_group_size" in zero)
     dist.destroy_process_group()

@@ -309,6 +309,34 @@ def test_fused_weights_in_bfloat16_with_activation_checkpointing(
     assert result(spec)["evaluation"]["train"]["loss"] < result(spec)["evaluation_before"]["train"]["loss"]
 
 
+def test_a_phase_starts_from_what_was_saved_and_not_from_what_bfloat16_leaves_of_it(
+    run_phase: RunPhase, model: Path, samples: Path
+) -> None:
+    """Directions and sums are those of the weights in float32; saved in bfloat16 they are the same, rounded once."""
+    settings: dict[str, Any] = {"dtype": Precision.bfloat16, "deterministic": True}
+    fine, coarse, again = (
+        run_phase(model, samples, save_dtype=saved, **settings)
+        for saved in (Precision.float32, Precision.bfloat16, Precision.bfloat16)
+    )
+    before, after, rounded, same = (weights(place) for place in (model, *(s.checkpoint for s in (fine, coarse, again))))
+    for name in filter(is_target, before):
+        assert true_leak(before[name], after[name], 0.3) < 1e-4, name
+        assert (rounded[name] != after[name].bfloat16()).float().mean() < 1e-3, name  # ties, by the order of sums
+        assert torch.equal(rounded[name], same[name]), name
+    assert all(target["update_kept"] == pytest.approx(1.0, abs=1e-4) for target in result(fine)["targets"])
+    assert all(target["update_kept"] < 1.1 for target in result(coarse)["targets"])
+    assert result(fine)["deterministic"] is True
+
+
+def test_so_does_plain_fine_tuning(run_phase: RunPhase, model: Path, samples: Path) -> None:
+    settings: dict[str, Any] = {"dtype": Precision.bfloat16, "save_dtype": Precision.float32, "learning_rate": 1e-9}
+    spec = run_phase(model, samples, method=Method.sft, ratio=None, **settings)
+    before, after = weights(model), weights(spec.checkpoint)
+    for name, old in before.items():
+        assert (after[name] - old).abs().max() < 1e-6, name
+    assert not [name for name in filter(is_target, before) if torch.equal(before[name], after[name])]
+
+
 def test_a_diverging_loss_names_phase_rank_and_cause(run_phase: RunPhase, model: Path, samples: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"phase 'study' failed on rank \d .*the loss of step \d+ is nan.*"

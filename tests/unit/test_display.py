@@ -15,6 +15,7 @@ KEPT = {
     "worst_weight": None,
     "free_input_share": None,
     "kept_output_change": None,
+    "update_kept": None,
 }
 
 
@@ -44,3 +45,15 @@ def test_benchmarks_alone_and_sets_alone(capsys: pytest.CaptureFixture[str]) -> 
     assert "Exact match" not in alone
     assert "gsm8k" not in shown(capsys, sets=True, benchmarks=False)
     assert shown(capsys, sets=False, benchmarks=False) == ""
+
+
+@pytest.mark.parametrize(("update_kept", "warned"), [(0.41, True), (0.95, False), (None, False)])
+def test_what_rounding_took_off_is_told(
+    capsys: pytest.CaptureFixture[str], update_kept: float | None, warned: bool
+) -> None:
+    retention = {"sets": [], "states": ["base", "first"], "metrics": NO_SETS}
+    phase = {"name": "first", "preservation": {**KEPT, "update_kept": update_kept}}
+    show_retention({"retention": retention, "summary": {}, "phases": [phase]})
+    lines = capsys.readouterr().out
+    assert ("warning: 41% of the update of first" in lines) is warned
+    assert ("phases.first.save_dtype=float32" in lines) is warned

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from math import prod
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,13 +21,12 @@ from osftx.config import (
 from osftx.data.samples import DataSummary
 from osftx.estimate import disk, memory
 from osftx.estimate.disk import Disk, Room, needed
-from osftx.estimate.state import Held, between_steps, bucket, rows_by_rank
+from osftx.estimate.state import Held, between_steps, rows_by_rank
 from osftx.estimate.step import of_step
 from osftx.estimate.workload import Workload, untied
 from osftx.model_folder import ModelFiles
 from osftx.osft.sharding import row_range
 from osftx.osft.targets import find_targets
-from osftx.training.engine import _bucket
 
 LAYER = "model.layers.0"
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -155,19 +153,6 @@ def test_by_activations_energies_are_whole_on_every_rank_and_moments_wait_on_the
     assert device.bases == 2 * (free // 2 + 6 * 65_536) + 4 * (free // 2) + 4 * energies
     # One rank has the three small moments, the other that of down, which is larger.
     assert host == Held(kept_inputs=1024 * 1025 + 4 * 1024)
-
-
-def test_a_large_trained_matrix_makes_the_bucket() -> None:
-    assert bucket([]) == 0
-    assert bucket([10, 20]) == 30
-    assert bucket([40_000_000, 40_000_000]) == 50_000_000
-    assert bucket([60_000_000, 40_000_000]) == 60_000_000
-
-
-@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=8))
-def test_the_bucket_is_the_engine_s(sizes: list[int]) -> None:
-    parameters: Any = [SimpleNamespace(ds_numel=size, numel=lambda: 0) for size in sizes]
-    assert bucket(sizes) == _bucket(parameters)
 
 
 @settings(max_examples=200, deadline=None)

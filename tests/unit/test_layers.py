@@ -17,7 +17,8 @@ ROOT = PACKAGE.parent
 # From the lowest to the highest. A module may import from lower layers, and from its own package
 # (`osft`, `training`, ...); two others of one layer do not know each other.
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime", "channel"),
+    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime"),
+    ("channel", "gradient_bucket"),
     ("manifest", "config"),
     ("model_folder", "data"),
     ("phase", "schedule", "steps", "conversion", "validate", "osft", "outer", "nodes"),
@@ -77,6 +78,7 @@ DEEPSPEED = {
     "training/export.py",
     "training/reading.py",
     "training/snapshot.py",
+    "training/starting_masters.py",
     "training/trainer.py",
     "evaluation/heldout.py",
     "train_phase.py",
@@ -93,6 +95,7 @@ TORCH = DEEPSPEED | {
     "osft/layer.py",
     "osft/projection.py",
     "osft/root.py",
+    "osft/source_weights.py",
     "training/attention.py",
     "training/batches.py",
     "training/curve.py",

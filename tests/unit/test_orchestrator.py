@@ -65,8 +65,9 @@ def result_of(spec: PhaseSpec) -> dict[str, Any]:
         {"name": "q_proj", "leak_fp32": 3e-7, "leak_saved": 4e-3, "free_input_share": 0.3, "kept_output_change": 0.02},
         {"name": "v_proj", "leak_fp32": 1e-7, "leak_saved": 9e-3, "free_input_share": 0.4, "kept_output_change": 0.01},
     ]
+    kept[0]["update_kept"], kept[1]["update_kept"] = 0.95, None
     for target in kept:
-        target.update(shape=[4, 4], frozen_rank=3, free_rank=1, relative_change=0.1)
+        target.update(shape=[4, 4], frozen_rank=3, free_rank=1, relative_change=0.1, update_norm=0.2)
     return {
         "name": spec.name,
         "steps": 10 * (spec.index + 1),
@@ -136,6 +137,7 @@ def test_results_of_a_whole_run() -> None:
             "worst_weight": "v_proj",
             "free_input_share": 0.4,
             "kept_output_change": 0.02,
+            "update_kept": pytest.approx(0.95),
         },
         "curve": [],
     }
@@ -201,6 +203,7 @@ def test_sft_preserves_nothing_and_says_so() -> None:
         "worst_weight": None,
         "free_input_share": None,
         "kept_output_change": None,
+        "update_kept": None,
     }
 
 

@@ -11,6 +11,7 @@ from osftx.config import (
     Method,
     ModelConfig,
     PhaseConfig,
+    Precision,
     ScheduleConfig,
     SubspaceKind,
     TrainingConfig,
@@ -174,8 +175,16 @@ def test_a_set_that_no_phase_teaches_is_pointed_out() -> None:
 
 
 def test_training_settings_of_a_phase_are_its_own() -> None:
-    settings = training_of(phase(learning_rate=3e-4, data=DataConfig(path="one.jsonl"), unfreeze_rank_ratio=0.2))
+    one = phase(learning_rate=3e-4, data=DataConfig(path="one.jsonl"), unfreeze_rank_ratio=0.2)
+    settings = training_of(experiment(one=one), "one")
     assert settings == TrainingConfig(num_epochs=2, effective_batch_size=8, learning_rate=3e-4)
+
+
+def test_every_phase_but_the_last_saves_what_it_hands_on() -> None:
+    config = experiment(one=phase(), two=phase(), three=phase(hand_on_dtype=Precision.bfloat16))
+    config.phase_order = ["three", "two", "one"]
+    saved = {name: training_of(config, name).save_dtype.value for name in config.phases}
+    assert saved == {"three": "bfloat16", "two": "float32", "one": "bfloat16"}
 
 
 def test_the_evaluation_does_not_depend_on_a_phase() -> None:

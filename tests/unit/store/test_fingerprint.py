@@ -24,7 +24,7 @@ from osftx.config import (
 )
 from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.store import fingerprint
-from osftx.store.fingerprint import ROUNDING, of_files, of_phase
+from osftx.store.fingerprint import PLANNED, ROUNDING, of_files, of_phase
 
 SPEC = PhaseSpec(
     index=0,
@@ -69,6 +69,7 @@ def changed(**changes: Any) -> PhaseSpec:
         {"osft__train_others": True},
         {"osft__rank_allocation": RankAllocation.layer_importance},
         {"training__use_liger": True},
+        {"distributed__deepspeed": {"zero_optimization": {"reduce_scatter": False}}},
         {"model__trust_remote_code": True},
         {"preserve": PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10)},
     ],
@@ -110,7 +111,7 @@ def test_every_setting_of_the_training_is_in_it_but_for_what_changes_the_roundin
         if other is None:
             other = {"other": 1} if isinstance(value, dict) else not value if isinstance(value, bool) else f"{value}1"
         found = of_phase(changed(**{f"training__{field.name}": other}), "parent")
-        assert (found == one) is (field.name in ROUNDING), field.name
+        assert (found == one) is (field.name in ROUNDING | PLANNED), field.name
 
 
 def test_what_a_layer_of_no_importance_keeps_counts_where_layers_differ() -> None:

@@ -66,6 +66,9 @@ def test_the_saved_weight_and_what_it_kept(
     for part, space, update, measures in zip(rows, blocks, updates, kept, strict=True):
         old = weight[part].float()
         assert measures["relative_change"] == pytest.approx(float(update.norm() / old.norm()))
+        assert measures["update_norm"] == pytest.approx(float(update.norm()))
+        change = saved[part].float() - old
+        assert measures["update_kept"] == pytest.approx(float((change * update).sum() / update.square().sum()))
         assert measures["leak_fp32"] < 1e-5
         assert measures["leak_saved"] == export.leak(saved[part].float() - old, space.bases()) > 0
 
@@ -105,3 +108,28 @@ def test_everything_beside_the_weights_is_handed_on(tmp_path: Path) -> None:
         "dtype": "bfloat16",
         "scale": float("inf"),
     }
+
+
+def test_a_small_update_is_rounded_away_and_that_is_told() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(20, 12).bfloat16()
+    (space,) = blocks = [block(weight, slice(0, 20))]
+    space.update.delta.data *= 1e-3
+    train(blocks, weight, torch.bfloat16)
+    figures: dict[torch.dtype, float] = {}
+    for save_dtype in DTYPES:
+        kept: list[dict[str, Any]] = []
+        export._merge(weight.clone(), blocks, save_dtype, kept)
+        figures[save_dtype] = kept[0]["update_kept"]
+    assert figures[torch.bfloat16] < 0.9
+    assert figures[torch.float32] == pytest.approx(1.0, abs=1e-2)
+
+
+def test_no_update_is_kept_to_no_share() -> None:
+    weight = torch.randn(20, 12)
+    (space,) = blocks = [block(weight, slice(0, 20))]
+    space.update.delta.data.zero_()
+    train(blocks, weight, torch.float32)
+    kept: list[dict[str, Any]] = []
+    export._merge(weight, blocks, torch.float32, kept)
+    assert kept[0]["update_kept"] is None
