@@ -56,7 +56,15 @@ def calibrate_phase(spec: PhaseSpec) -> None:
     pace["forward_s_per_token"] = _seconds(measure) / int(few.lengths.sum())
     save_dtype = DTYPES[spec.training.save_dtype]
     pace["saving_s"] = _seconds(
-        partial(export, engine.module, opened.subspaces, Path(spec.model.path), spec.checkpoint, save_dtype)
+        partial(
+            export,
+            engine.module,
+            opened.subspaces,
+            Path(spec.model.path),
+            spec.checkpoint,
+            save_dtype,
+            opened.source.turned,
+        )
     )
     if dist.get_rank() == 0:
         write_json(Path(spec.folder) / "result.json", {**pace, "duration_s": time.monotonic() - begun})

@@ -27,7 +27,7 @@ from osftx.training.importance import input_output_similarity
 from osftx.training.inputs import measure_inputs
 from osftx.training.packing_check import check_samples_apart
 from osftx.training.reading import gathering
-from osftx.training.stored_names import lost, named_as_in_model
+from osftx.training.stored_names import lost, named_as_in_model, stored_whole
 
 BASES = "bases"
 
@@ -49,11 +49,6 @@ class OpenPhase:
     similarity: dict[str, float] | None
     """By layer; None for a uniform allocation of ranks."""
 
-    @property
-    def turned(self) -> set[str]:
-        """The parameters that the files hold transposed."""
-        return {f"{target.name}.weight" for target in self.targets if target.transposed}
-
 
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
     """The model that the phase starts from, in partitions; packed samples do not see each other in it. Collective."""
@@ -67,13 +62,15 @@ def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenP
 
     Raises ValueError where something is trained that could not be saved.
     """
-    targets = _targets(model, spec, Path(spec.model.path))
+    folder = Path(spec.model.path)
+    targets = _targets(model, spec, folder)
     kept = _kept_inputs(model, targets, spec, device)
     samples, held_out = open_samples(spec)
     similarity = _similarity(model, targets, samples, spec, device)
-    source = SourceWeights(Path(spec.model.path))
+    turned = {f"{target.name}.weight" for target in targets if target.transposed}
+    source = SourceWeights(folder, stored_whole(model, tensor_files(folder)), turned)
     subspaces = _choose_trainable(model, targets, source, spec, kept, similarity)
-    _check_exportable(model, Path(spec.model.path))
+    _check_exportable(model, folder)
     return OpenPhase(model, samples, held_out, targets, source, subspaces, kept, similarity)
 
 

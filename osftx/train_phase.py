@@ -90,14 +90,14 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
             best.put_back()
     done = trainer.progress
     save_dtype = DTYPES[spec.training.save_dtype]
-    protection = export(engine.module, opened.subspaces, source, spec.checkpoint, save_dtype, opened.turned)
+    protection = export(engine.module, opened.subspaces, source, spec.checkpoint, save_dtype, opened.source.turned)
     left = [spec.checkpoint]
     if opened.kept is not None:
         opened.kept.add(measure_own_inputs(engine, opened, spec, device), device)
     evaluation = measure(engine, done.steps)
     if best is not None and use_of_best is BestState.keep:
         best.put_back()
-        export(engine.module, opened.subspaces, source, spec.best, save_dtype, opened.turned)
+        export(engine.module, opened.subspaces, source, spec.best, save_dtype, opened.source.turned)
         left.append(spec.best)
     if opened.kept is not None:
         opened.kept.save(folder / KEPT_INPUTS, left)

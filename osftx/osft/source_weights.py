@@ -4,6 +4,7 @@ A phase that was trained in bfloat16 and saved in float32 hands on what bfloat16
 pass runs on rounded weights all the same, but what is added up in fp32, W0 + dW, begins with W0 as it was saved.
 """
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -19,24 +20,30 @@ FINER = {torch.bfloat16: ("F16", "F32", "F64"), torch.float32: ("F64",)}
 
 
 class SourceWeights:
-    """The tensors in the files of `folder`. Every rank reads what it asks for: nothing here is collective."""
+    """The parameters of a model in the files of `folder`. Every rank reads what it asks for, so nothing is collective.
 
-    def __init__(self, folder: Path):
-        self.files = tensor_files(folder)
+    `stored` are the names in the files, by parameter, of those that a tensor of them is (None: all, under their own
+    names); `turned` the parameters that the files hold transposed.
+    """
 
-    def rows(self, name: str, read_as: torch.dtype, start: int, stop: int) -> Tensor | None:
-        """Rows [start, stop) of a tensor (rows, ...) in fp32, on the CPU.
+    def __init__(self, folder: Path, stored: Mapping[str, str] | None = None, turned: Collection[str] = ()):
+        self.files, self.turned = tensor_files(folder), turned
+        self.stored = {name: name for name in self.files} if stored is None else stored
 
-        None where the file has no more than a model that was `read_as` this, or no such tensor.
+    def rows(self, parameter: str, read_as: torch.dtype, start: int, stop: int) -> Tensor | None:
+        """Rows [start, stop) of a `parameter` (rows, ...) in fp32, on the CPU.
+
+        None where the file has no more than a model that was `read_as` this, or no tensor that is the parameter.
         """
-        if name not in self.files:
+        name = self.stored.get(parameter)
+        if name is None:
             return None
         with safe_open(self.files[name], framework="pt") as file:
-            stored = file.get_slice(name)
-            if stored.get_dtype() not in FINER[read_as]:
+            tensor = file.get_slice(name)
+            if tensor.get_dtype() not in FINER[read_as]:
                 return None
-            rows: Tensor = stored[start:stop].to(torch.float32)
-        return rows
+            rows: Tensor = tensor[:, start:stop].T if parameter in self.turned else tensor[start:stop]
+        return rows.to(torch.float32)
 
     def shard(self, name: str, parameter: Partitioned) -> Tensor | None:
         """This rank's ZeRO-3 shard of a parameter, flat, without padding, on its device; None as for `rows`."""

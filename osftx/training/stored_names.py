@@ -46,6 +46,11 @@ def places(model: nn.Module, stored: Iterable[str]) -> dict[str, Place]:
     return found
 
 
+def stored_whole(model: nn.Module, stored: Iterable[str]) -> dict[str, str]:
+    """By parameter, the tensor of the files that it is; without those that are made of several, or converted."""
+    return {place.parameter: name for name, place in places(model, stored).items() if place.whole}
+
+
 def as_stored(model: nn.Module, parameter: str, value: Tensor) -> dict[str, Tensor]:
     """The tensors of the files, by name, that together become `parameter` with `value`."""
     return dict(revert_weight_conversion(cast(PreTrainedModel, model), {parameter: value}))

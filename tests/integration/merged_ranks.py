@@ -45,8 +45,8 @@ def run(folder: Path, dtype: Precision, distributed: DistributedConfig, checkpoi
     )
     attention = ModelConfig(attn_implementation="sdpa")  # two rows a batch
     model = engines.load_model(folder / "model", attention, training, distributed)
-    source = SourceWeights(folder / "model")
     files = read_folder(folder / "model")
+    source = SourceWeights(folder / "model")
     targets = find_targets(files.config, files.shapes, None)
     ratios = dict.fromkeys((target.name for target in targets), 0.3)
     settings, offload = engines.zero_config(training, distributed), distributed.offload

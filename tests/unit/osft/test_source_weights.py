@@ -17,7 +17,8 @@ def source(tmp_path: Path) -> SourceWeights:
     tensors = {"fine": torch.randn(7, 5), "norm": torch.randn(7)}
     tensors |= {"half": torch.randn(4, 3).half(), "coarse": torch.randn(4, 3).bfloat16()}
     save_file(tensors, tmp_path / "model.safetensors")
-    return SourceWeights(tmp_path)
+    stored = {name: name for name in tensors} | {"turned": "fine", "renamed": "fine"}
+    return SourceWeights(tmp_path, stored, {"turned"})
 
 
 def test_only_what_would_be_lost_is_read(source: SourceWeights) -> None:
@@ -26,6 +27,16 @@ def test_only_what_would_be_lost_is_read(source: SourceWeights) -> None:
     assert found["fine"] is not None
     assert (found["fine"].dtype, tuple(found["fine"].shape)) == (torch.float32, (2, 5))
     assert all(source.rows(name, torch.float32, 0, 2) is None for name in found)
+
+
+def test_a_parameter_may_have_another_name_there_and_lie_transposed(source: SourceWeights) -> None:
+    plain = source.rows("fine", torch.bfloat16, 0, 7)
+    renamed, turned = source.rows("renamed", torch.bfloat16, 2, 4), source.rows("turned", torch.bfloat16, 2, 4)
+    assert plain is not None
+    assert renamed is not None
+    assert turned is not None
+    assert torch.equal(renamed, plain[2:4])
+    assert torch.equal(turned, plain.T[2:4])
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 9])
