@@ -59,7 +59,7 @@ PLAINLY: dict[str, str] = {
 
 
 def measure(folder: Path) -> dict[str, dict[str, Any]]:
-    """Train two phases of every family in one launch of two ranks, in fp32; returns what came of each case.
+    """Train two phases of every family (one with `sft`) in one launch of two ranks, in fp32; returns what came of it.
 
     A case is a family, `sft_FAMILY`, or BARE: `{leak_fp32, leak_saved, moved, others_equal, same_names, difference}`,
     where `moved` is the smallest relative change of a target, and `difference` the largest of the logits, relative to
@@ -70,10 +70,10 @@ def measure(folder: Path) -> dict[str, dict[str, Any]]:
     phases = {}
     for case, method in cases.items():
         model = _model(folder / case / "model", case)
-        first = _spec(folder / case / "first", model, many, method)
-        phases[case] = [
-            str(spec.save()) for spec in (first, _spec(folder / case / "next", first.checkpoint, few, method))
-        ]
+        specs = [_spec(folder / case / "first", model, many, method)]
+        if method is Method.osft:
+            specs.append(_spec(folder / case / "next", specs[0].checkpoint, few, method))
+        phases[case] = [str(spec.save()) for spec in specs]
     (folder / "cases.json").write_text(json.dumps(phases))
     subprocess.run(
         [
@@ -160,9 +160,7 @@ def _spec(folder: Path, model: Path, data: Path, method: Method) -> PhaseSpec:
 def _came_of(case: Path) -> dict[str, Any]:
     start, saved = (load_file(folder / "model.safetensors") for folder in (case / "model", case / "first/checkpoint"))
     kept = [
-        target
-        for phase in ("first", "next")
-        for target in json.loads((case / phase / "result.json").read_text())["targets"]
+        target for result in sorted(case.glob("*/result.json")) for target in json.loads(result.read_text())["targets"]
     ]
     files = read_folder(case / "model")
     targets = {f"{target.name}.weight" for target in find_targets(files.config, files.shapes, None)}

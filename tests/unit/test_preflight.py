@@ -210,3 +210,37 @@ def test_a_store_that_cannot_be_one_is_refused_and_one_that_cannot_be_written_po
     assert not any(told in warning for warning in check(config, None).plan.warnings)
     monkeypatch.setattr("os.access", lambda *_: False)
     assert sum(told in warning for warning in check(config, None).plan.warnings) == 1
+
+
+def change_config(home: Path, **settings: object) -> None:
+    place = home / "base" / "config.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | settings))
+
+
+def warnings_of(config: ExperimentConfig) -> list[str]:
+    return [line for line in check(config, None).plan.warnings if "evaluation set" not in line]
+
+
+def test_a_model_that_cannot_be_trained_is_refused(home: Path) -> None:
+    change_config(home, quantization_config={"quant_method": "awq"}, architectures=["LlamaModel"])
+    first, second = problems(experiment("~/good.jsonl", "~/good.jsonl"))
+    assert first.startswith("model.path=~/base: its weights are quantised (awq)")
+    assert second.startswith("model.path=~/base: LlamaModel is no causal language model")
+
+
+def test_what_is_unusual_about_a_model_is_told(home: Path) -> None:
+    """smollm3 is a family of transformers that the table does not have."""
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    assert warnings_of(config) == []
+    change_config(home, model_type="smollm3", architectures=["SmolLM3ForCausalLM"])
+    (told,) = warnings_of(config)
+    assert told.startswith("model_type='smollm3': this family is not known")
+    assert "self_attn.q_proj x 4" in told
+    config.osft.target_patterns = [r".*\.q_proj"]
+    assert warnings_of(config) == []
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChatTokenizer, "vocab_size", 10**6)
+    (told,) = warnings_of(experiment("~/good.jsonl", "~/good.jsonl"))
+    assert told.startswith("the tokenizer has 1000000 tokens, the model's table of embeddings ")
