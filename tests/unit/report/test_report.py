@@ -220,7 +220,7 @@ def test_every_weight_has_a_line(run_folder: Path) -> None:
     edit(phase_folder(run_folder, 1, "knowledge") / "result.json", targets=plain)
     text = section(text_alone(run_folder), "Protection")
     assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 0.875 1.2e-02 Every weight" in text
-    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 1.2e-02 1.7e-03" in text
+    assert "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 0.875 1.2e-02 1.7e-03" in text
 
 
 def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:
