@@ -70,13 +70,13 @@ def watch_buckets() -> list[int]:
     from osftx.training import engine
 
     found: list[int] = []
-    usual = engine._bucket
+    usual = engine.gradient_bucket
 
-    def bucket(trainable: Any) -> int:
-        found.append(4 * usual(trainable))
+    def bucket(trained: Any) -> int:
+        found.append(4 * usual(trained))
         return found[-1] // 4
 
-    engine._bucket = bucket
+    engine.gradient_bucket = bucket
     return found
 
 
