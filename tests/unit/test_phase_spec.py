@@ -55,7 +55,7 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
         ),
         osft=OsftConfig(SubspaceKind.activations, target_patterns=[r".*\.(?:q|k)_proj", "null"], save_bases=False),
         distributed=DistributedConfig(
-            *(3, 2, 1, 48, "node:1", Accelerator.cpu, False, 4, OffloadConfig(optimizer=True, bases=True), 60),
+            *(3, 2, 1, 48, "node:1", 120, Accelerator.cpu, False, 4, OffloadConfig(optimizer=True, bases=True), 60),
             {"zero_optimization": {"overlap_comm": True}},
         ),
         data="/data/sämple",
