@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked_commands import CommandServer
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "experiments" / "tiny"
@@ -17,11 +17,14 @@ EXPERIMENT = "+experiment=tiny_two_phase"
 PROBLEMS = "in the configuration or the data:"
 
 
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "500"}
+
+
 def osftx(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "osftx", *arguments],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "500"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -250,7 +253,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refused(
     files: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Every bad command, two at a time."""
+    """Every bad command."""
+    commands = CommandServer(tmp_path_factory.mktemp("screens"), ENVIRONMENT)
 
     def run(case: Bad) -> subprocess.CompletedProcess[str]:
         overrides = [word for word in (case.experiment, *case.overrides.replace("TMP", str(files)).split()) if word]
@@ -260,10 +264,11 @@ def refused(
             overrides.append("dry_run=true")
         else:
             overrides.append(f"data.processing_dir={tmp_path_factory.mktemp('prepared')}")
-        return osftx(*overrides)
+        return commands.run(*overrides)
 
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(BAD, pool.map(run, BAD.values()), strict=True))
+    done = {name: run(case) for name, case in BAD.items()}
+    commands.close()
+    return done
 
 
 @pytest.mark.parametrize("name", BAD)
