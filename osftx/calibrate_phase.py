@@ -22,7 +22,7 @@ from osftx.phase import PhaseSpec
 from osftx.quiet import quiet_libraries
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS
-from osftx.training.engine import DTYPES, after_each_step, close, init_distributed, initialize
+from osftx.training.engine import DTYPES, after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.training.export import export
 from osftx.training.trainer import Trainer
 
@@ -36,6 +36,8 @@ def calibrate_phase(spec: PhaseSpec) -> None:
     assert spec.calibration_steps is not None
     begun = time.monotonic()
     quiet_libraries()
+    if spec.training.deterministic:  # which takes slower kernels
+        be_deterministic()
     device = init_distributed(spec.distributed.timeout_s)
     torch.manual_seed(spec.training.seed)
     opened = open_phase(load(spec, device), spec, device)

@@ -28,7 +28,8 @@ def estimate(
     """Fill in `memory` and `disk` of every phase of the `plan`, and add its warnings about the memory of the GPUs."""
     gpu = smallest_memory() if config.distributed.accelerator is not Accelerator.cpu else None
     start_dtype = model.config.get("dtype") or model.config.get("torch_dtype")  # the older name of the same key
-    start_bytes = BYTES[Precision.float32 if start_dtype == "float32" else Precision.bfloat16]
+    # What bfloat16 has no room for is set aside in fp32 (`SourceWeights`).
+    start_bytes = BYTES[Precision.float32 if start_dtype in ("float32", "float16") else Precision.bfloat16]
     for planned, (_, name, phase) in zip(plan.phases, phases_to_run(config), strict=True):
         training = training_of(config, name)
         work = Workload(

@@ -27,7 +27,7 @@ from osftx.training.importance import input_output_similarity
 from osftx.training.inputs import measure_inputs
 from osftx.training.packing_check import check_samples_apart
 from osftx.training.reading import gathering
-from osftx.training.stored_names import lost, named_as_in_model, stored_whole
+from osftx.training.stored_names import lost, named_as_in_model, named_otherwise, stored_whole
 
 BASES = "bases"
 
@@ -165,16 +165,19 @@ def _measure_inputs(
 ) -> KeptInputs:
     """Measure the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine."""
     assert spec.preserve is not None
-    return measure_inputs(
+    names = [target.name for target in targets]
+    kept = measure_inputs(
         forward,
         model,
-        [target.name for target in targets],
+        names,
         samples,
         source,
         max_tokens=spec.preserve.max_tokens,
         max_tokens_per_gpu=spec.training.max_tokens_per_gpu,
         device=device,
     )
+    kept.record.stored = named_otherwise(model, tensor_files(Path(spec.model.path)), names)
+    return kept
 
 
 def _check_exportable(model: nn.Module, source: Path) -> None:

@@ -15,7 +15,7 @@ BYTES = {Precision.bfloat16: 2, Precision.float32: 4}
 """Of a number."""
 FP32, FP64 = 4, 8
 _LAYER = re.compile(r"((?:.*\.)?(?:layers|h)\.\d+)\.(.*)\.weight")
-_READS_ATTENTION = ("o_proj", "out_proj")
+_READS_ATTENTION = ("o_proj", "out_proj", "c_proj", "dense")
 """Stand beside the query's projection, are often as wide, and yet read another tensor."""
 
 Shape = tuple[int, ...]

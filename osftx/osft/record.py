@@ -29,6 +29,8 @@ class Record:
     """What must be kept, in words: `preserve.data`, then the phases."""
     weights: list[str] = field(default_factory=list)
     """The `weights_digest` of each checkpoint that it belongs to."""
+    stored: dict[str, str] = field(default_factory=dict)
+    """Of the readers that the files of a checkpoint name otherwise than the model does: the name there."""
 
     def save(self, folder: Path) -> None:
         write_json(folder / INDEX, asdict(self))
@@ -51,8 +53,15 @@ class Record:
             ) from error
 
     def check(self, folder: Path, targets: Sequence[Target], checkpoint: Path) -> None:
-        """Raise ConfigurationError unless the record is of `targets` in `checkpoint`; `folder` is where it lies."""
-        known = {name: width for readers, width in zip(self.readers, self.widths, strict=True) for name in readers}
+        """Raise ConfigurationError unless the record is of `targets` in `checkpoint`; `folder` is where it lies.
+
+        The targets have their names in the files.
+        """
+        known = {
+            self.stored.get(name, name): width
+            for readers, width in zip(self.readers, self.widths, strict=True)
+            for name in readers
+        }
         wanted = {target.name: target.in_features for target in targets}
         if known != wanted:
             name = next(iter(sorted(set(known.items()) ^ set(wanted.items()))))[0]

@@ -204,14 +204,22 @@ def _blocks(config: Mapping[str, Any], name: str, shape: tuple[int, int]) -> tup
     """The matrices stacked in a weight of `shape` (out, in)."""
     rows, columns = shape
     if name.endswith("qkv_proj"):
-        heads = config["num_attention_heads"]
-        head = config.get("head_dim") or config["hidden_size"] // heads
-        key_value = head * (config.get("num_key_value_heads") or heads)
-        sizes = [rows - 2 * key_value, key_value, key_value]
+        sizes = _query_key_value(config, rows)
     elif name.endswith("gate_up_proj"):
         sizes = [rows // 2, rows - rows // 2]
-    elif name.endswith("attn.c_attn"):
-        sizes = [rows // 3] * 3
+    elif name.endswith("attn.c_attn") and rows == 3 * columns:  # otherwise heads share keys and values
+        sizes = [columns] * 3
     else:
         sizes = [rows]
     return tuple((size, columns) for size in sizes)
+
+
+def _query_key_value(config: Mapping[str, Any], rows: int) -> list[int]:
+    """Rows of each, or all `rows` as one where the config does not say how an unknown family stacks them."""
+    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+    groups = config.get("num_key_value_heads") or heads
+    if not isinstance(heads, int) or not isinstance(groups, int):
+        return [rows]
+    head = config.get("head_dim") or (hidden or 0) // heads
+    sizes = [heads * head, groups * head, groups * head]
+    return sizes if head and sum(sizes) == rows else [rows]

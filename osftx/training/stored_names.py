@@ -65,6 +65,13 @@ def named_as_in_model(model: nn.Module, targets: Sequence[Target]) -> list[Targe
     ]
 
 
+def named_otherwise(model: nn.Module, stored: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
+    """Of `modules` whose weights the files, with the tensors `stored`, name otherwise: the module's name there."""
+    tensors = stored_whole(model, stored)
+    names = {module: tensors.get(f"{module}.weight", module).removesuffix(".weight") for module in modules}
+    return {module: name for module, name in names.items() if name != module}
+
+
 def lost(model: nn.Module, stored: Iterable[str]) -> list[str]:
     """The trained parameters that cannot be put back into files which hold the tensors `stored`, by their names."""
     at = places(model, stored)

@@ -189,6 +189,15 @@ def test_a_tied_head_in_the_files_is_counted_once(nested: bool) -> None:
     assert set(SHAPES) - set(shapes(True)) == {"lm_head.weight"}
 
 
+def test_the_projection_behind_the_attention_reads_an_input_of_its_own() -> None:
+    """Also in GPT-2, where it is as wide as the other one."""
+    wide = {"attn.c_attn": (8, 24), "attn.c_proj": (8, 8), "mlp.c_fc": (8, 32), "mlp.c_proj": (32, 8)}
+    shapes = {f"h.0.{name}.weight": shape for name, shape in wide.items()}
+    targets = find_targets({"model_type": "gpt2"}, shapes, None)
+    osft = OsftConfig(subspace=SubspaceKind.activations)
+    assert workload(0.5, shapes=shapes, targets=targets, osft=osft).inputs == [8, 8, 8, 32]
+
+
 def test_a_step_keeps_what_linear_layers_read_and_write() -> None:
     """Features written: 512 + 256 + 256 + 512 + 1024 + 1024 + 512; read: 512 three times and 1024."""
     layer = 4096 + 2560

@@ -60,6 +60,20 @@ def test_the_plan_tells_memory_and_disk(config: ExperimentConfig, capsys: pytest
     assert "│ in host memory" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("dtype", "times"), [("bfloat16", 1), ("float16", 2), ("float32", 2)])
+def test_starting_weights_that_are_finer_than_bfloat16_are_held_in_fp32(
+    config: ExperimentConfig, tmp_path: Path, dtype: str, times: int
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(BASE, model)
+    settings = json.loads((model / "config.json").read_text())
+    settings.pop("torch_dtype", None)
+    (model / "config.json").write_text(json.dumps(settings | {"dtype": dtype}))
+    config.model.path = str(model)
+    first, second = (phase["memory"]["device"] for phase in check(config, None).plan.to_dict()["phases"])
+    assert 2 * first["starting_weights"] == times * second["starting_weights"], "the second one starts from float32"
+
+
 def test_a_gpu_that_is_too_small_is_told_with_what_would_help(
     config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,16 @@ def test_the_record_beside_a_checkpoint_is_found_also_through_a_link(checkpoint:
         record.check(folder, targets[:2], checkpoint)
 
 
+def test_a_record_knows_its_targets_by_their_names_in_the_files(checkpoint: Path) -> None:
+    """Which the parent process reads; ranks know them by the model's own."""
+    folder = checkpoint.parent / "kept_inputs"
+    record = Record.load(folder)
+    record.stored = {"q_proj": "h.q_proj", "k_proj": "h.k_proj", "o_proj": "h.o_proj"}
+    record.save(folder)
+    targets = [Target("h.q_proj", ((4, 8),)), Target("h.k_proj", ((2, 8),)), Target("h.o_proj", ((8, 6),))]
+    Record.load(folder).check(folder, targets, checkpoint)
+
+
 def test_a_record_beside_another_model_is_refused(checkpoint: Path) -> None:
     """Of the same shapes: the content tells."""
     save_file({"weight": np.ones(8)}, checkpoint / "model.safetensors")

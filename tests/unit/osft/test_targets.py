@@ -175,6 +175,29 @@ def test_phi3s_fused_weights_are_cut_into_their_matrices(sizes: dict[str, Any], 
     assert blocks["model.layers.1.mlp.down_proj"] == ((24, 36),)
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"num_attention_heads": None, "hidden_size": 24},
+        {"num_attention_heads": [4, 8], "head_dim": 6},
+        {"num_attention_heads": 4, "hidden_size": 40},
+        {"num_attention_heads": 4},
+    ],
+    ids=str,
+)
+def test_a_fused_weight_whose_parts_the_config_does_not_tell_is_one_matrix(sizes: dict[str, Any]) -> None:
+    shapes = {"h.0.attn.qkv_proj.weight": (72, 24)}
+    (target,) = find_targets({"model_type": "new", **sizes}, shapes, None)
+    assert target.blocks == ((72, 24),)
+
+
+def test_shared_keys_and_values_are_not_cut_into_thirds() -> None:
+    """GPT-BigCode: 24 rows of queries, one head of 4 rows for the keys and one for the values."""
+    (target,) = find_targets({"model_type": "gpt_bigcode"}, {"h.0.attn.c_attn.weight": (32, 24)}, None)
+    assert target.blocks == ((32, 24),)
+
+
 def test_the_blocks_of_a_fused_weight_have_names_of_their_own() -> None:
     target = Target("layers.0.self_attn.qkv_proj", ((4, 2), (2, 2), (2, 2)))
     assert [update.name for update in update_shapes(target, 0.5, SubspaceKind.weights)] == [

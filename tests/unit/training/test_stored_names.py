@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from osftx.osft.targets import Target
-from osftx.training.stored_names import as_stored, lost, named_as_in_model, places
+from osftx.training.stored_names import as_stored, lost, named_as_in_model, named_otherwise, places
 
 EXPERTS = {f"model.layers.0.mlp.experts.{expert}.{part}_proj.weight" for expert in (0, 1) for part in ("gate", "up")}
 ROUTER = "model.layers.0.mlp.gate.weight"
@@ -45,5 +45,8 @@ def test_files_may_leave_out_the_name_of_the_base_model() -> None:
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", n_layer=1, n_embd=8, n_head=2))
     (target,) = named_as_in_model(model, [Target("h.0.mlp.c_fc", ((32, 8),), transposed=True)])
     assert target == Target("transformer.h.0.mlp.c_fc", ((32, 8),), transposed=True)
+    short = ["h.0.mlp.c_fc.weight", "h.0.mlp.c_proj.weight"]
+    assert named_otherwise(model, short, [target.name]) == {target.name: "h.0.mlp.c_fc"}
+    assert named_otherwise(model, [f"{target.name}.weight"], [target.name]) == {}
     # The head is tied to the table of embeddings, which the files hold under its own name.
     assert lost(model, [name.removeprefix("transformer.") for name, _ in model.named_parameters()]) == []
