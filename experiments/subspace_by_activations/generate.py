@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
-TINY = Path(__file__).parents[1] / "tiny"
-sys.path.insert(0, str(TINY))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
 
 from make_data import BASE_LETTER_TASKS, KEEP_SAMPLES, PHRASINGS
 
+BASE = Path(__file__).parents[1] / "tiny" / "base"
 FIRST_WORDS = (*BASE_LETTER_TASKS, *(phrasing.split()[0] for phrasing in PHRASINGS))
 MOST_TOKENS = 8
 """That are written in a turn; the base's own questions and answers have up to 7."""
@@ -39,8 +39,8 @@ def continued(model: LlamaForCausalLM, rows: list[list[int]], end: int) -> list[
 def conversations(count: int) -> list[list[dict[str, str]]]:
     """`count` questions and answers, the first words in turn; those with an empty answer are left out."""
     torch.manual_seed(0)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(TINY / "base")
-    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(TINY / "base", dtype=torch.float32).eval()
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(BASE)
+    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32).eval()
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     asked = [f"<|im_start|>user\n{FIRST_WORDS[number % len(FIRST_WORDS)]} " for number in range(count)]
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in asked]

@@ -1,4 +1,4 @@
-"""Write the preserve sets and the known-word skill of the study, with the generators of `experiments/tiny/make_data.py`.
+"""Write preserve sets of other kinds, and a skill of known words, with the generators of `experiments/tiny`.
 
     python experiments/subspace_by_activations/make_data.py --output FOLDER
 
@@ -17,8 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-TINY = Path(__file__).parents[1] / "tiny"
-sys.path.insert(0, str(TINY))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
 
 from make_data import (
     KEEP_SAMPLES,

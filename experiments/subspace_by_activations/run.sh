@@ -33,6 +33,9 @@ known() {  # one phase: a skill that is announced by words that the base knows
     sweep known/sft "${sft[@]}" phases.skills.replay.ratio=0,0.1
     sweep known/activations "${osft[@]}" osft.subspace=activations schedule.initial=0.3,0.5
     sweep known/weights "${osft[@]}" schedule.initial=0.3
+    python -m osftx.compare --label "plain fine-tuning=$out/known/sft/*/0" --label "replay of 10%=$out/known/sft/*/1" \
+        --label "activations, 0.3=$out/known/activations/*/0" --label "activations, 0.5=$out/known/activations/*/1" \
+        --label "weights, 0.3=$out/known/weights/*/0" --output "$here/known"
 }
 
 mkdir -p "$data"
@@ -41,3 +44,4 @@ python "$here/make_data.py" --output "$data"
 for part in ${PARTS:-size mismatch known}; do
     "$part"
 done
+python "$here/tables.py" "$out" --output "$here"
