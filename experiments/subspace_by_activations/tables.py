@@ -102,7 +102,7 @@ def cost(runs: Iterable[RunRecord]) -> str:
             "|---|---|---|",
             f"| seconds of reading inputs, both phases | seconds of training steps | {median(reading):.2f} |",
             f"| seconds of decomposing | seconds of training steps | {median(decomposing):.2f} |",
-            f"| bytes of `kept_inputs/` (fp64) | bytes of the model (fp32) | {median(sizes):.2f} |",
+            f"| bytes of `kept_inputs/` | bytes of the model (fp32) | {median(sizes):.2f} |",
         ]
     )
 
