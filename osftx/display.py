@@ -60,7 +60,7 @@ def show_plan(plan: Plan) -> None:
         screen.print(f"protected: {escape(plan.protected)}", style="dim", highlight=False)
     if plan.left_out:
         screen.print(
-            f"not protected, and frozen unless osft.train_others=true: {escape(plan.left_out)}",
+            f"not protected (trained by sft and osft.train_others=true alone): {escape(plan.left_out)}",
             style="dim",
             highlight=False,
         )
