@@ -76,13 +76,14 @@ def outer_launcher(environment: Mapping[str, str]) -> Outer | None:
         if names.rank not in environment or names.size not in environment:
             continue
         rank, size = _number(environment, names.rank), _number(environment, names.size)
-        if size == 1:
+        counts_locally = names.local_rank in environment
+        # By `srun --mpi=pmi2` there are PMI_RANK and PMI_SIZE alone, and Slurm's own names say more.
+        if size == 1 or not (counts_locally or names.starts_ranks):
             continue
         known = next((environment[name] for name in names.local_size if name in environment), None)
         local_size = (
             int(known.partition("(")[0]) if known and known.partition("(")[0].isdigit() else None
         )  # Slurm: 8(x2)
-        counts_locally = names.local_rank in environment
         return Outer(
             launcher=names.launcher,
             rank=rank,

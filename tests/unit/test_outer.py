@@ -23,6 +23,7 @@ SRUN = {
     "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
 }
 PYTORCH_JOB = MASTER | {"RANK": "1", "WORLD_SIZE": "2"}
+SRUN_BY_PMI = SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"}
 SRUN_A_NODE = {
     "SLURM_PROCID": "1",
     "SLURM_STEP_NUM_TASKS": "2",
@@ -36,7 +37,7 @@ def place(environment: dict[str, str], *overrides: str) -> DistributedConfig:
     return placed(given, outer_launcher(environment), overrides)
 
 
-@pytest.mark.parametrize("environment", [TORCHRUN, DEEPSPEED, OPEN_MPI, PMI, SRUN, SRUN | TORCHRUN])
+@pytest.mark.parametrize("environment", [TORCHRUN, DEEPSPEED, OPEN_MPI, PMI, SRUN, SRUN_BY_PMI, SRUN | TORCHRUN])
 def test_a_process_a_rank_is_a_node_of_one_rank(environment: dict[str, str]) -> None:
     group = place(environment)
     assert (group.nnodes, group.node_rank, group.nproc_per_node) == (8, 5, 1)
