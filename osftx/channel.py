@@ -30,6 +30,8 @@ class Line:
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", None), IDLE_S),
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", None), EVERY_S),
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", None), TIMES),
+            # While something that was sent is on its way, none of the above counts.
+            (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), 1000 * (IDLE_S + EVERY_S * TIMES)),
         ):
             if option is not None:  # other systems have other names for them
                 connection.setsockopt(level, option, value)
