@@ -59,7 +59,7 @@ def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[
     """Run this node's ranks of one phase; what comes of them."""
     try:
         spec = _seen(Path(phase["file"]), phase["digest"])
-        spec.distributed = replace(distributed, offload=spec.distributed.offload)
+        spec.distributed = replace(spec.distributed, node_rank=distributed.node_rank)  # a job of a sweep has its own
         check_devices(spec.distributed, spec.training.use_liger)
         print(f"phase {spec.name}", flush=True)
         with exclusive_devices(spec.distributed, f"phase {spec.name!r}") as devices:
@@ -68,7 +68,7 @@ def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[
             if order["kind"] == "go":  # otherwise another node has failed
                 meeting = beside(distributed.rdzv_endpoint, order["port"])
                 run_ranks(spec, devices, meeting, lambda: first.waiting)
-    except (TrainingError, ConfigurationError) as error:
+    except (TrainingError, ConfigurationError, OSError) as error:  # a folder that this node must not write
         return {"error": str(error), "stopped": isinstance(error, StoppedError)}
     return {"error": None, "stopped": False}
 

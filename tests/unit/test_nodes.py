@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -63,7 +64,7 @@ def phase(folder: Path) -> PhaseSpec:
         model=ModelConfig(path=str(folder / "base")),
         training=TrainingConfig(use_liger=False),
         osft=OsftConfig(),
-        distributed=DistributedConfig(),
+        distributed=DistributedConfig(nproc_per_node=1),
         data=str(folder / "samples"),
         folder=str(folder / "phase"),
         evaluation_max_tokens=64,
@@ -79,17 +80,16 @@ def told(error: Exception) -> str:
 def test_the_other_nodes_run_each_phase_and_leave_with_the_first(
     group: DistributedConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran: list[tuple[str, int, str]] = []
-    monkeypatch.setattr(
-        following, "run_ranks", lambda spec, _, at, __: ran.append((spec.name, spec.distributed.node_rank, at))
-    )
+    ran: list[tuple[DistributedConfig, str]] = []
+    monkeypatch.setattr(following, "run_ranks", lambda spec, _, at, __: ran.append((spec.distributed, at)))
     spec, own = phase(tmp_path), []
+    there = replace(spec.distributed, node_rank=1)  # as the phase has it, whatever the command of the node says
     with other(lambda: meet(of_rank(group, 1), SETTINGS)) as ended:
         assert meet(group, SETTINGS | {"distributed": {"node_rank": 1}}) is None
         assert meet(group, {}) is None  # the next job of a sweep
         assert Nodes.current is not None
         for _ in range(2):
-            Nodes.current.together(Path(spec.folder) / "phase.yaml", lambda at, _: own.append(("skills", 1, at)))
+            Nodes.current.together(Path(spec.folder) / "phase.yaml", lambda at, _: own.append((there, at)))
         Nodes.current.end(2, "that is wrong")
     assert ended == [(2, "that is wrong")]
     assert ran == own
@@ -99,7 +99,12 @@ def test_the_other_nodes_run_each_phase_and_leave_with_the_first(
 def test_the_first_node_tells_what_the_others_ranks_died_of(
     group: DistributedConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [TrainingError("rank 1 failed"), StoppedError("stopped, saved"), ConfigurationError(["no GPU"])]
+    failures = [
+        TrainingError("rank 1 failed"),
+        StoppedError("stopped, saved"),
+        ConfigurationError(["no GPU"]),
+        PermissionError("no such rights"),
+    ]
 
     def fail(*_: object) -> None:
         raise failures.pop(0)
@@ -119,8 +124,9 @@ def test_the_first_node_tells_what_the_others_ranks_died_of(
             Nodes.current.together(file, own(TrainingError("rank 0 lost it")))
         with pytest.raises(StoppedError, match=r"^here, too$"):
             Nodes.current.together(file, own(StoppedError("here, too")))
-        with pytest.raises(TrainingError, match="no GPU"):
-            Nodes.current.together(file, lambda *_: None)
+        for problem in ("no GPU", "no such rights"):
+            with pytest.raises(TrainingError, match=problem):
+                Nodes.current.together(file, lambda *_: None)
         Nodes.current.end(0)
 
 
