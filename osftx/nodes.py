@@ -245,6 +245,7 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
                 raise ConfigurationError([str(answer["reason"])])
             if answer["kind"] == "welcome":
                 return line
+            line.close()
             reason = "something else answers there"
         except OSError as error:  # a name that is not known yet is one, too
             reason = error.strerror or str(error)

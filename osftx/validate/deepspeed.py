@@ -130,7 +130,7 @@ def _refused(path: str, keys: Mapping[str, Any], passed_on: Iterable[str], owned
         if key in owned:
             yield f"{path}.{key}={value}: osftx decides this itself; {owned[key]}; remove it here"
         elif key not in passed_on:
-            close = get_close_matches(key, passed_on)
+            close = get_close_matches(str(key), passed_on)  # in a file it may be a number
             meant = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(sorted(passed_on))}"
             yield f"{path}.{key}={value}: no key of DeepSpeed that osftx passes on; {meant}"
 
