@@ -41,6 +41,7 @@ def test_known_keys_are_passed_on_beside_those_of_osftx() -> None:
         ({"zero_optimisation": {}}, "did you mean zero_optimization?"),
         ({"xyz": 1}, "the keys are aio, "),
         ({"zero_optimization": 3}, "zero_optimization=3: must be a group of keys"),
+        ({"zero_optimization": {1: 2}}, "zero_optimization.1=2: no key of DeepSpeed"),
     ],
 )
 def test_other_keys_are_refused(own: dict[str, Any], said: str) -> None:
