@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from signal import Signals, signal
 from tempfile import TemporaryDirectory
@@ -38,7 +37,7 @@ from osftx.launch import check_devices
 from osftx.nodes import Nodes
 from osftx.outer import outer_launcher, placed
 from osftx.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
-from osftx.run_folder import alone_in, make_run_folder, remove_empty
+from osftx.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.sweep.callback import RESUME, Summary
 from osftx.sweep.job import JOB_FILE, Job, Objective, run_job
 from osftx.sweep.pruning import between_phases
@@ -164,7 +163,7 @@ def run(
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         usual = Path(HydraConfig.get().runtime.output_dir)
     else:
-        usual = Path("outputs") / config.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        usual = dated(Path("outputs") / config.name)
     run_folder, made = make_run_folder(config, usual, asked)
     try:
         with alone_in(run_folder):

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,13 @@ PLACE = ("node_rank", "rdzv_endpoint", "join_timeout_s")
 """Of `distributed`: a cluster that starts a run again may do so on other machines."""
 LOCK = ".lock"
 """In a run folder, held by the run."""
+
+
+def dated(parent: Path) -> Path:
+    """A folder in `parent` for a run that starts now; one that starts in the same second as another gets its own."""
+    folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
+    return next(place for place in chain([folder], others) if not place.exists())
 
 
 def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tuple[Path, list[Path]]:
