@@ -32,7 +32,7 @@ from osftx.conversion import typed
 from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
 from osftx.files import write_json, write_text
 from osftx.following import meet
-from osftx.hydra_errors import explain, no_option
+from osftx.hydra_errors import explain, no_option, reaching_every_phase
 from osftx.launch import check_devices
 from osftx.nodes import Nodes
 from osftx.outer import outer_launcher, placed
@@ -136,7 +136,7 @@ def run(
     config = typed(composed)
     outer = outer_launcher(os.environ)
     config.distributed = placed(config.distributed, outer, arguments)
-    if found := problems(config):
+    if found := [*reaching_every_phase(arguments), *problems(config)]:
         raise ConfigurationError(found)
     # Heavier imports, once the settings are known to make sense.
     from osftx.display import show_plan

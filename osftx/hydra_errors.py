@@ -17,15 +17,25 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(cause, (AttributeError, KeyError)) and cause.parent_node is not None:
         known = [str(key) for key in cause.parent_node]
         near = get_close_matches(str(cause.key), known, n=1)
-        others = (
-            f"known here: {', '.join(known)}"
-            if known
-            else f"add it with ++{str(cause.full_key).rpartition('.')[0]}={{{cause.key}:VALUE}}"
-        )
+        asked = said.rpartition("use +")[2]
+        others = f"known here: {', '.join(known)}" if known else f"add it with {_in_one_piece(asked) or f'++{asked}'}"
         hint = f"did you mean {near[0]}?" if near else others
         return f"{cause.full_key}: no such key; {hint}"
     reason = str(cause.msg or cause).splitlines()[0]
     return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"
+
+
+def reaching_every_phase(words: list[str]) -> list[str]:
+    """Overrides of one argument of a phase's schedule: Hydra follows the phase's interpolation and sets it in
+    `training`, without a word."""
+    whole = {word: _in_one_piece(word) for word in words}
+    return [f"{word}: would reach every phase; set {other}" for word, other in whole.items() if other is not None]
+
+
+def _in_one_piece(word: str) -> str | None:
+    """The override that gives one phase the argument that `word` means for it; None for other words."""
+    parts = re.fullmatch(r"\+*(phases\.[^.=]+\.lr_scheduler_kwargs)\.([^=]+)=(.*)", word)
+    return None if parts is None else f"'++{parts[1]}={{{parts[2]}:{parts[3]}}}'"
 
 
 def no_option(words: list[str], conf: Path) -> str:

@@ -56,6 +56,18 @@ BAD = {
         "+phases.skills.learning_rat=1 +sede=2",
         ("2 problems", "phases.skills.learning_rat=1: no such key", "sede=2: no such key", "learning_rate"),
     ),
+    "key of an open group, without plus": Bad(
+        "distributed.deepspeed.zero_optimization.overlap_comm=true",
+        ("no such key", "add it with ++distributed.deepspeed.zero_optimization.overlap_comm=true"),
+    ),
+    "one scheduler argument of one phase, without plus": Bad(
+        "phases.skills.lr_scheduler_kwargs.num_cycles=0.4",
+        ("no such key", "add it with '++phases.skills.lr_scheduler_kwargs={num_cycles:0.4}'"),
+    ),
+    "one scheduler argument of one phase": Bad(
+        "++phases.skills.lr_scheduler_kwargs.num_cycles=0.4",
+        ("would reach every phase", "set '++phases.skills.lr_scheduler_kwargs={num_cycles:0.4}'"),
+    ),
     "unknown phase": Bad("phases.skill.seed=1", ("phases.skill: no such key", "did you mean skills?")),
     "wrong type": Bad("training.num_epochs=many", ("training.num_epochs", "'many'", "Integer")),
     "wrong type in a phase": Bad(
