@@ -125,12 +125,21 @@ def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
 
     gpus = torch.cuda.device_count()
     asked, wanted = distributed.accelerator, distributed.nproc_per_node
+    outer = outer_launcher(os.environ)
+    beside = outer.local_size if outer is not None and outer.a_rank_each else None
+    # Otherwise the launcher may have shown each process one of its own.
+    seen_by_all = gpus > 1 or "CUDA_VISIBLE_DEVICES" not in os.environ
     problems = []
     if asked is Accelerator.cuda and gpus == 0:
         problems.append("distributed.accelerator=cuda: this machine has no GPU that torch can use; try distributed=cpu")
     if asked is not Accelerator.cpu and 0 < gpus < wanted:
         problems.append(
             f"distributed.nproc_per_node={wanted}: this machine has {gpus} GPUs; set distributed.nproc_per_node={gpus}"
+        )
+    if outer is not None and asked is not Accelerator.cpu and beside and 0 < gpus < beside and seen_by_all:
+        problems.append(
+            f"{outer.launcher} has started {beside} processes on this machine, one for each rank, and they see {gpus} "
+            f"GPUs; start {gpus} on each machine"
         )
     if asked is Accelerator.auto and gpus == 0 and use_liger:
         problems.append(
@@ -209,8 +218,9 @@ def exclusive_devices(group: DistributedConfig, user: str) -> Iterator[list[str]
     names = []
     if group.accelerator is not Accelerator.cpu and (group.exclusive_devices or own is not None):
         names = _visible_gpus()
-    if names and own is not None:  # every process on this machine looks first for another one
-        names = names[own % len(names) :] + names[: own % len(names)]
+    if names and own is not None:
+        # No other one, were it free: two runs whose processes each hold some, and wait for the rest, would never begin.
+        names = [names[own % len(names)]]
     with ExitStack() as claim:
         held = names[:1]
         if names and group.exclusive_devices:

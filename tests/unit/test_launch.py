@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,24 @@ def test_each_process_of_an_outer_launcher_takes_another_gpu(
     assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
 
 
+def test_a_process_of_an_outer_launcher_waits_for_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    """Were it to take another one, two runs could hold half of the GPUs each and wait for the other half."""
+    for key, value in OUTER.items():
+        monkeypatch.setenv(key, value)
+    asked: list[Sequence[str]] = []
+
+    @contextmanager
+    def claim(devices: Sequence[str], wanted: int, _: Path) -> Iterator[list[str]]:
+        asked.append(devices)
+        yield list(devices[:wanted])
+
+    monkeypatch.setattr(launch_module, "claimed", claim)
+    launched(monkeypatch, tmp_path, nproc_per_node=1)
+    assert asked == [["GPU-b"]]
+
+
 def test_parts_of_a_gpu_are_claimed_by_their_own_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
 ) -> None:
@@ -371,3 +390,24 @@ def test_devices_are_checked_before_anything_starts(
         check_devices(distributed, use_liger)
     (line,) = raised.value.problems
     assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "refused"),
+    [(1, None, True), (1, "3", False), (2, "3,4", False), (3, "3,4,5", True), (0, None, False), (4, None, False)],
+)
+def test_more_processes_than_gpus_are_refused_where_all_see_the_same(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, refused: bool
+) -> None:
+    """They would wait for each other's."""
+    for key, value in (OUTER | {"LOCAL_WORLD_SIZE": "2" if gpus != 3 else "4"}).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if not refused:
+        check_devices(DistributedConfig(nproc_per_node=1), use_liger=False)
+        return
+    with pytest.raises(ConfigurationError, match=rf"torchrun .* and they see {gpus} GPUs; start {gpus} on each"):
+        check_devices(DistributedConfig(nproc_per_node=1), use_liger=False)
