@@ -276,8 +276,10 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
         family, address = _resolved(host.strip("[]"), int(port), distributed.join_timeout_s)
         with socket.socket(family, socket.SOCK_STREAM) as here:
             here.bind((address, 0))
-        # On all interfaces: a host's own name often is a loopback address to itself.
-        return socket.create_server(("", int(port)), family=family, backlog=distributed.nnodes)
+        # On all interfaces: a host's own name often is a loopback address to itself. By IPv4 as well: others may know
+        # its name in that way alone.
+        both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(("", int(port)), family=family, backlog=distributed.nnodes, dualstack_ipv6=both)
     except socket.gaierror as error:
         raise ConfigurationError([f"{path}: {host} is no known host ({error.strerror}); correct it"]) from error
     except OSError as error:

@@ -281,6 +281,17 @@ def test_an_endpoint_that_is_not_here_is_refused(group: DistributedConfig, endpo
     assert says in told(raised.value)
 
 
+def test_a_first_node_that_knows_itself_by_ipv6_is_found_by_ipv4(
+    group: DistributedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "_resolved", lambda *_: (socket.AF_INET6, "::"))
+    with other(lambda: join(of_rank(group, 1), {})) as found:
+        Nodes.gather(group, {})
+        assert Nodes.current is not None
+        Nodes.current.end(0)
+    assert isinstance(found[0], Line)
+
+
 def test_a_port_in_use_is_refused(group: DistributedConfig) -> None:
     port = int(group.rdzv_endpoint.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)), pytest.raises(ConfigurationError, match="the port is in use on"):
