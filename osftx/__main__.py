@@ -172,9 +172,9 @@ def run(
             from osftx.calibration import calibrate
             from osftx.room import check_room
 
+            check_room(config, checked, run_folder)
             if config.plan.calibrate:
                 calibrate(config, checked)
-            check_room(config, checked, run_folder)
             write_text(run_folder / "config.yaml", asked)
             write_json(run_folder / "plan.json", checked.plan.to_dict())
             show_plan(checked.plan)
@@ -189,10 +189,12 @@ def run(
 def _calibrate(config: ExperimentConfig) -> None:
     from osftx.calibration import calibrate
     from osftx.display import show_plan
+    from osftx.fits import lacking
     from osftx.preflight import check
 
     with TemporaryDirectory(prefix="osftx-data-") as scratch:
         checked = check(config, Path(scratch) / "data")
+        checked.plan.warnings += lacking(config, checked.plan.phases, None)
         calibrate(config, checked)
     show_plan(checked.plan)
 

@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 from osftx.config import ExperimentConfig, PhaseConfig
+from osftx.errors import TrainingError
 from osftx.estimate.duration import Duration, Pace, duration
 from osftx.files import nearest
 from osftx.launch import launch
@@ -26,7 +28,8 @@ def calibrate(config: ExperimentConfig, checked: Checked) -> None:
     """Fill in `duration` of every phase of the plan. Raises TrainingError where a phase cannot be begun.
 
     All phases begin from the start model, whose size is that of every later one, and what must be kept is measured
-    anew for each; both take as long as for real. Everything is written beside the store and removed again.
+    anew for each; both take as long as for real. Everything is written beside the store, a phase at a time, and removed
+    again, but for the logs of ranks that failed.
     """
     disk = nearest(config.store_dir)  # that of the run, if it can be written
     with TemporaryDirectory(prefix=".osftx-calibration-", dir=disk if os.access(disk, os.W_OK) else None) as scratch:
@@ -34,6 +37,7 @@ def calibrate(config: ExperimentConfig, checked: Checked) -> None:
             _specs(config, checked, Path(scratch)), checked.plan.phases, phases_to_run(config), strict=True
         ):
             planned.duration = _duration(spec, config, checked, planned, phase)
+            shutil.rmtree(spec.folder)  # with its checkpoint
 
 
 def _specs(config: ExperimentConfig, checked: Checked, scratch: Path) -> Iterator[PhaseSpec]:
@@ -51,12 +55,25 @@ def _duration(
     print(f"\nTiming {STEPS} steps of phase {spec.name}", flush=True)
     spec.save()
     begun = time.monotonic()
-    launch(spec)
+    _launch(spec)
     wall_s = time.monotonic() - begun
     found = json.loads((Path(spec.folder) / "result.json").read_text())
     found["start_s"] += wall_s - found.pop("duration_s")  # the start of the processes, and their end
     pace = Pace(**found)
     return duration(pace, planned.tokens * phase.num_epochs, _measured_tokens(config, checked, planned, phase))
+
+
+def _launch(spec: PhaseSpec) -> None:
+    """Run the ranks. What they wrote outlives the rest where the error names it."""
+    try:
+        launch(spec)
+    except TrainingError as error:
+        logs = str(Path(spec.folder) / "logs")
+        if logs not in str(error):
+            raise
+        kept = mkdtemp(prefix="osftx-logs-")
+        shutil.copytree(logs, kept, dirs_exist_ok=True)
+        raise TrainingError(str(error).replace(logs, kept)) from error
 
 
 def _measured_tokens(config: ExperimentConfig, checked: Checked, planned: PlannedPhase, phase: PhaseConfig) -> int:

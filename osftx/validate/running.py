@@ -45,7 +45,7 @@ def _distributed(config: ExperimentConfig) -> Iterator[str]:
     if nodes > 1 and config.plan.calibrate:
         yield (
             f"plan.calibrate=true: times the ranks of one node alone, and distributed.nnodes={nodes}; leave it out, or "
-            "time one node with distributed.nnodes=1 dry_run=true"
+            "time one node with distributed.nnodes=1 dry_run=true and no launcher around"
         )
 
 
