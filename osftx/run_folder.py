@@ -73,16 +73,19 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` was made with this configuration, wherever its nodes met."""
+    """Whether the run in `folder` was made with this configuration, wherever its nodes met, timed beforehand or not."""
     try:
-        return _without_place((folder / "config.yaml").read_text()) == _without_place(composed)
+        return _deciding((folder / "config.yaml").read_text()) == _deciding(composed)
     except (OSError, ValueError, YAMLError):
         return False
 
 
-def _without_place(composed: str) -> Any:
+def _deciding(composed: str) -> Any:
     content = OmegaConf.to_container(OmegaConf.create(composed))
-    if isinstance(content, dict) and isinstance(content.get("distributed"), dict):
+    if not isinstance(content, dict):
+        return content
+    content.pop("plan", None)
+    if isinstance(content.get("distributed"), dict):
         content["distributed"] = {key: value for key, value in content["distributed"].items() if key not in PLACE}
     return content
 

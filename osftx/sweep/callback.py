@@ -103,7 +103,7 @@ def _meet(config: DictConfig) -> None:
                 f"distributed.nnodes={distributed.nnodes}: the jobs of such a sweep run one after the other; leave "
                 "hydra/launcher out"
             )
-        asked = [word for word in words if not word.startswith("distributed.node_rank=")]
+        asked = [word for word in words if not word.lstrip("+").startswith("distributed.node_rank=")]
         ended = meet(distributed, {"command": asked})
     except ConfigurationError as error:
         _refuse(str(error))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from osftx.sweep import callback
 from osftx.sweep.callback import Summary
 from osftx.sweep.job import Job, State, read_jobs
 
@@ -233,3 +234,11 @@ def test_a_record_that_cannot_be_read_is_none(folder: Path) -> None:
     (folder / "2" / "job.json").write_text("[]")
     (folder / "3" / "job.json").write_text('{"state": "done"}')
     assert len(read_jobs(folder)) == before - 3
+
+
+def test_the_nodes_compare_their_commands_without_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(callback, "meet", lambda _, settings: told.append(settings))
+    for word in ("distributed.node_rank=1", "++distributed.node_rank=0"):
+        callback._meet(composed(None, task=[*TASK, word]))
+    assert told == [{"command": TASK}, {"command": TASK}]
