@@ -93,8 +93,9 @@ def run_ranks(
         **_shutdown(LaunchConfig, spec),
     )
     command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / PHASE_FILE), str(os.getpid())]
+    ended_here = Event()
     try:
-        with environment(group, devices), _own_signals(), _ended_with(failed_elsewhere):
+        with environment(group, devices), _own_signals(), _ended_with(failed_elsewhere, ended_here):
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -110,6 +111,10 @@ def run_ranks(
     except SignalException as error:
         if error.sigval is SIGINT:
             raise KeyboardInterrupt from error
+        if ended_here.is_set():
+            raise TrainingError(
+                f"phase {spec.name!r} was ended, since its ranks on another node were{_saved(spec)}"
+            ) from error
         raise StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}{_saved(spec)}") from error
     except (RendezvousError, DistError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
@@ -179,15 +184,16 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_with(failed_elsewhere: Callable[[], bool]) -> Iterator[None]:
+def _ended_with(failed_elsewhere: Callable[[], bool], ended_here: Event) -> Iterator[None]:
     """Meanwhile the agent gets SIGTERM, which ends its ranks, when they outlive a failure elsewhere: they may be
-    waiting for ranks that are gone."""
+    waiting for ranks that are gone. `ended_here` tells it from a SIGTERM of somebody else."""
     over = Event()
 
     def watch() -> None:
         while not over.wait(POLL_S):
             if failed_elsewhere():
                 if not over.wait(PATIENCE_S):
+                    ended_here.set()
                     os.kill(os.getpid(), SIGTERM)
                 return
 

@@ -121,7 +121,7 @@ class Nodes:
 
         It is given where the ranks meet, and a question: whether the phase has failed elsewhere, so that it should be
         ended here, too. Raises TrainingError with what every node says; StoppedError when a signal ended the phase on
-        all of them, or when a node is gone, without which no other phase can run either.
+        any of them, or when a node is gone, without which no other phase can run either.
         """
         nodes = list(self._nodes.values())
         for node in nodes:
@@ -162,14 +162,14 @@ class Nodes:
         return [trouble for node in self._nodes.values() if (trouble := node.trouble) is not None]
 
     def _judge(self, own: TrainingError | None, troubles: list[str]) -> None:
-        nodes = self._nodes.values()
-        gone = any(node.outcome is None for node in nodes)
-        stopped = isinstance(own, StoppedError) and all(node.outcome and node.outcome["stopped"] for node in nodes)
-        if own is not None and stopped:
+        outcomes = [node.outcome for node in self._nodes.values()]
+        stopped = isinstance(own, StoppedError)
+        if own is not None and stopped and all(outcome and outcome["stopped"] for outcome in outcomes):
             raise own
         if troubles:
             also = [] if own is None else [f"node 0: {own}"]
-            raise (StoppedError if gone else TrainingError)("\n  ".join([*troubles, *also]))
+            over = stopped or any(outcome is None or outcome["stopped"] for outcome in outcomes)
+            raise (StoppedError if over else TrainingError)("\n  ".join([*troubles, *also]))
         if own is not None:
             raise own
 

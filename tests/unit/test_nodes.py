@@ -102,6 +102,8 @@ def test_the_first_node_tells_what_the_others_ranks_died_of(
     failures = [
         TrainingError("rank 1 failed"),
         StoppedError("stopped, saved"),
+        StoppedError("stopped"),
+        TrainingError("rank 1 lost it"),
         ConfigurationError(["no GPU"]),
         PermissionError("no such rights"),
     ]
@@ -124,6 +126,11 @@ def test_the_first_node_tells_what_the_others_ranks_died_of(
             Nodes.current.together(file, own(TrainingError("rank 0 lost it")))
         with pytest.raises(StoppedError, match=r"^here, too$"):
             Nodes.current.together(file, own(StoppedError("here, too")))
+        # A signal to one of them, whose ranks did not wait to save: the ranks of the others lost theirs.
+        with pytest.raises(StoppedError, match=r"node 1 \(.*\): stopped\s+node 0: rank 0 lost it"):
+            Nodes.current.together(file, own(TrainingError("rank 0 lost it")))
+        with pytest.raises(StoppedError, match=r"node 1 \(.*\): rank 1 lost it\s+node 0: stopped"):
+            Nodes.current.together(file, own(StoppedError("stopped")))
         for problem in ("no GPU", "no such rights"):
             with pytest.raises(TrainingError, match=problem):
                 Nodes.current.together(file, lambda *_: None)
