@@ -12,12 +12,14 @@ METRICS = {"exact_match": "Exact match", "loss": "Loss", "token_accuracy": "Toke
 
 def render(run: Run, pictures: Mapping[str, Picture]) -> str:
     """The page's HTML."""
+    protected = [(phase, _protection(phase)) for phase in run.phases if phase.targets]
     done = [phase for phase in run.phases if phase.result is not None]
     return template("page.html.jinja").render(
         run=run,
         done=done,
         replays=any(phase.plan.get("replayed") for phase in run.phases),
-        protected=[(phase, _protection(phase)) for phase in run.phases if phase.targets],
+        protected=protected,
+        by_activations=any(worst["kept_output_change"] is not None for _phase, worst in protected),
         pictures=pictures,
         metrics=METRICS,
     )

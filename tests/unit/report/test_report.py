@@ -108,8 +108,7 @@ def test_a_summary_figure_that_does_not_exist_is_a_dash(run_folder: Path) -> Non
 def test_a_change_of_weights_of_zeros_is_a_dash(run_folder: Path) -> None:
     result = run_folder / "phases" / "01_knowledge" / "result.json"
     edit(result, targets=[{**target, "relative_change": None} for target in targets()])
-    row = '<td>-</td><td>5.9e-03</td>\n  <td>1.7e-03</td><td class="text">model.layers.0.self_attn.q_proj</td>'
-    assert row in text_alone(run_folder)
+    assert "- 5.9e-03 1.7e-03 model.layers.0.self_attn.q_proj" in section(text_alone(run_folder), "Protection")
 
 
 def test_an_sft_phase_has_no_ratio_and_no_targets(run_folder: Path) -> None:
@@ -222,6 +221,14 @@ def test_every_weight_has_a_line(run_folder: Path) -> None:
     start = "model.layers.1.mlp.down_proj 4,096 x 14,336 2,867 1,229 2.5e-06 1.5e-03 0.875 1.2e-02"
     assert f"{start} Every weight" in text
     assert f"{start} 5.9e-03 1.7e-03" in text
+
+
+def test_what_was_chosen_by_weights_has_no_columns_of_kept_inputs(run_folder: Path) -> None:
+    assert "Kept inputs, free" in section(text_alone(run_folder), "Protection")
+    plain = [{**target, "free_input_share": None, "kept_output_change": None} for target in targets()]
+    for number, name in enumerate(("knowledge", "skills"), 1):
+        edit(phase_folder(run_folder, number, name) / "result.json", targets=plain)
+    assert "ept inputs" not in section(text_alone(run_folder), "Protection")
 
 
 def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:
