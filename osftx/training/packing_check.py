@@ -41,9 +41,12 @@ def check_samples_apart(model: PreTrainedModel, device: torch.device) -> None:
             "tokens; set model.attn_implementation=sdpa"
         )
     if (one - other).abs().max() > TOLERANCE * one.abs().max():
+        implementation = model.config._attn_implementation
+        own = [VARLEN_SDPA] if model._supports_attention_backend else []
+        others = " or ".join(name for name in (*own, "sdpa", "eager") if name != implementation)
         raise ValueError(
-            f"{type(model).__name__} under {model.config._attn_implementation} lets the samples of one packed row see "
-            "each other; try another model.attn_implementation (varlen_sdpa, sdpa, eager), or another model"
+            f"{type(model).__name__} under {implementation} lets the samples of one packed row see each other; try "
+            f"model.attn_implementation={others}; a model that does so under each of them cannot be trained here"
         )
 
 
