@@ -43,10 +43,10 @@ def check_samples_apart(model: PreTrainedModel, device: torch.device) -> None:
     if (one - other).abs().max() > TOLERANCE * one.abs().max():
         implementation = model.config._attn_implementation
         own = [VARLEN_SDPA] if model._supports_attention_backend else []
-        others = " or ".join(name for name in (*own, "sdpa", "eager") if name != implementation)
+        choices = " or ".join(name for name in (*own, "sdpa", "eager") if name != implementation)
         raise ValueError(
             f"{type(model).__name__} under {implementation} lets the samples of one packed row see each other; try "
-            f"model.attn_implementation={others}; a model that does so under each of them cannot be trained here"
+            f"model.attn_implementation={choices}; a model that does so under each of them cannot be trained here"
         )
 
 

@@ -163,7 +163,7 @@ def test_a_model_that_mixes_packed_samples_is_refused() -> None:
     sizes = {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 128}
     config = AutoConfig.for_model("opt", word_embed_proj_dim=32, max_position_embeddings=64, **sizes)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    told = "OPTForCausalLM under sdpa lets .* see each other; try model.attn_implementation=varlen_sdpa or eager;"
+    told = r"OPTForCausalLM under sdpa lets .* see each other; try model.attn_implementation=varlen_sdpa or eager;"
     with pytest.raises(ValueError, match=told):
         check_samples_apart(model, torch.device("cpu"))
     model.set_attn_implementation(VARLEN_SDPA)
@@ -177,7 +177,7 @@ def test_an_attention_of_the_models_own_is_not_told_to_take_ours() -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 128}
     config = AutoConfig.for_model("falcon", **sizes)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    with pytest.raises(ValueError, match="FalconForCausalLM under sdpa .*; try model.attn_implementation=eager;"):
+    with pytest.raises(ValueError, match=r"FalconForCausalLM under sdpa .*; try model.attn_implementation=eager;"):
         check_samples_apart(model, torch.device("cpu"))
 
 
