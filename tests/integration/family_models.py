@@ -4,25 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_model import VOCABULARY
+from small_model import SIZES, VOCABULARY
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 WINDOW = 4
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 44,
-    "intermediate_size": 53,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 10,
-    "max_position_embeddings": 128,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "initializer_range": 0.2,
-}
 TIED = {"tie_word_embeddings": True}
 UNTIED = {"tie_word_embeddings": False}
 WINDOWED = {"sliding_window": WINDOW}

@@ -13,25 +13,25 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PreTrain
 from osftx.data.samples import SAMPLES_FILE
 
 VOCABULARY = 61
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 44,
+    "intermediate_size": 53,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "max_position_embeddings": 128,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+"""Odd, so that ZeRO-3 cuts rows in two; fewer key-value heads, so that k and v are wider than tall."""
 
 
 def config_of(family: str) -> PreTrainedConfig:
-    """Odd sizes, so that ZeRO-3 cuts rows in two; fewer key-value heads, so that k and v are wider than tall."""
-    sizes = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 44,
-        "intermediate_size": 53,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 10,
-        "max_position_embeddings": 128,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        "tie_word_embeddings": False,
-        "initializer_range": 0.2,
-    }
+    sizes = {**SIZES, "tie_word_embeddings": False}
     if family == "phi3":
         return Phi3Config(**{**sizes, "hidden_size": 40})
     if family == "qwen2":  # has biases

@@ -14,8 +14,6 @@ from osftx.errors import TrainingError
 from osftx.files import write_json
 from osftx.store.entries import PhaseStore
 
-pytest.importorskip("lm_eval")  # its version is in the fingerprint
-
 
 class Runs:
     """Stands for the process: scores each task by the length of its name."""

@@ -68,7 +68,6 @@ def test_a_group_with_a_figure_has_the_files_of_its_members(tmp_path: Path) -> N
 
 
 def test_the_tasks_of_the_harness_are_found() -> None:
-    pytest.importorskip("lm_eval")
     found = find(None, *BUILT_IN)
     assert all(task.built_in and task.files == {} for task in found.values())
 
