@@ -52,7 +52,7 @@ def _specs(config: ExperimentConfig, checked: Checked, scratch: Path) -> Iterato
 def _duration(
     spec: PhaseSpec, config: ExperimentConfig, checked: Checked, planned: PlannedPhase, phase: PhaseConfig
 ) -> Duration:
-    print(f"\nTiming {STEPS} steps of phase {spec.name}", flush=True)
+    print(f"\nTiming a first step and {STEPS} more of phase {spec.name}", flush=True)
     spec.save()
     begun = time.monotonic()
     _launch(spec)
