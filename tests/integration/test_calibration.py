@@ -21,7 +21,8 @@ def test_the_time_is_told_before_and_nothing_is_kept_of_the_timing(tmp_path: Pat
     command = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", *overrides]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.index("Timing a first step and 4 more of phase knowledge") < done.stdout.index("Plan of tiny_two_phase")
+    timed = done.stdout.index("Timing a first step and 4 more of phase knowledge")
+    assert timed < done.stdout.index("Plan of tiny_two_phase")
     (planned,) = json.loads((tmp_path / "run" / "plan.json").read_text())["phases"]
     parts = planned["duration"]
     assert parts.keys() == {"start", "training", "measuring", "saving"}
