@@ -152,8 +152,17 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
             "free_input_share": _largest(targets, "free_input_share"),
             "kept_output_change": _largest(targets, "kept_output_change"),
             "update_kept": _update_kept(targets),
+            "free_shares": _free_shares(spec, result),
         },
     }
+
+
+def _free_shares(spec: PhaseSpec, result: dict[str, Any]) -> dict[str, Any] | None:
+    """Those of `foresight.free_shares`, with the sets by name; without those that a reused phase did not know."""
+    if (shares := result.get("free_shares")) is None:
+        return None
+    sets = {name: shares["sets"].get(Path(path).name) for name, path in spec.evaluation_sets.items()}
+    return {"taught": shares["taught"], "sets": {name: share for name, share in sets.items() if share is not None}}
 
 
 def _largest(targets: list[dict[str, Any]], key: str) -> float | None:

@@ -80,6 +80,8 @@ class PhaseSpec:
     """null: nothing is kept, and the phase always starts at its first step."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
     """Folder of the tokenised samples, by set."""
+    sets_to_keep: list[str] = field(default_factory=list)
+    """Those of them that ask what was taught before this phase."""
     evaluate_every_steps: int | None = None
     """Measure the sets while the phase trains, too, every so many optimizer steps; null: no."""
     evaluate_before: bool = False

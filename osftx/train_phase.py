@@ -20,6 +20,7 @@ from torch import nn
 from osftx.config import BestState
 from osftx.evaluation.heldout import check_finite, evaluate
 from osftx.files import link_folder, write_json
+from osftx.foresight import free_shares
 from osftx.measured import measured_once
 from osftx.open_phase import BASES, KEPT_INPUTS, OpenPhase, load, measure_own_inputs, open_phase
 from osftx.osft.merging import Merging
@@ -70,6 +71,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
     opened = open_phase(model, spec, device)
     trainer = Trainer(opened.samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps), spec.distributed)
+    shares = free_shares(spec, engine, opened, device)
     evaluation_before = _evaluation_before(spec, partial(measure, engine, 0))
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     use_of_best = spec.validation.settings.best if spec.validation is not None else BestState.ignore
@@ -121,6 +123,7 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "validation": outcome(done, use_of_best),
                 "fill": asdict(trainer.fill()) if optimizer is not None else None,
                 "layer_similarity": opened.similarity,
+                "free_shares": shares,
                 "targets": protection,
             },
         )

@@ -6,25 +6,46 @@ set -euo pipefail
 
 here=experiments/rivals
 out=${OUT:-outputs/studies}/rivals
-sweep() {  # NAME BASE SKILL OVERRIDES...: three seeds, three jobs at a time
+declare -A bases=([long]=experiments/tiny/base [short]=$out/short_base [undecayed]=$out/undecayed_base
+    [larger]=$out/larger_base)
+declare -A data=([ends]=experiments/tiny/data [swap]=$out/swap_data)
+declare -A skills=([long]="ends swap" [short]="ends swap" [undecayed]=ends [larger]=ends)
+
+train_base() {  # NAME OPTIONS...: unless it is there
+    local name=$1
+    shift
+    [ -d "${bases[$name]}" ] || python experiments/tiny/train_base.py "$@" --output "${bases[$name]}" \
+        --checkpoint "$out/${name}_base.pt"
+}
+
+train_bases() {  # those of "$@"; `long` is shipped
+    local base
+    for base in "$@"; do
+        case $base in
+            short) train_base short --steps 800 ;;
+            undecayed) train_base undecayed --weight-decay 0 ;;
+            larger) train_base larger --hidden-size 256 --layers 5 --steps 2500 --learning-rate 1e-3 ;;
+        esac
+    done
+}
+
+sweep() {  # NAME BASE SKILL OVERRIDES...: three seeds, JOBS jobs at a time
     local name=$1 base=$2 skill=$3
     shift 3
     python -m osftx -m "$@" name="$name" training.seed=42,43,44 "model.path=${bases[$base]}" \
         "phases.skills.data.path=${data[$skill]}/skills_train.jsonl" \
         "evaluation.sets.skills.path=${data[$skill]}/skills_eval.jsonl" \
-        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib hydra.launcher.n_jobs=3 \
-        "store_dir=$out/store" "hydra.sweep.dir=$out/$base/$skill/$name"
+        evaluation.every_steps=10 distributed.nproc_per_node=1 hydra/launcher=joblib \
+        "hydra.launcher.n_jobs=${JOBS:-3}" "store_dir=$out/store" "hydra.sweep.dir=$out/$base/$skill/$name"
 }
 
-declare -A bases=([long]=experiments/tiny/base [short]=$out/short_base)
-declare -A data=([ends]=experiments/tiny/data [swap]=$out/swap_data)
 mkdir -p "$out"
 python experiments/tiny/make_data.py --skill swap --output "${data[swap]}"
-[ -d "${bases[short]}" ] || python experiments/tiny/train_base.py --steps 800 --output "${bases[short]}" \
-    --checkpoint "$out/short_base.pt"
+read -ra chosen <<< "${BASES:-long short undecayed larger}"
+train_bases "${chosen[@]}"
 
-for base in ${BASES:-long short}; do
-    for skill in ${SKILLS:-ends swap}; do
+for base in "${chosen[@]}"; do
+    for skill in ${SKILLS:-${skills[$base]}}; do
         sft=(+experiment=tiny_lab_two_phase "phases.skills.replay.sources=[experiments/tiny/data/base_keep.jsonl,knowledge]")
         sweep osft_by_weights $base $skill +experiment=tiny_two_phase
         sweep osft_by_activations $base $skill +experiment=tiny_two_phase osft.subspace=activations

@@ -4,7 +4,8 @@
 
 A tokenizer and a Llama of about 1 M parameters are built from scratch. The model is trained on the endless mix
 of `make_data.base_mix`, with the loss on what the assistant says, `<|im_end|>` included. A checkpoint is written
-every 250 steps, and the same command continues from it; with another seed or length, give another `--checkpoint`.
+every 250 steps, and the same command continues from it; with another seed, size, decay or length, give another
+`--checkpoint`.
 """
 
 import argparse
@@ -63,15 +64,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """4 layers, hidden size 128; the vocabulary is rounded up to a multiple of 8."""
+def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int) -> LlamaForCausalLM:
+    """Heads of 32 features; the vocabulary is rounded up to a multiple of 8."""
     config = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 8) * 8,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden_size // 32,
+        num_key_value_heads=hidden_size // 32,
         max_position_embeddings=256,
         tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id,
@@ -185,6 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=HERE / "base", help="Hugging Face folder to write")
     parser.add_argument("--checkpoint", type=Path, default=HERE / "outputs" / "base.pt", help="training state")
+    parser.add_argument("--hidden-size", type=int, default=128, help="a multiple of 32")
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=64, help="chats a step, about 18 tokens each")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -196,7 +199,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer)
+    model = build_model(tokenizer, args.hidden_size, args.layers)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
     train(model, tokenizer, args)
     model.eval()

@@ -41,9 +41,14 @@ class FreeUpdate(nn.Module):
 
     def gradient(self, x: Tensor, of_output: Tensor) -> Tensor:
         """Of `delta` (e, r): from the input `x` (tokens, n) and the gradient of the output (tokens, m). Collective."""
+        return of_output.T @ self.in_free(x) if self.on_input else x.T @ self.in_free(of_output)
+
+    def in_free(self, rows: Tensor) -> Tensor:
+        """Coordinates (tokens, r) in the free directions, of inputs (tokens, n) with `on_input`, otherwise of outputs
+        (tokens, m). Collective."""
         basis, _ = self._parameters_apart
         with gathered(basis):
-            return of_output.T @ (x @ basis) if self.on_input else x.T @ (of_output @ basis)
+            return rows @ basis
 
 
 class OsftLinear(nn.Module):

@@ -14,15 +14,23 @@ def render(run: Run, pictures: Mapping[str, Picture]) -> str:
     """The page's HTML."""
     protected = [(phase, _protection(phase)) for phase in run.phases if phase.targets]
     done = [phase for phase in run.phases if phase.result is not None]
+    foreseen = [phase for phase in done if _free_shares(phase)]
     return template("page.html.jinja").render(
         run=run,
         done=done,
         replays=any(phase.plan.get("replayed") for phase in run.phases),
         protected=protected,
         by_activations=any(worst["kept_output_change"] is not None for _phase, worst in protected),
+        foreseen=foreseen,
+        foreseen_sets=list(dict.fromkeys(name for phase in foreseen for name in _free_shares(phase)["sets"])),
         pictures=pictures,
         metrics=METRICS,
     )
+
+
+def _free_shares(phase: PhaseRecord) -> dict[str, Any]:
+    """How much of each evaluation set the phase could move; empty where the weights chose what is free."""
+    return (phase.result or {}).get("preservation", {}).get("free_shares") or {}
 
 
 def _protection(phase: PhaseRecord) -> dict[str, Any]:

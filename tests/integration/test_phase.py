@@ -354,7 +354,8 @@ def kept_samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def by_inputs(run_phase: RunPhase, model: Path, samples: Path, kept_samples: Path) -> PhaseSpec:
     preserve = PreserveSpec(record=None, samples=str(kept_samples), max_tokens=1000)
-    return run_phase(model, samples, preserve=preserve, evaluation_sets={"train": samples}, num_epochs=4)
+    sets = {"train": samples, "kept": kept_samples}
+    return run_phase(model, samples, preserve=preserve, evaluation_sets=sets, num_epochs=4)
 
 
 def second_moments(folder: Path, samples: Path) -> dict[str, Tensor]:
@@ -410,6 +411,19 @@ def test_kept_inputs_decide_what_is_trained(by_inputs: PhaseSpec, model: Path, k
         assert reported[target]["leak_fp32"] < 1e-5
         moved = (change @ moment * change).sum() / (old.double() @ moment * old.double()).sum()
         assert reported[target]["kept_output_change"] == pytest.approx(moved.sqrt().item(), rel=1e-2), name
+
+
+def test_what_lies_in_free_directions_is_foreseen(by_inputs: PhaseSpec, model: Path) -> None:
+    """Of what is taught and of each set, as plain torch finds it on the model before the phase."""
+    shares = result(by_inputs)["free_shares"]
+    found = {Path(by_inputs.data).name: shares["taught"], **shares["sets"]}
+    assert len(found) == 2
+    for folder in by_inputs.evaluation_sets.values():
+        expected = []
+        for name, moment in second_moments(model, Path(folder)).items():
+            free = load_file(Path(by_inputs.folder) / "bases" / f"{name}.safetensors")["free"].double()
+            expected.append(((free.T @ moment @ free).trace() / moment.trace()).sqrt().item())
+        assert found[Path(folder).name] == pytest.approx(sum(expected) / len(expected), rel=1e-4)
 
 
 def test_kept_inputs_are_carried_on(by_inputs: PhaseSpec, model: Path, samples: Path, kept_samples: Path) -> None:

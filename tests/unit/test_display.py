@@ -15,6 +15,7 @@ KEPT = {
     "worst_weight": None,
     "free_input_share": None,
     "kept_output_change": None,
+    "free_shares": None,
     "update_kept": None,
 }
 
@@ -45,6 +46,15 @@ def test_benchmarks_alone_and_sets_alone(capsys: pytest.CaptureFixture[str]) -> 
     assert "Exact match" not in alone
     assert "gsm8k" not in shown(capsys, sets=True, benchmarks=False)
     assert shown(capsys, sets=False, benchmarks=False) == ""
+
+
+def test_what_was_foreseen_of_each_set_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    shares = {"taught": 0.0941, "sets": {"base": 0.0042, "facts": 0.0871}}
+    retention = {"sets": [], "states": ["base", "first"], "metrics": NO_SETS}
+    phase = {"name": "first", "preservation": {**KEPT, "free_shares": shares}}
+    show_retention({"retention": retention, "summary": {}, "phases": [phase]})
+    line = "in free directions, before training: 0.094 of what is taught, 0.004 of base, 0.087 of facts"
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("update_kept", "warned"), [(0.41, True), (0.95, False), (None, False)])

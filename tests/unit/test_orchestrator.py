@@ -138,6 +138,7 @@ def test_results_of_a_whole_run() -> None:
             "free_input_share": 0.4,
             "kept_output_change": 0.02,
             "update_kept": pytest.approx(0.95),
+            "free_shares": None,
         },
         "curve": [],
     }
@@ -204,7 +205,19 @@ def test_sft_preserves_nothing_and_says_so() -> None:
         "free_input_share": None,
         "kept_output_change": None,
         "update_kept": None,
+        "free_shares": None,
     }
+
+
+def test_free_shares_have_the_names_of_this_run() -> None:
+    """A reused phase was measured on sets of another run, under other names, and not on all of this one's."""
+    config = experiment()
+    phases = finished(config, Path("/run"), "one")
+    spec, result = phases[0]
+    spec.evaluation_sets = {"base": "/data/known", "new": "/data/unknown"}
+    result["free_shares"] = {"taught": 0.09, "sets": {"known": 0.01, "another": 0.5}}
+    results = collect(config, phases, Path("/run"), ARGUMENTS, "start")
+    assert results["phases"][0]["preservation"]["free_shares"] == {"taught": 0.09, "sets": {"base": 0.01}}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
         preserve=PreserveSpec(record=None, samples="/data/sämple", max_tokens=19),
         validation=ValidationSpec(ValidationConfig(0.1, "v.jsonl", 3, True, False, BestState.hand_on), "/data/v", 23),
         evaluation_sets={"base": "/sets/base", "1e3": "/sets/1e3"},
+        sets_to_keep=["1e3"],
         evaluation_max_tokens=17,
         evaluate_before=True,
     )

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from html import unescape
@@ -229,6 +230,18 @@ def test_what_was_chosen_by_weights_has_no_columns_of_kept_inputs(run_folder: Pa
     for number, name in enumerate(("knowledge", "skills"), 1):
         edit(phase_folder(run_folder, number, name) / "result.json", targets=plain)
     assert "ept inputs" not in section(text_alone(run_folder), "Protection")
+
+
+def test_what_was_foreseen_of_each_set_stands_beside_what_is_taught(run_folder: Path) -> None:
+    assert "before training" not in section(text_alone(run_folder), "Protection")
+    content = json.loads((run_folder / "results.json").read_text())
+    for phase, shares in zip(content["phases"], ({"base": 0.04}, {"base": 0.05, "facts": 0.0625}), strict=True):
+        phase["preservation"]["free_shares"] = {"taught": 0.125, "sets": shares}
+    edit(run_folder / "results.json", phases=content["phases"])
+    text = section(text_alone(run_folder), "Protection")
+    assert "What it teaches base facts" in text
+    assert "0.125 0.040 -" in text
+    assert "0.125 0.050 0.062" in text
 
 
 def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:

@@ -1,0 +1,59 @@
+"""What a phase will forget, foreseen before its first step, where activations chose the free directions.
+
+The kept inputs protect what the model does on inputs like them. Whether those of an evaluation set are like them, the
+share of their length that lies in free directions tells: where it is near that of the data which is taught, training
+moves the answers to both (measured: experiments/subspace_by_activations).
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from osftx.measured import measured_once
+from osftx.open_phase import OpenPhase
+from osftx.phase import PhaseSpec
+from osftx.training.batches import Samples
+from osftx.training.free_share import free_input_share
+
+NEAR = 0.25
+"""Of the share of what is taught: a set above it lost a fifth and more on the tiny model, below it 0.013 at most."""
+
+
+def free_shares(
+    spec: PhaseSpec, engine: deepspeed.DeepSpeedEngine, opened: OpenPhase, device: torch.device
+) -> dict[str, Any] | None:
+    """`taught`: the share of the phase's own samples that is free; `sets`: that of each evaluation set, by its content.
+
+    None where the weights decide what is free. Warns of sets that will be forgotten. Collective.
+    """
+    if opened.kept is None or not opened.subspaces:
+        return None
+    folders = {Path(path).name: Path(path) for path in spec.evaluation_sets.values()}  # they are named by their content
+    share = partial(free_input_share, engine, max_tokens_per_gpu=spec.training.max_tokens_per_gpu, device=device)
+
+    def measure() -> dict[str, Any]:
+        sets = {content: share(Samples(folder)) for content, folder in folders.items()}
+        return {"taught": share(opened.samples), "sets": sets}
+
+    shares = measured_once(spec, "free_shares", measure, sorted(folders))
+    if dist.get_rank() == 0:
+        for warning in warnings(spec, shares):
+            print(f"warning: {warning}", flush=True)
+    return shares
+
+
+def warnings(spec: PhaseSpec, shares: Mapping[str, Any]) -> Iterator[str]:
+    """Of each evaluation set that asks what was taught before, and that this phase will move."""
+    for name in spec.sets_to_keep:
+        share, taught = shares["sets"][Path(spec.evaluation_sets[name]).name], shares["taught"]
+        if share > NEAR * taught:
+            yield (
+                f"phase {spec.name} will probably forget what evaluation set {name} asks: {share:.3f} of the length of "
+                f"its inputs lies in free directions, {taught:.3f} of those that are taught; add conversations of its "
+                "kind to preserve.data, or lower the unfreeze ratio"
+            )
