@@ -144,8 +144,13 @@ def run(
 
     if outer is not None and outer.rank > 0 and (config.dry_run or config.inspect_data is not None):
         return None  # once is enough
+    # A sweep that is resumed asks for the same runs.
+    asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
     if config.dry_run and not config.plan.calibrate:
-        show_plan(check(config, data_folder=None).plan)
+        checked = check(config, data_folder=None)
+        if config.output_dir is not None:  # the usual one may be on another machine
+            remove_empty(make_run_folder(config, Path(config.output_dir), asked)[1])
+        show_plan(checked.plan)
         return None
     if config.inspect_data is not None:
         _inspect(config, config.inspect_data)
@@ -158,8 +163,6 @@ def run(
     if config.dry_run:
         _calibrate(config)
         return None
-    # A sweep that is resumed asks for the same runs.
-    asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         usual = Path(HydraConfig.get().runtime.output_dir)
     else:

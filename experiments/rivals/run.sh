@@ -24,7 +24,7 @@ train_bases() {  # those of "$@"; `long` is shipped
         case $base in
             short) train_base short --steps 800 ;;
             undecayed) train_base undecayed --weight-decay 0 ;;
-            larger) train_base larger --hidden-size 256 --layers 5 --steps 2500 --learning-rate 1e-3 ;;
+            larger) train_base larger --hidden-size 256 --layers 5 --steps 1250 --learning-rate 1e-3 ;;
         esac
     done
 }

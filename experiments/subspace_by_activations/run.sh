@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains and compares everything of this study; what is trained already is reused. From the checkout:
 #   make study NAME=subspace_by_activations
-#   PARTS="size mismatch" SEEDS=42 make study NAME=subspace_by_activations     # some of: size mismatch known; fewer seeds
+#   PARTS="size mismatch" SEEDS=42 make study NAME=subspace_by_activations     # some parts; fewer seeds
 set -euo pipefail
 
 here=experiments/subspace_by_activations
@@ -38,13 +38,26 @@ known() {  # one phase: a skill that is announced by words that the base knows
         --label "weights, 0.3=$out/known/weights/*/0" --output "$here/known"
 }
 
+rates() {  # the same multiples of the experiment's learning rates for each method, one seed: phase 1 by phase 2
+    local osft=(+experiment=tiny_two_phase phases.knowledge.learning_rate=5e-3,1e-2,2e-2
+        phases.skills.learning_rate=3.5e-3,7e-3,1.4e-2,2.8e-2)
+    local sft=(+experiment=tiny_lab_two_phase phases.knowledge.learning_rate=1e-4,2e-4,4e-4
+        phases.skills.learning_rate=2.5e-5,5e-5,1e-4,2e-4)
+    local SEEDS=42
+    sweep rates/weights "${osft[@]}"
+    sweep rates/activations "${osft[@]}" osft.subspace=activations
+    sweep rates/sft "${sft[@]}" phases.skills.replay.ratio=0
+    sweep rates/replay "${sft[@]}" phases.skills.replay.ratio=0.1
+}
+
 mkdir -p "$data"
 python "$here/make_data.py" --output "$data"
 [ -f "$data/keep_generated.jsonl" ] || python "$here/generate.py" --output "$data/keep_generated.jsonl"
-for part in ${PARTS:-size mismatch known}; do
+for part in ${PARTS:-size mismatch known rates}; do
     "$part"
 done
+written() { python "$here/$1.py" "$out" --output "$here"; }
 if [ -d "$out/size" ]; then    # what the other sets are compared with
-    python "$here/tables.py" "$out" --output "$here"
-    python "$here/by_task.py" "$out" --output "$here"
+    for page in tables by_task foreseen; do written $page; done
 fi
+[ ! -d "$out/rates" ] || written rates

@@ -184,7 +184,6 @@ BAD = {
     "an output folder that cannot be": Bad(
         "output_dir=TMP/empty.jsonl/below/run",
         ("output_dir=TMP/empty.jsonl/below/run: cannot be written (Not a directory)", "choose a folder"),
-        dry_run=False,
     ),
     "an output folder that holds a run": Bad(
         "output_dir=TMP/used",
