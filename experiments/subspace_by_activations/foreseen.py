@@ -2,8 +2,8 @@
 
     python experiments/subspace_by_activations/foreseen.py RUNS --output FOLDER
 
-RUNS is where `run.sh` trained. FOLDER gets `foreseen.md` and `foreseen.png`: each phase of each run, with what it had to
-keep.
+RUNS is where `run.sh` trained. FOLDER gets `foreseen.md` and `foreseen.png`: each phase of each run, with what it had
+to keep.
 """
 
 import argparse

@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="one stored phase: its manifest and what it scored")
     show.add_argument("fingerprint", help="or the beginning of it")
     commands.add_parser("verify", help="compare every file with its digest")
-    prune = commands.add_parser("prune", help="remove what was set aside or left unfinished")
+    prune = commands.add_parser("prune", help="remove what was set aside, or broken off before it was saved")
+    unfinished = "phases that were broken off after a save, too: they begin anew"
+    prune.add_argument("--unfinished", action="store_true", help=unfinished)
     everything = "everything else too: run folders link to them, and no run may be using the store"
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _verify(store)
         case _:
             try:
-                return _prune(store, everything=chosen.all)
+                return _prune(store, chosen.unfinished or chosen.all, chosen.all)
             except OSError as error:
                 print(f"osftx.store: {error.filename}: cannot be removed ({error.strerror})", file=sys.stderr)
                 return 2
@@ -111,9 +113,10 @@ def _verify(store: PhaseStore) -> int:
     return 1 if damaged else 0
 
 
-def _prune(store: PhaseStore, everything: bool) -> int:
+def _prune(store: PhaseStore, unfinished: bool, everything: bool) -> int:
     removable = ENTRY_OR_REST if everything else REST
-    removed = sum(_remove(store, folder) for folder in _folders(store.unfinished))
+    broken_off = [folder for folder in _folders(store.unfinished) if unfinished or not saved_steps(folder)]
+    removed = sum(_remove(store, folder) for folder in broken_off)
     for partial in store.eigenvectors.glob("*.partial"):
         partial.unlink(missing_ok=True)
     if everything:
@@ -122,6 +125,10 @@ def _prune(store: PhaseStore, everything: bool) -> int:
         store.known_digests.unlink(missing_ok=True)
     removed += sum(_remove(store, folder) for folder in _folders(store.phases) if removable.fullmatch(folder.name))
     print(f"removed {removed}, kept {len(_entries(store))}")
+    if left := len(_folders(store.unfinished)):
+        print(
+            f"{left} unfinished, which the same commands go on with; prune --unfinished removes those not in training"
+        )
     return 0
 
 

@@ -208,9 +208,17 @@ def test_unfinished_phases_are_listed_and_pruned(
     shown = capsys.readouterr().out
     assert f"unfinished: {FP[:12]}, not saved yet" in shown
     assert f"unfinished: {OTHER[:12]}, saved after step 120" in shown
+    assert main([*chosen, "prune"]) == 0
+    assert [path.name for path in store.unfinished.iterdir()] == [OTHER]  # it can go on
+    shown = capsys.readouterr().out
+    assert "removed 1, kept 0" in shown
+    assert "1 unfinished, which the same commands go on with; prune --unfinished removes" in shown
     with store.lock(OTHER):  # in training
-        assert main([*chosen, "prune"]) == 0
+        assert main([*chosen, "prune", "--unfinished"]) == 0
     assert [path.name for path in store.unfinished.iterdir()] == [OTHER]
+    assert main([*chosen, "prune", "--unfinished"]) == 0
+    assert not list(store.unfinished.iterdir())
+    assert store.make_room(OTHER) is not None
     assert store.eigenvectors.is_dir()
     store.commit(OTHER, "knowledge", "base", phase)
     store.clear_room(OTHER)
