@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 DEVELOPS := .venv/.develops
 
-.PHONY: demo test test-faults study lint install clean
+.PHONY: demo test test-slow study lint install clean
 
 demo: $(RUNS)
 	$(BIN)/python -m osftx +experiment=tiny_two_phase
@@ -14,8 +14,9 @@ test: lint
 	$(BIN)/python -m pytest -n 2 tests/unit tests/property
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration    # two launches of ranks at a time
 
-test-faults: $(DEVELOPS)         # kills at random moments: several minutes
-	$(BIN)/python -m pytest tests/faults -s
+test-slow: $(DEVELOPS)           # several nodes, launchers, the harness; then kills at random moments, with their progress
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/slow --ignore tests/slow/test_kills.py
+	$(BIN)/python -m pytest -s tests/slow/test_kills.py
 
 study: $(DEVELOPS)                # make study NAME=rivals: trains and writes the tables of experiments/rivals
 	@test -x experiments/$(NAME)/run.sh || { echo "make study NAME=one of: $(patsubst experiments/%/run.sh,%,$(wildcard experiments/*/run.sh))"; exit 2; }

@@ -1,6 +1,6 @@
 """SIGKILL at random moments: whatever is killed and when, the same command comes to the same weights in the end.
 
-Takes several minutes, so it is not a part of `make test`: `make test-faults`.
+Takes several minutes, so it is not a part of `make test`: `make test-slow`.
 """
 
 import os
