@@ -1,6 +1,7 @@
 # `make demo` and `make test` set everything up by themselves, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt    # compiled when first imported
 RUNS := .venv/.runs
 DEVELOPS := .venv/.develops
 
@@ -31,11 +32,11 @@ install: $(DEVELOPS)
 
 $(RUNS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) --editable .
 	touch $@
 
 $(DEVELOPS): $(RUNS)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 clean:

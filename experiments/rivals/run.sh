@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains and compares everything of this study; what is trained already is reused. From the checkout:
 #   make study NAME=rivals
-#   BASES=long SKILLS=ends make study NAME=rivals     # a part of it
+#   BASES=long SKILLS=ends METHODS="sft osft_by_weights" make study NAME=rivals     # a part of it
 set -euo pipefail
 
 here=experiments/rivals
@@ -9,6 +9,15 @@ out=${OUT:-outputs/studies}/rivals
 declare -A bases=([long]=experiments/tiny/base [short]=$out/short_base [undecayed]=$out/undecayed_base
     [larger]=$out/larger_base)
 declare -A data=([ends]=experiments/tiny/data [swap]=$out/swap_data)
+lab="+experiment=tiny_lab_two_phase phases.skills.replay.sources=[experiments/tiny/data/base_keep.jsonl,knowledge]"
+declare -A settings=(
+    [sft]="$lab phases.skills.replay.ratio=0"
+    [sft_replay_1_percent]="$lab phases.skills.replay.ratio=0.01"
+    [sft_replay_10_percent]="$lab phases.skills.replay.ratio=0.1"
+    [sft_replay_all]="$lab phases.skills.replay.ratio=1"
+    [osft_by_weights]="+experiment=tiny_two_phase"
+    [osft_by_activations]="+experiment=tiny_two_phase osft.subspace=activations"
+)
 declare -A skills=([long]="ends swap" [short]="ends swap" [undecayed]=ends [larger]=ends)
 
 train_base() {  # NAME OPTIONS...: unless it is there
@@ -46,14 +55,10 @@ train_bases "${chosen[@]}"
 
 for base in "${chosen[@]}"; do
     for skill in ${SKILLS:-${skills[$base]}}; do
-        sft=(+experiment=tiny_lab_two_phase "phases.skills.replay.sources=[experiments/tiny/data/base_keep.jsonl,knowledge]")
-        sweep osft_by_weights $base $skill +experiment=tiny_two_phase
-        sweep osft_by_activations $base $skill +experiment=tiny_two_phase osft.subspace=activations
-        sweep sft $base $skill "${sft[@]}" phases.skills.replay.ratio=0
-        sweep sft_replay_1_percent $base $skill "${sft[@]}" phases.skills.replay.ratio=0.01
-        sweep sft_replay_10_percent $base $skill "${sft[@]}" phases.skills.replay.ratio=0.1
-        sweep sft_replay_all $base $skill "${sft[@]}" phases.skills.replay.ratio=1
+        for method in ${METHODS:-${!settings[@]}}; do
+            sweep $method $base $skill ${settings[$method]}
+        done
         runs=$out/$base/$skill
-        python -m osftx.compare "$runs"/sft "$runs"/sft_* "$runs"/osft_* --output "$here/$base/$skill"
+        python -m osftx.compare $(ls -d "$runs"/sft "$runs"/sft_* "$runs"/osft_* 2> /dev/null) --output "$here/$base/$skill"
     done
 done

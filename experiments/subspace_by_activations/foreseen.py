@@ -18,52 +18,59 @@ from osftx.compare.runs import RunRecord
 from osftx.foresight import NEAR
 from osftx.report.drawing import STYLE, new_figure
 
-BEFORE = {"knowledge": "base", "skills": "knowledge"}
-"""The state that each phase starts from."""
-SETS = {"knowledge": ["base"], "skills": ["base", "knowledge"]}
-"""What each phase has to keep."""
+OTHERS = {"other learning rates": "rates/activations", "a skill of known words": "known/activations"}
+LOST = 0.05
+"""Of the exact match before a phase; more is lost."""
 
 
 class Point(NamedTuple):
     """One set in one phase of one run."""
 
+    phase: str
+    name: str
     share: float
     taught: float
     before: float
     after: float
 
+    @property
+    def ratio(self) -> float:
+        return self.share / self.taught
 
-def points(runs: Iterable[RunRecord], phase: str, name: str) -> Iterator[Point]:
+
+def points(runs: Iterable[RunRecord]) -> Iterator[Point]:
+    """Of the base's set, and of what earlier phases taught."""
     for run in runs:
-        (own,) = [result for result in run.results["phases"] if result["name"] == phase]
-        shares = own["preservation"]["free_shares"]
-        yield Point(
-            shares["sets"][name], shares["taught"], accuracy(run, BEFORE[phase], name), accuracy(run, phase, name)
-        )
+        to_keep, before = ["base"], "base"
+        for result in run.results["phases"]:
+            phase, shares = result["name"], result["preservation"]["free_shares"]
+            for name in to_keep:
+                scores = accuracy(run, before, name), accuracy(run, phase, name)
+                yield Point(phase, name, shares["sets"][name], shares["taught"], *scores)
+            to_keep, before = [*to_keep, phase], phase
 
 
 def table(groups: Groups) -> str:
     heading = "| preserve set | phase | must keep | free of it | free of what is taught | ratio | before | after |"
     lines = [heading, "|---" * 8 + "|"]
     for label, runs in groups.items():
-        for phase, names in SETS.items():
-            for name in names:
-                found = list(points(runs, phase, name))
-                share, taught, before, after = (mean(values) for values in zip(*found, strict=True))
-                cells = f"{share:.4f} | {taught:.4f} | {share / taught:.2f} | {before:.3f} | {after:.3f}"
-                lines.append(f"| {label} | {phase} | {name} | {cells} |")
+        found = list(points(runs))
+        for phase, name in dict.fromkeys((point.phase, point.name) for point in found):
+            own = [point for point in found if (point.phase, point.name) == (phase, name)]
+            share, taught, before, after = (mean(values) for values in zip(*(point[2:] for point in own), strict=True))
+            cells = f"{share:.4f} | {taught:.4f} | {share / taught:.2f} | {before:.3f} | {after:.3f}"
+            lines.append(f"| {label} | {phase} | {name} | {cells} |")
     return "\n".join(lines)
 
 
 def warned(groups: Groups) -> str:
-    """How often a warning was right: a set that lost more than a twentieth of what was there."""
-    kept = [(phase, name) for phase, names in SETS.items() for name in names]
+    """How often a warning was right, and how often it was missing."""
     counts = {(near, lost): 0 for near in (True, False) for lost in (True, False)}
-    for point in (point for runs in groups.values() for phase, name in kept for point in points(runs, phase, name)):
-        counts[point.share > NEAR * point.taught, point.before - point.after > 0.05 * point.before] += 1
+    for point in (point for runs in groups.values() for point in points(runs)):
+        counts[point.ratio > NEAR, point.before - point.after > LOST * point.before] += 1
     return "\n".join(
         [
-            "| | lost more than a twentieth | kept it |",
+            f"| | lost more than {LOST} of what was there | kept it |",
             "|---|---|---|",
             f"| warned (ratio above {NEAR}) | {counts[True, True]} | {counts[True, False]} |",
             f"| not warned | {counts[False, True]} | {counts[False, False]} |",
@@ -73,20 +80,21 @@ def warned(groups: Groups) -> str:
 
 def picture(groups: Groups, path: Path) -> None:
     from matplotlib import rc_context
+    from matplotlib.ticker import FuncFormatter
 
+    found = [point for runs in groups.values() for point in points(runs)]
     with rc_context(STYLE):
-        figure, axes = new_figure(6.5, 4.0)
-        for phase, names in SETS.items():
-            for name in names:
-                found = [point for runs in groups.values() for point in points(runs, phase, name)]
-                ratios = [point.share / point.taught for point in found]
-                kept = [point.after / point.before for point in found]
-                axes.plot(ratios, kept, "o", markersize=4, alpha=0.7, label=f"{name}, in phase {phase}")
+        figure, axes = new_figure(6.5, 4.2)
+        for phase, name in dict.fromkeys((point.phase, point.name) for point in found):
+            own = [point for point in found if (point.phase, point.name) == (phase, name)]
+            kept = [point.after / point.before for point in own]
+            axes.plot([point.ratio for point in own], kept, "o", markersize=4, alpha=0.7, label=f"{name}, in {phase}")
         axes.axvline(NEAR, color="black", linewidth=0.8, linestyle=":")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylim(0, 1.05)
-        axes.set_xlabel("free share of the set's inputs, over that of what is taught")
-        axes.set_ylabel("exact match kept in the phase")
+        axes.set_xlabel("free share of a set's inputs, over that of what is taught")
+        axes.set_ylabel("of its exact match, kept in the phase")
         figure.legend(loc="outside lower center", frameon=False, ncols=3)
         figure.savefig(path, format="png")
 
@@ -100,8 +108,11 @@ def main() -> None:
     sizes = {f"{OWN}, {count}": runs for count, runs in by_size(runs_of(args.runs / "size")).items()}
     groups = sizes | by_kind(runs_of(args.runs / "mismatch"))
     parts = ["Means over the seeds.", table(groups), "Of all phases and seeds:", warned(groups)]
+    others = {label: runs_of(args.runs / folder) for label, folder in OTHERS.items()}
+    if others := {label: runs for label, runs in others.items() if runs}:
+        parts += ["## Runs that the threshold was not chosen by", table(others), warned(others)]
     (args.output / "foreseen.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    picture(groups, args.output / "foreseen.png")
+    picture(groups | others, args.output / "foreseen.png")
 
 
 if __name__ == "__main__":

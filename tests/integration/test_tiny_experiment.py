@@ -26,26 +26,14 @@ def osftx(*overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The experiment as it is shipped, by weights and by activations; at the same time, with one rank each."""
-    folder = tmp_path_factory.mktemp("tiny")
-    started = {}
-    for subspace in ("weights", "activations"):
-        own = [f"osft.subspace={subspace}", f"output_dir={folder / subspace}", "distributed.nproc_per_node=1"]
-        with (folder / f"{subspace}.log").open("w") as screen:
-            started[subspace] = subprocess.Popen([*COMMAND, *own], cwd=ROOT, stdout=screen, stderr=subprocess.STDOUT)
-    codes = {subspace: process.wait(timeout=900) for subspace, process in started.items()}
-    shown = {subspace: (folder / f"{subspace}.log").read_text() for subspace in started}
-    assert set(codes.values()) == {0}, [text[-3000:] for text in shown.values()]
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiment as it is shipped, by weights; on one rank, which is what two come to up to rounding."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    done = osftx(f"output_dir={folder}", "distributed.nproc_per_node=1")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for expected in ("Plan of tiny_two_phase", "Phase 2 of 2: skills", "average accuracy", "report.html"):
-        assert expected in shown["weights"]
-    assert "skills keeps the inputs of: preserve.data + knowledge" in shown["activations"]
-    return {subspace: folder / subspace for subspace in started}
-
-
-@pytest.fixture(scope="module")
-def run_folder(whole_runs: dict[str, Path]) -> Path:
-    return whole_runs["weights"]
+        assert expected in done.stdout
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +44,6 @@ def run_in_bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = osftx(*short, f"output_dir={folder}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
-
-
-@pytest.fixture(scope="module")
-def run_by_activations(whole_runs: dict[str, Path]) -> Path:
-    return whole_runs["activations"]
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -105,17 +88,6 @@ def test_it_learns_and_keeps(run_folder: Path) -> None:
     assert knowledge[1] >= base[1] + 0.8
     assert skills[2] >= 0.85 > base[2]
     assert min(knowledge[0], skills[0]) >= 0.25
-
-
-def test_by_activations_it_learns_and_keeps_all(run_by_activations: Path) -> None:
-    base, knowledge, skills = results(run_by_activations)["retention"]["metrics"]["exact_match"]
-    assert base[1] < 0.1
-    assert base[2] < 0.1
-    assert min(knowledge[:2]) >= 0.9
-    assert min(skills) >= 0.9
-    for phase in results(run_by_activations)["phases"]:
-        assert phase["preservation"]["leak_fp32"] <= 1e-5
-        assert 0 < phase["preservation"]["kept_output_change"] < 1
 
 
 def test_last_checkpoint_answers(run_folder: Path) -> None:
