@@ -12,6 +12,7 @@ from yaml import YAMLError
 
 from osftx.config import ExperimentConfig
 from osftx.conversion import typed
+from osftx.data.mixing import DRAWN
 from osftx.errors import ConfigurationError
 from osftx.plan import phases_to_run
 
@@ -192,15 +193,15 @@ def _config(path: Path) -> ExperimentConfig:
 def _contents(folder: Path) -> Iterator[tuple[str, str]]:
     """What `phase.yaml` names: folders of tokenised samples, called by a hash of file, tokenizer and longest sample.
 
-    With replay the seed stands behind it, which decides the samples that are drawn: runs of other seeds are one group.
+    What was drawn of it, for replay or by weights, stands behind it: runs of other seeds are one group.
     """
     for path in sorted(folder.glob("phases/*/phase.yaml")):
         phase: Any = OmegaConf.to_container(OmegaConf.load(path))
-        yield f"phases.{phase['name']}.data.path", Path(phase["data"]).name.partition("-")[0]
+        named = {f"phases.{phase['name']}.data.path": phase["data"]}
         if (phase.get("preserve") or {}).get("samples"):
-            yield "preserve.data.path", Path(phase["preserve"]["samples"]).name
-        for name, samples in phase["evaluation_sets"].items():
-            yield f"evaluation.sets.{name}.path", Path(samples).name
+            named["preserve.data.path"] = phase["preserve"]["samples"]
+        named |= {f"evaluation.sets.{name}.path": samples for name, samples in phase["evaluation_sets"].items()}
+        yield from ((key, Path(samples).name.partition(DRAWN)[0]) for key, samples in named.items())
 
 
 def _json(path: Path) -> Json:

@@ -17,8 +17,11 @@ import numpy as np
 from osftx.data.samples import DataSummary, Prepared, load_samples, samples_file, write_index, write_once
 
 ROWS_AT_A_TIME = 1000
+DRAWN = "-"
+"""In the name of a folder, between what is mixed and what was drawn of it."""
+DRAWN_LENGTH = 16
 LENGTH = 32
-"""Characters of a name, without the seed."""
+"""Characters of a name, without what was drawn."""
 
 
 def share_of(available: int, ratio: float) -> int:
@@ -44,7 +47,7 @@ def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, fold
         (source, np.random.default_rng([seed, place]).permutation(len(source.lengths))[:count])
         for place, (source, count) in enumerate(replayed)
     ]
-    return _together([(own, np.arange(len(own.lengths))), *drawn], own.summary, seed, folder)
+    return _together([(own, np.arange(len(own.lengths))), *drawn], own.summary, folder)
 
 
 def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, folder: Path | None) -> Prepared:
@@ -65,12 +68,10 @@ def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, fo
         (part, _repeated(len(part.lengths), weight, seed, place))
         for (place, part), weight in zip(parts.items(), weights, strict=True)
     ]
-    return _together(chosen, summary, seed, folder)
+    return _together(chosen, summary, folder)
 
 
-def _together(
-    chosen: Sequence[tuple[Prepared, np.ndarray]], summary: DataSummary, seed: int, folder: Path | None
-) -> Prepared:
+def _together(chosen: Sequence[tuple[Prepared, np.ndarray]], summary: DataSummary, folder: Path | None) -> Prepared:
     """These samples of each part, one part behind the other: training shuffles them anyway."""
     lengths = np.concatenate([part.lengths[rows] for part, rows in chosen])
     digests = np.concatenate([part.digests[rows] for part, rows in chosen])
@@ -90,9 +91,12 @@ def _together(
         _copy(chosen, place)
         write_index(place, summary, lengths, digests)
 
-    # Parts are named by their content, too, and by how it was tokenised.
-    told = [f"{_folder(part).name} {rows}" for (part, _), rows in zip(chosen, which, strict=True)]
-    target = folder / f"{_hash(told)}-{seed}"
+    # Parts are named by their content, too, and by how it was tokenised. What a seed has drawn stands behind the dash,
+    # so that runs of other seeds are seen to have the same data.
+    names = [_folder(part).name for part, _ in chosen]
+    amounts = [f"{name.partition(DRAWN)[0]} {len(rows)}" for name, (_, rows) in zip(names, chosen, strict=True)]
+    drawn = [f"{name} {rows}" for name, rows in zip(names, which, strict=True)]
+    target = folder / f"{_hash(amounts)}{DRAWN}{_hash(drawn)[:DRAWN_LENGTH]}"
     write_once(target, write)
     return Prepared(target, summary, lengths, digests, content)
 

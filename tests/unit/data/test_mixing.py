@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from osftx.config import DataConfig
-from osftx.data.mixing import mix, replayed_samples
+from osftx.data.mixing import DRAWN, mix, replayed_samples
 from osftx.data.prepare import prepare
 from osftx.data.samples import Prepared, load_samples, sample_lengths
 from osftx.data.tokenizer import ChatTokenizer
@@ -134,3 +134,23 @@ def test_weights_of_one_are_the_list_as_it_is(
     weighted = prepare(DataConfig(path=paths, weights=[1, 1, 1]), chatml, MAX_SEQ_LEN, tmp_path / "prepared")
     assert rows(plain) == rows(weighted)
     assert plain.summary == weighted.summary
+
+
+def test_another_draw_of_the_same_data_has_the_same_first_name(
+    files: tuple[DataConfig, DataConfig, DataConfig], chatml: ChatTokenizer, tmp_path: Path
+) -> None:
+    """Runs of other seeds are compared as runs on the same data, also where a part was itself drawn."""
+    folder = tmp_path / "prepared"
+    weighted = DataConfig(path=[files[0].path, files[1].path], weights=[1, 0.5])
+    base = prepare(files[2], chatml, MAX_SEQ_LEN, folder)
+
+    def names(seed: int, count: int = 3) -> list[str]:
+        drawn = prepare(weighted, chatml, MAX_SEQ_LEN, folder, seed=seed)
+        mixed = mix(drawn, [(base, count)], seed, folder)
+        assert mixed.folder is not None
+        return mixed.folder.name.split(DRAWN)
+
+    one, other, again, more = names(1), names(2), names(1), names(1, count=4)
+    assert one == again
+    assert one[0] == other[0] != more[0]
+    assert one[1] != other[1]
