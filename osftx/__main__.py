@@ -146,11 +146,10 @@ def run(
         return None  # once is enough
     # A sweep that is resumed asks for the same runs.
     asked = OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
+    if config.dry_run and config.output_dir is not None:  # the usual one may be on another machine
+        remove_empty(make_run_folder(config, Path(config.output_dir), asked)[1])
     if config.dry_run and not config.plan.calibrate:
-        checked = check(config, data_folder=None)
-        if config.output_dir is not None:  # the usual one may be on another machine
-            remove_empty(make_run_folder(config, Path(config.output_dir), asked)[1])
-        show_plan(checked.plan)
+        show_plan(check(config, data_folder=None).plan)
         return None
     if config.inspect_data is not None:
         _inspect(config, config.inspect_data)

@@ -78,11 +78,14 @@ def _launch(spec: PhaseSpec) -> None:
 
 def _measured_tokens(config: ExperimentConfig, checked: Checked, planned: PlannedPhase, phase: PhaseConfig) -> int:
     """Tokens that the phase reads without training on them."""
-    sets = sum(checked.read[f"evaluation.sets.{name}"].summary.tokens for name in config.evaluation.sets)
+    sets = [checked.read[f"evaluation.sets.{name}"].summary.tokens for name in config.evaluation.sets]
     times = 1 + (planned is checked.plan.phases[0])
     if config.evaluation.every_steps is not None:
         times += planned.steps // config.evaluation.every_steps
     validated = planned.validated * planned.tokens // max(planned.samples, 1)  # samples as long as those of the phase
     validations = len(validation_steps(phase.validation, phase, planned.samples)) if planned.validated else 0
-    own = min(planned.tokens, config.preserve.max_tokens) if planned.keeps is not None else 0
-    return sets * times + validated * validations + own
+    most = config.preserve.max_tokens
+    own = min(planned.tokens, most)
+    # Before the first step the shares that are free, afterwards the inputs that are kept.
+    inputs = 2 * own + sum(min(tokens, most) for tokens in sets) if planned.keeps is not None else 0
+    return sum(sets) * times + validated * validations + inputs

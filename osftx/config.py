@@ -310,8 +310,8 @@ class PreserveConfig:
     """Conversations like those that the start model must still answer; a few hundred are enough. Not read where the
     start model has a record of kept inputs beside it, since an earlier phase has left one."""
     max_tokens: int = 262144
-    """Tokens that are read of `data`, and of each phase's own samples. Six for each feature of a model's widest input
-    are enough: these are for up to 43,000."""
+    """Tokens that are read of `data`, of each phase's own samples and of each evaluation set. Six for each feature of a
+    model's widest input are enough: these are for up to 43,000."""
 
 
 @dataclass

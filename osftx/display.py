@@ -123,7 +123,7 @@ def show_retention(results: dict[str, Any]) -> None:
         )
     if kept["free_shares"] is not None:
         shares = {"what is taught": kept["free_shares"]["taught"], **kept["free_shares"]["sets"]}
-        told = ", ".join(f"{share:.3f} of {escape(name)}" for name, share in shares.items())
+        told = ", ".join(f"{share:.2g} of {escape(name)}" for name, share in shares.items())
         screen.print(f"foreseen share of inputs in free directions: {told}", highlight=False)
 
 

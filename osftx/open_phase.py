@@ -76,7 +76,8 @@ def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenP
 
 def measure_own_inputs(forward: nn.Module, opened: OpenPhase, spec: PhaseSpec, device: torch.device) -> KeptInputs:
     """The inputs of the targets on the phase's own samples; `forward` is the engine of the model. Collective."""
-    return _measure_inputs(forward, opened.model, opened.targets, opened.samples, spec.name, spec, device)
+    room = spec.training.max_tokens_per_gpu
+    return _measure_inputs(forward, opened.model, opened.targets, opened.samples, spec.name, spec, device, room)
 
 
 def _targets(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Target]:
@@ -148,7 +149,7 @@ def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, devic
         return KeptInputs.load(known)
     with gathering(model):
         samples = Samples(Path(spec.preserve.samples))
-        kept = _measure_inputs(model, model, targets, samples, PRESERVED, spec, device)
+        kept = _measure_inputs(model, model, targets, samples, PRESERVED, spec, device, spec.evaluation_max_tokens)
     if known is not None:
         kept.save(known, [Path(spec.model.path)])
     return kept
@@ -162,6 +163,7 @@ def _measure_inputs(
     source: str,
     spec: PhaseSpec,
     device: torch.device,
+    max_tokens_per_gpu: int,
 ) -> KeptInputs:
     """Measure the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine."""
     assert spec.preserve is not None
@@ -173,7 +175,7 @@ def _measure_inputs(
         samples,
         source,
         max_tokens=spec.preserve.max_tokens,
-        max_tokens_per_gpu=spec.training.max_tokens_per_gpu,
+        max_tokens_per_gpu=max_tokens_per_gpu,
         device=device,
     )
     kept.record.stored = named_otherwise(model, tensor_files(Path(spec.model.path)), names)

@@ -109,6 +109,13 @@ def taught_in(config: ExperimentConfig, set_name: str) -> str:
     return explicit or (set_name if set_name in config.phases else BASE_STATE)
 
 
+def sets_to_keep(config: ExperimentConfig, phase: str) -> list[str]:
+    """The evaluation sets that ask what the base or a phase before this one has taught."""
+    phases = list(ordered_phases(config))
+    before = {BASE_STATE, *phases[: phases.index(phase)]}
+    return [name for name in config.evaluation.sets if taught_in(config, name) in before]
+
+
 def kept_sources(config: ExperimentConfig, recorded: Sequence[str]) -> dict[str, list[str]]:
     """By phase whose free directions activations choose: the sources of the inputs that it keeps.
 

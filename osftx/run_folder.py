@@ -73,7 +73,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` was made with this configuration, wherever its nodes met, timed beforehand or not."""
+    """Whether the run in `folder` was made with this configuration: wherever its nodes met, timed beforehand or not,
+    and also where it is only asked for (`dry_run`)."""
     try:
         return _deciding((folder / "config.yaml").read_text()) == _deciding(composed)
     except (OSError, ValueError, YAMLError):
@@ -85,6 +86,7 @@ def _deciding(composed: str) -> Any:
     if not isinstance(content, dict):
         return content
     content.pop("plan", None)
+    content.pop("dry_run", None)
     if isinstance(content.get("distributed"), dict):
         content["distributed"] = {key: value for key, value in content["distributed"].items() if key not in PLACE}
     return content

@@ -6,9 +6,8 @@ from osftx.config import ExperimentConfig, ModelConfig
 from osftx.osft.record import FOLDER as KEPT_INPUTS
 from osftx.osft.record import PRESERVED
 from osftx.phase import PhaseSpec, PreserveSpec
-from osftx.plan import evaluation_budget, kept_sources, ordered_phases, phases_to_run, taught_in, training_of
+from osftx.plan import evaluation_budget, kept_sources, phases_to_run, sets_to_keep, training_of
 from osftx.preflight import Checked
-from osftx.validate import BASE_STATE
 
 
 def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) -> list[PhaseSpec]:
@@ -19,7 +18,6 @@ def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) ->
     _, budget = evaluation_budget(config)
     specs: list[PhaseSpec] = []
     for (index, name, phase), planned in zip(phases_to_run(config), checked.plan.phases, strict=True):
-        before = [BASE_STATE, *list(ordered_phases(config))[:index]]
         spec = PhaseSpec(
             index=index,
             name=name,
@@ -38,7 +36,7 @@ def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) ->
             preserve=_preserve(config, checked, kept.get(name), source),
             validation=checked.validation.get(name),
             evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
-            sets_to_keep=[name for name in checked.evaluation_sets if taught_in(config, name) in before],
+            sets_to_keep=sets_to_keep(config, name),
             evaluation_max_tokens=budget,
             evaluate_every_steps=config.evaluation.every_steps,
             evaluate_before=not specs,

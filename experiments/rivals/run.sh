@@ -18,6 +18,7 @@ declare -A settings=(
     [osft_by_weights]="+experiment=tiny_two_phase"
     [osft_by_activations]="+experiment=tiny_two_phase osft.subspace=activations"
 )
+order=(sft sft_replay_1_percent sft_replay_10_percent sft_replay_all osft_by_weights osft_by_activations)
 declare -A skills=([long]="ends swap" [short]="ends swap" [undecayed]=ends [larger]=ends)
 
 train_base() {  # NAME OPTIONS...: unless it is there
@@ -55,10 +56,14 @@ train_bases "${chosen[@]}"
 
 for base in "${chosen[@]}"; do
     for skill in ${SKILLS:-${skills[$base]}}; do
-        for method in ${METHODS:-${!settings[@]}}; do
-            sweep $method $base $skill ${settings[$method]}
+        for method in ${METHODS:-${order[@]}}; do
+            read -ra overrides <<< "${settings[$method]}"
+            sweep "$method" "$base" "$skill" "${overrides[@]}"
         done
-        runs=$out/$base/$skill
-        python -m osftx.compare $(ls -d "$runs"/sft "$runs"/sft_* "$runs"/osft_* 2> /dev/null) --output "$here/$base/$skill"
+        compared=()
+        for method in "${order[@]}"; do
+            [ ! -d "$out/$base/$skill/$method" ] || compared+=("$out/$base/$skill/$method")
+        done
+        python -m osftx.compare "${compared[@]}" --output "$here/$base/$skill"
     done
 done

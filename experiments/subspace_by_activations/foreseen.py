@@ -46,7 +46,8 @@ def points(runs: Iterable[RunRecord]) -> Iterator[Point]:
             phase, shares = result["name"], result["preservation"]["free_shares"]
             for name in to_keep:
                 scores = accuracy(run, before, name), accuracy(run, phase, name)
-                yield Point(phase, name, shares["sets"][name], shares["taught"], *scores)
+                if scores[0] > 0:  # or there is nothing to lose
+                    yield Point(phase, name, shares["sets"][name], shares["taught"], *scores)
             to_keep, before = [*to_keep, phase], phase
 
 

@@ -40,9 +40,9 @@ known() {  # one phase: a skill that is announced by words that the base knows
 
 rates() {  # the same multiples of the experiment's learning rates for each method, one seed: phase 1 by phase 2
     local osft=(+experiment=tiny_two_phase phases.knowledge.learning_rate=5e-3,1e-2,2e-2
-        phases.skills.learning_rate=3.5e-3,7e-3,1.4e-2,2.8e-2)
+        phases.skills.learning_rate=7e-3,1.4e-2,2.8e-2)
     local sft=(+experiment=tiny_lab_two_phase phases.knowledge.learning_rate=1e-4,2e-4,4e-4
-        phases.skills.learning_rate=2.5e-5,5e-5,1e-4,2e-4)
+        phases.skills.learning_rate=5e-5,1e-4,2e-4)
     local SEEDS=42
     sweep rates/weights "${osft[@]}"
     sweep rates/activations "${osft[@]}" osft.subspace=activations

@@ -12,15 +12,20 @@ from osftx.osft.layer import FreeUpdate, OsftLinear
 from osftx.training.batches import Samples
 from osftx.training.reading import read_samples
 
-FREE_SHARE_TOKENS = 65536
-"""Tokens that are read; the means over tokens hardly move beyond."""
-
 
 def free_input_share(
-    engine: deepspeed.DeepSpeedEngine, samples: Samples, *, max_tokens_per_gpu: int, device: torch.device
+    engine: deepspeed.DeepSpeedEngine,
+    samples: Samples,
+    max_tokens_per_gpu: int,
+    *,
+    max_tokens: int,
+    device: torch.device,
 ) -> float:
     """sqrt(E ||F^T x||^2 / E ||x||^2) over tokens of `samples`, the mean over the layers that are trained so: x are the
-    inputs of a layer, F its free directions (n, r), which activations chose. Collective."""
+    inputs of a layer, F its free directions (n, r), which activations chose. Collective.
+
+    At most `max_tokens` are read, in micro-batches of `max_tokens_per_gpu`.
+    """
     layers = [module for module in engine.module.modules() if isinstance(module, OsftLinear)]
     sums = torch.zeros(len(layers), 2, dtype=torch.float64, device=device)
     counts = True
@@ -44,7 +49,7 @@ def free_input_share(
             samples,
             count,
             title="reading what is free",
-            max_tokens=FREE_SHARE_TOKENS,
+            max_tokens=max_tokens,
             max_tokens_per_gpu=max_tokens_per_gpu,
             device=device,
         )

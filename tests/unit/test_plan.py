@@ -25,6 +25,7 @@ from osftx.plan import (
     evaluation_budget,
     make_plan,
     phases_to_run,
+    sets_to_keep,
     start_model,
     taught_in,
     training_of,
@@ -207,6 +208,8 @@ def test_what_a_set_asks_is_taught_in_the_phase_that_it_names_or_that_has_its_na
         "facts": "two",
         "two": "base",
     }
+    assert sets_to_keep(config, "one") == ["general", "two"]
+    assert sets_to_keep(config, "two") == ["one", "general", "two"]
 
 
 def kept(config: ExperimentConfig, recorded: tuple[str, ...] = ()) -> dict[str, str | None]:

@@ -26,5 +26,7 @@ def test_a_run_goes_on_wherever_its_nodes_meet_and_whether_it_is_timed_or_not(tm
     )
     asked = "{training: {seed: SEED}, distributed: {nnodes: 2, rdzv_endpoint: b:2}, plan: {calibrate: false}}"
     assert make_run_folder(config, tmp_path, asked.replace("SEED", "1")) == (tmp_path.resolve(), [])
+    dry = asked.replace("{training", "{dry_run: true, training").replace("SEED", "1")
+    assert make_run_folder(config, tmp_path, dry) == (tmp_path.resolve(), [])
     with pytest.raises(ConfigurationError, match="holds a run with another configuration"):
         make_run_folder(config, tmp_path, asked.replace("SEED", "2"))

@@ -240,8 +240,8 @@ def test_what_was_foreseen_of_each_set_stands_beside_what_is_taught(run_folder: 
     edit(run_folder / "results.json", phases=content["phases"])
     text = section(text_alone(run_folder), "Protection")
     assert "What it teaches base facts" in text
-    assert "0.125 0.040 -" in text
-    assert "0.125 0.050 0.062" in text
+    assert "1.2e-01 4.0e-02 -" in text
+    assert "1.2e-01 5.0e-02 6.2e-02" in text
 
 
 def test_ranks_that_differ_between_layers_are_drawn(run_folder: Path) -> None:
