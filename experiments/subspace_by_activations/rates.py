@@ -17,7 +17,6 @@ LEARNED = 0.95
 """Exact match on the facts after phase 1 and on the skill after phase 2, at least."""
 METHODS = {
     "sft": "plain fine-tuning",
-    "replay": "replay of 10%",
     "weights": "by weights",
     "activations": "by activations",
 }

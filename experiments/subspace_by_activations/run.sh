@@ -47,7 +47,6 @@ rates() {  # the same multiples of the experiment's learning rates for each meth
     sweep rates/weights "${osft[@]}"
     sweep rates/activations "${osft[@]}" osft.subspace=activations
     sweep rates/sft "${sft[@]}" phases.skills.replay.ratio=0
-    sweep rates/replay "${sft[@]}" phases.skills.replay.ratio=0.1
 }
 
 mkdir -p "$data"
