@@ -26,6 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("training", "measured", "plan", "launch", "store"),
     ("benchmarks", "evaluation", "fits", "following", "preserve", "replay", "reuse", "run_folder", "held_out"),
     ("preflight", "open_phase", "quiet"),
+    ("foresight",),
     ("train_phase", "calibrate_phase", "display", "report", "specs"),
     ("worker", "orchestrator", "calibration", "room", "show_data", "sweep", "parallel", "compare"),
     ("__main__",),
@@ -33,7 +34,7 @@ LAYERS: list[tuple[str, ...]] = [
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 # The ranks' side and the parent's side: each knows the plain data of the other, never its code.
-RANKS = {"training", "measured", "open_phase", "quiet", "calibrate_phase", "train_phase", "worker"}
+RANKS = {"training", "measured", "open_phase", "foresight", "quiet", "calibrate_phase", "train_phase", "worker"}
 PARENT = {
     "channel",
     "nodes",
@@ -76,11 +77,13 @@ DEEPSPEED = {
     "training/checkpoint.py",
     "training/engine.py",
     "training/export.py",
+    "training/free_share.py",
     "training/reading.py",
     "training/snapshot.py",
     "training/starting_masters.py",
     "training/trainer.py",
     "evaluation/heldout.py",
+    "foresight.py",
     "train_phase.py",
 }
 TORCH = DEEPSPEED | {
