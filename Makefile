@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 tests/unit tests/property
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration    # two launches of ranks at a time
 
-test-slow: $(DEVELOPS)           # several nodes, launchers, the harness; then kills at random moments, with their progress
+test-slow: $(DEVELOPS)           # nodes, launchers, searches, benchmarks, shipped experiments; then kills, with their progress
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/slow --ignore tests/slow/test_kills.py
 	$(BIN)/python -m pytest -s tests/slow/test_kills.py
 
