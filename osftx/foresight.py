@@ -56,5 +56,5 @@ def warnings(spec: PhaseSpec, shares: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"phase {spec.name} will probably forget what evaluation set {name} asks: {share:.2g} of the length of "
                 f"its inputs lies in free directions, {taught:.2g} of those that are taught; add conversations of its "
-                f"kind to preserve.data where it has none, or replay some (phases.{spec.name}.replay.sources)"
+                f"kind to preserve.data where it has none, or replay some (phases.{spec.name}.replay)"
             )

@@ -39,7 +39,7 @@ def test_a_set_near_what_is_taught_is_named(base: float, warned: bool) -> None:
     if warned:
         assert "phase skills will probably forget what evaluation set base asks: 0.026" in found[0]
         assert "0.1 of those that are taught; add conversations of its kind to preserve.data" in found[0]
-        assert "phases.skills.replay.sources" in found[0]
+        assert "phases.skills.replay)" in found[0]
 
 
 def test_what_is_taught_now_or_later_may_move() -> None:
