@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
 
 from make_data import BASE_LETTER_TASKS, base_eval
-from tables import OWN, by_kind, by_size, runs_of
+from tables import by_preserve_set
 from train_base import exact_match
 
 TASKS = ("facts", *BASE_LETTER_TASKS)
@@ -33,9 +33,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     args = parser.parse_args()
 
-    sizes = {f"{OWN}, {count}": runs for count, runs in by_size(runs_of(args.runs / "size")).items()}
     lines = [f"| preserve set | {' | '.join(TASKS)} | seed |", "|---" * (len(TASKS) + 2) + "|"]
-    for label, runs in (sizes | by_kind(runs_of(args.runs / "mismatch"))).items():
+    for label, runs in by_preserve_set(args.runs).items():
         scores = kept(runs[0].folder / runs[0].results["phases"][-1]["checkpoint"])
         cells = [f"{scores[task]:.3f}" for task in TASKS]
         lines.append(f"| {label} | {' | '.join(cells)} | {runs[0].seeds[0]} |")

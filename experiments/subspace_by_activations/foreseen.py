@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from tables import OWN, Groups, accuracy, by_kind, by_size, runs_of
+from tables import Groups, accuracy, by_preserve_set, runs_of
 
 from osftx.compare.runs import RunRecord
 from osftx.foresight import NEAR
@@ -106,8 +106,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     args = parser.parse_args()
 
-    sizes = {f"{OWN}, {count}": runs for count, runs in by_size(runs_of(args.runs / "size")).items()}
-    groups = sizes | by_kind(runs_of(args.runs / "mismatch"))
+    groups = by_preserve_set(args.runs)
     parts = ["Means over the seeds.", table(groups), "Of all phases and seeds:", warned(groups)]
     others = {label: runs_of(args.runs / folder) for label, folder in OTHERS.items()}
     if others := {label: runs for label, runs in others.items() if runs}:

@@ -49,6 +49,12 @@ def by_kind(runs: Iterable[RunRecord]) -> Groups:
     return {KINDS[kind]: found[kind] for kind in KINDS if kind in found}
 
 
+def by_preserve_set(folder: Path) -> Groups:
+    """The runs of both parts, by what they read, in words."""
+    sizes = {f"{OWN}, {count}": runs for count, runs in by_size(runs_of(folder / "size")).items()}
+    return sizes | by_kind(runs_of(folder / "mismatch"))
+
+
 def accuracy(run: RunRecord, state: str, name: str) -> float:
     """Exact match on an evaluation set, after a phase."""
     retention = run.results["retention"]
