@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 RUNS := .venv/.runs
 DEVELOPS := .venv/.develops
 
-.PHONY: demo test test-slow study lint install clean
+.PHONY: demo test test-slow test-gpu study lint install clean
 
 demo: $(RUNS)
 	$(BIN)/python -m osftx +experiment=tiny_two_phase
@@ -18,6 +18,9 @@ test: lint
 test-slow: $(DEVELOPS)           # nodes, launchers, searches, benchmarks, shipped experiments; then kills, with their progress
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/slow --ignore tests/slow/test_kills.py
 	$(BIN)/python -m pytest -s tests/slow/test_kills.py
+
+test-gpu: $(DEVELOPS)            # on a machine with one
+	$(BIN)/python -m pytest -n 6 --dist loadgroup tests/gpu
 
 study: $(DEVELOPS)                # make study NAME=rivals: trains and writes the tables of experiments/rivals
 	@test -x experiments/$(NAME)/run.sh || { echo "make study NAME=one of: $(patsubst experiments/%/run.sh,%,$(wildcard experiments/*/run.sh))"; exit 2; }

@@ -67,6 +67,10 @@ def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
         except PackageNotFoundError:
             continue
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": list(os.getloadavg()), **packages}
+    if settings.get("device") == "cuda":
+        import torch
+
+        machine |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"settings": settings, "machine": machine, "rows": rows}, indent=2) + "\n")
 

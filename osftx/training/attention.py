@@ -20,6 +20,7 @@ VARLEN_SDPA = "varlen_sdpa"
 VARLEN_SINKS = "varlen_sinks"
 """The same under a name without `sdpa`, which transformers keeps from models that SDPA alone cannot run."""
 FLASH = "flash_attention_2"
+EAGER = "eager"
 AUTO = "auto"
 UNSUPPORTED = ("softcap", "position_bias")
 """What some models ask of their attention beside the usual, by transformers' names."""
@@ -28,16 +29,21 @@ SINKS = ("GptOssForCausalLM",)
 WIDEST_GROUPED = 256
 
 
-def choose_attention(model: type[PreTrainedModel] | None, device: str, dtype: torch.dtype) -> str | None:
+def choose_attention(
+    model: type[PreTrainedModel] | None, device: str, dtype: torch.dtype, capped: bool = False
+) -> str | None:
     """The best implementation that is right for packed samples. None leaves the choice to transformers.
 
-    `device` is a type such as `cuda`; `model` None stands for a class that is not known before it is loaded.
+    `device` is a type such as `cuda`; `model` None stands for a class that is not known before it is loaded; `capped`
+    tells of a soft cap on the logits of the attention.
     """
     if model is None or not model._supports_flash_attn:
         return None
     kinds = getattr(model, "_compatible_flash_implementations", None) or [FLASH]
     if device == "cuda" and dtype.itemsize == 2 and FLASH in kinds and is_flash_attn_2_available():
         return FLASH
+    if capped:  # some versions of transformers would take SDPA and leave the cap out
+        return EAGER
     # Both find the samples by the positions and a window by its size. A model that SDPA cannot run has more in its
     # attention than that, such as a cap on the logits.
     if model.__name__ in SINKS:

@@ -115,7 +115,8 @@ def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str
     if not (model.trust_remote_code and "AutoModelForCausalLM" in getattr(config, "auto_map", {})):
         known = AutoModelForCausalLM._model_mapping.get(type(config), None)
     architecture = cast("type[PreTrainedModel] | None", known)
-    return choose_attention(architecture, get_accelerator().device_name(), dtype)
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return choose_attention(architecture, get_accelerator().device_name(), dtype, capped)
 
 
 def initialize(

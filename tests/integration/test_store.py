@@ -1,52 +1,14 @@
 """The phase store on real runs: what is trained once, what is trained again, and that both give the same."""
 
-import ctypes
 import json
-import shutil
 import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
+from stored_runs import ROOT, Runs, reused
 
 from osftx.launch import launch
 from osftx.phase import PhaseSpec
 from osftx.store.entries import verified
-
-ROOT = Path(__file__).resolve().parents[2]
-SHORT = (
-    "osft.subspace=activations",
-    "distributed.nproc_per_node=1",  # what two ranks do is tested elsewhere
-    "phases.knowledge.num_epochs=1",
-    "phases.skills.num_epochs=1",
-    "phases.skills.data.path=experiments/tiny/data/knowledge_train.jsonl",  # shorter than its own
-    "phases.skills.effective_batch_size=40",
-)
-
-
-class Runs:
-    """Runs of a short tiny experiment that share a store."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.store = folder, folder / "store"
-
-    def command(self, name: str, *overrides: str) -> list[str]:
-        fixed = [*SHORT, f"store_dir={self.store}", f"output_dir={self.folder / name}"]
-        return [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", *fixed, *overrides]
-
-    def __call__(self, name: str, *overrides: str) -> tuple[dict[str, Any], str]:
-        done = subprocess.run(
-            self.command(name, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        return self.results(name), done.stdout
-
-    def results(self, name: str) -> dict[str, Any]:
-        return json.loads((self.folder / name / "results.json").read_text())
-
-    def weights(self, name: str, phase: str = "02_skills") -> bytes:
-        return (self.folder / name / "phases" / phase / "checkpoint" / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +16,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     runs = Runs(tmp_path_factory.mktemp("runs"))
     runs("first")
     return runs
-
-
-def reused(results: dict[str, Any]) -> list[bool]:
-    return [phase["reused"] for phase in results["phases"]]
 
 
 def test_another_setting_of_phase_two_trains_phase_two_alone(runs: Runs) -> None:
@@ -129,53 +87,6 @@ def test_a_flipped_bit_is_found_and_the_phase_trained_again(runs: Runs) -> None:
     assert reused(results) == [False, True]
     assert runs.weights("mended", "01_knowledge") == before
     assert len(list((runs.store / "phases").glob(f"{fingerprint}.damaged-*"))) == 1
-
-
-def test_two_runs_at_once_train_a_phase_once(runs: Runs) -> None:
-    """With a seed that the store has not seen."""
-    names = ("left", "right")
-    started = [
-        subprocess.Popen(
-            runs.command(name, "phases.knowledge.seed=7", "~phases.skills", "distributed.nproc_per_node=1"),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for name in names
-    ]
-    shown = [process.communicate(timeout=500)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], shown
-    first_phase = [reused(runs.results(name))[0] for name in names]
-    assert sorted(first_phase) == [False, True]
-    assert sum("another run is training this phase" in output for output in shown) == 1
-    assert runs.weights("left", "01_knowledge") == runs.weights("right", "01_knowledge")
-
-
-def test_a_store_that_can_only_be_read_is_read(runs: Runs) -> None:
-    store = runs.folder / "read_only"
-    shutil.copytree(runs.store, store)
-    for path in (store, *store.rglob("*")):
-        path.chmod(path.stat().st_mode & ~0o222)
-    done = subprocess.run(
-        runs.command("reads", f"store_dir={store}", "phases.skills.learning_rate=2e-3"),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        preexec_fn=_without_superpowers,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert reused(runs.results("reads")) == [True, False]
-    assert f"the phase could not be kept in store_dir={store} (Permission denied)" in done.stdout
-    assert not (runs.folder / "reads" / "phases" / "02_skills" / "checkpoint").is_symlink()
-    assert runs.weights("reads") != runs.weights("first")
-
-
-def _without_superpowers() -> None:
-    """Root, too, may then only write what its permissions say (CAP_DAC_OVERRIDE leaves the bounding set at exec)."""
-    ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP; refused to others, who have no need of it
 
 
 def test_a_sweep_trains_a_phase_once_and_survives_a_failed_job(runs: Runs) -> None:

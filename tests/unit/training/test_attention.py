@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from osftx.training import attention
-from osftx.training.attention import FLASH, VARLEN_SDPA, VARLEN_SINKS, choose_attention
+from osftx.training.attention import EAGER, FLASH, VARLEN_SDPA, VARLEN_SINKS, choose_attention
 from osftx.training.packing_check import check_samples_apart
 
 LENGTHS = (9, 3, 1, 5)
@@ -116,12 +116,13 @@ def test_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_attention(llama, "cuda", torch.bfloat16) == FLASH
     assert choose_attention(llama, "cuda", torch.float32) == VARLEN_SDPA
     assert choose_attention(llama, "cpu", torch.bfloat16) == VARLEN_SDPA
+    assert choose_attention(llama, "cuda", torch.bfloat16, capped=True) == FLASH
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: False)
     assert choose_attention(llama, "cuda", torch.bfloat16) == VARLEN_SDPA
 
 
-def test_attention_with_more_in_it_is_left_to_transformers() -> None:
-    assert choose_attention(class_of("gemma2"), "cpu", torch.float32) is None  # caps its logits
+def test_attention_with_more_in_it_is_not_left_out() -> None:
+    assert choose_attention(class_of("gemma2"), "cpu", torch.float32, capped=True) == EAGER
     assert choose_attention(None, "cpu", torch.float32) is None
 
 

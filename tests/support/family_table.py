@@ -1,8 +1,6 @@
 """What was tried of each family, and the tables of it in docs/families.md and README.md.
 
-    python -m tests.integration.family_table     # trains all of them on two ranks, then writes the tables anew
-
-from the checkout's folder.
+python tests/support/family_table.py     # trains all of them on two ranks, then writes the tables anew
 """
 
 import json
@@ -18,12 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from family_models import FAMILIES, config_of, make_family
 from family_ranks import TOKENS
+from safetensors.torch import load_file, save_file
 from small_model import make_samples
 from transformers import AutoModelForCausalLM
 
@@ -58,8 +53,8 @@ PLAINLY: dict[str, str] = {
 }
 
 
-def measure(folder: Path) -> dict[str, dict[str, Any]]:
-    """Train two phases of every family (one with `sft`) in one launch of two ranks, in fp32; returns what came of it.
+def measure(folder: Path, accelerator: Accelerator = Accelerator.cpu, ranks: int = 2) -> dict[str, dict[str, Any]]:
+    """Train two phases of every family (one with `sft`) in one launch of ranks, in fp32; returns what came of it.
 
     A case is a family, `sft_FAMILY`, or BARE: `{leak_fp32, leak_saved, moved, others_equal, same_names, difference}`,
     where `moved` is the smallest relative change of a target, and `difference` the largest of the logits, relative to
@@ -70,17 +65,18 @@ def measure(folder: Path) -> dict[str, dict[str, Any]]:
     phases = {}
     for case, method in cases.items():
         model = _model(folder / case / "model", case)
-        specs = [_spec(folder / case / "first", model, many, method)]
+        distributed = DistributedConfig(nproc_per_node=ranks, accelerator=accelerator, timeout_s=120)
+        specs = [_spec(folder / case / "first", model, many, method, distributed)]
         if method is Method.osft:
-            specs.append(_spec(folder / case / "next", specs[0].checkpoint, few, method))
+            specs.append(_spec(folder / case / "next", specs[0].checkpoint, few, method, distributed))
         phases[case] = [str(spec.save()) for spec in specs]
     (folder / "cases.json").write_text(json.dumps(phases))
     subprocess.run(
         [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"),
             *(str(Path(__file__).with_name("family_ranks.py")), str(folder)),
         ],
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "DS_ACCELERATOR": accelerator.value, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         check=True,
         timeout=600,
     )
@@ -131,7 +127,7 @@ def _model(folder: Path, case: str) -> Path:
     return folder
 
 
-def _spec(folder: Path, model: Path, data: Path, method: Method) -> PhaseSpec:
+def _spec(folder: Path, model: Path, data: Path, method: Method, distributed: DistributedConfig) -> PhaseSpec:
     training = TrainingConfig(
         num_epochs=1,
         effective_batch_size=4,
@@ -150,7 +146,7 @@ def _spec(folder: Path, model: Path, data: Path, method: Method) -> PhaseSpec:
         model=ModelConfig(path=str(model)),
         training=training,
         osft=OsftConfig(),
-        distributed=DistributedConfig(nproc_per_node=2, accelerator=Accelerator.cpu, timeout_s=120),
+        distributed=distributed,
         data=str(data),
         folder=str(folder),
         evaluation_max_tokens=64,
@@ -164,7 +160,9 @@ def _came_of(case: Path) -> dict[str, Any]:
     ]
     files = read_folder(case / "model")
     targets = {f"{target.name}.weight" for target in find_targets(files.config, files.shapes, None)}
-    model = AutoModelForCausalLM.from_pretrained(case / "first/checkpoint")
+    # Some versions of transformers take SDPA by themselves where it leaves the cap out.
+    attention = "eager" if files.config.get("attn_logit_softcapping") else None
+    model = AutoModelForCausalLM.from_pretrained(case / "first/checkpoint", attn_implementation=attention)
     with torch.no_grad():
         logits = model(input_ids=TOKENS, use_cache=False).logits
     trained = load_file(case / "first/logits.safetensors")["logits"]

@@ -46,6 +46,6 @@ def test_plain_fine_tuning_trains_everything_else_too(measured: Measured, case: 
 
 
 def test_the_tables_of_the_docs_are_what_was_measured(measured: Measured) -> None:
-    """`python -m tests.integration.family_table` writes them anew."""
+    """`python tests/support/family_table.py` writes them anew."""
     for page, text in tables(measured).items():
         assert between_markers(Path(page)) == text

@@ -1,4 +1,4 @@
-"""What the ranks of test_families.py run: two phases of each family by the code that a run's ranks run.
+"""What the ranks of family_table.py run: two phases of each family by the code that a run's ranks run.
 
     python -m torch.distributed.run ... family_ranks.py FOLDER
 
@@ -15,6 +15,7 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 from safetensors.torch import save_file
 from torch import nn
 
@@ -30,8 +31,9 @@ TOKENS = torch.arange(3, 23)[None]
 def logits_and_export(model: nn.Module, spaces: Any, source: Path, folder: Path, *others: Any) -> Any:
     model.eval()
     with torch.no_grad():
-        positions = torch.arange(TOKENS.shape[1])[None]
-        logits = model(input_ids=TOKENS, position_ids=positions, use_cache=False).logits
+        device = get_accelerator().current_device_name()
+        positions = torch.arange(TOKENS.shape[1], device=device)[None]
+        logits = model(input_ids=TOKENS.to(device), position_ids=positions, use_cache=False).logits
     if dist.get_rank() == 0:
         save_file({"logits": logits}, folder.parent / "logits.safetensors")
     return export(model, spaces, source, folder, *others)

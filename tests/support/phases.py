@@ -1,0 +1,74 @@
+"""Specs of phases on small models: what the tests of the ranks start."""
+
+from pathlib import Path
+from typing import Any
+
+from osftx.config import (
+    Accelerator,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OffloadConfig,
+    OsftConfig,
+    Precision,
+    TrainingConfig,
+)
+from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
+
+
+def make_phase(
+    folder: Path,
+    model: Path,
+    samples: Path,
+    *,
+    method: Method = Method.osft,
+    ratio: float | None = 0.3,
+    accelerator: Accelerator = Accelerator.cpu,
+    nproc: int = 2,
+    offload: OffloadConfig | None = None,
+    evaluation_sets: dict[str, Path] | None = None,
+    dtype: Precision = Precision.float32,
+    preserve: PreserveSpec | None = None,
+    validation: ValidationSpec | None = None,
+    evaluate_every_steps: int | None = None,
+    osft: OsftConfig | None = None,
+    **training: Any,
+) -> PhaseSpec:
+    """The spec of a phase, saved in its `folder`; further keywords override training settings."""
+    settings: dict[str, Any] = {
+        "num_epochs": 2,
+        "effective_batch_size": 8,
+        "max_seq_len": 32,
+        "max_tokens_per_gpu": 40,
+        "learning_rate": 1e-2,
+        "use_liger": False,
+        "activation_checkpointing": False,
+        "train_dtype": dtype,
+        "save_dtype": dtype,
+    }
+    spec = PhaseSpec(
+        index=0,
+        name="study",
+        method=method,
+        unfreeze_rank_ratio=ratio,
+        model=ModelConfig(path=str(model)),
+        training=TrainingConfig(**(settings | training)),
+        osft=osft or OsftConfig(),
+        distributed=DistributedConfig(
+            nproc_per_node=nproc,
+            accelerator=accelerator,
+            exclusive_devices=False,
+            timeout_s=120,
+            offload=offload or OffloadConfig(),
+        ),
+        data=str(samples),
+        folder=str(folder),
+        evaluation_sets={name: str(path) for name, path in (evaluation_sets or {}).items()},
+        evaluation_max_tokens=64,
+        evaluate_every_steps=evaluate_every_steps,
+        evaluate_before=True,
+        preserve=preserve,
+        validation=validation,
+    )
+    spec.save()
+    return spec
