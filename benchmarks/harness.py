@@ -46,10 +46,9 @@ def on_ranks(
     if args.folder is None:
         threads = str(max(1, (os.cpu_count() or 1) // args.ranks))
         own = {"OMP_NUM_THREADS": threads, "DS_ACCELERATOR": args.device, "PYTHONWARNINGS": "ignore::FutureWarning"}
-        environment = {**own, **os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={args.ranks}")
         with tempfile.TemporaryDirectory() as folder:
-            subprocess.run([*launcher, *sys.argv, "--folder", folder], env=environment, check=True)
+            subprocess.run([*launcher, *sys.argv, "--folder", folder], env={**own, **os.environ}, check=True)
         return
     rows = measure(args, args.folder)
     if os.environ["RANK"] == "0":

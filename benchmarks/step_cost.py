@@ -113,8 +113,9 @@ def peer_step(name: str, model: Path, training: Any, ratio: float, ids: Any) -> 
 
     from osftx.training.engine import DTYPES
 
-    dtype = DTYPES[training.train_dtype]
-    peer = (peft_model if name == "peft" else mini_trainer_model)(model, dtype, ratio).to(ids.device)
+    make = peft_model if name == "peft" else mini_trainer_model
+    with torch.device(ids.device):
+        peer = make(model, DTYPES[training.train_dtype], ratio)
     trained = [parameter for parameter in peer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=training.learning_rate, fused=True)
     if name == "mini_trainer":
@@ -169,11 +170,29 @@ def timed(step: Step, device: Any) -> float:
     return taken.item()
 
 
+def attention_flops(query: Any, key: Any, *_: object, **__: object) -> int:
+    """Of both products under a causal mask, from shapes (batch, heads, tokens, width). torch's own count leaves a CPU's
+    attention out, and in some versions refuses fewer key-value heads."""
+    batch, heads, tokens, width = query
+    return int(2 * batch * heads * tokens * key[2] * width)
+
+
+def attention_backward_flops(_: Any, query: Any, key: Any, *others: object, **more: object) -> int:
+    """Five products, of which one is a forward one again."""
+    return attention_flops(query, key) * 5 // 2
+
+
 def counted_flops(step: Step) -> int:
     """Floating point operations of the matrix products and the attention of one step on this rank."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    own = {}
+    for kind in ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu"):
+        name = f"_scaled_dot_product_{kind}"
+        own[getattr(torch.ops.aten, name)] = attention_flops
+        own[getattr(torch.ops.aten, f"{name}_backward")] = attention_backward_flops
+    with FlopCounterMode(display=False, custom_mapping=own) as counter:
         step()
     return int(counter.get_total_flops())
 

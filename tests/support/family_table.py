@@ -76,7 +76,7 @@ def measure(folder: Path, accelerator: Accelerator = Accelerator.cpu, ranks: int
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"),
             *(str(Path(__file__).with_name("family_ranks.py")), str(folder)),
         ],
-        env={**os.environ, "DS_ACCELERATOR": accelerator.value, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "DS_ACCELERATOR": accelerator.value, "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=600,
     )

@@ -1,6 +1,5 @@
 """`llama_two_phase`, the shipped experiment for 8B models, on a random model of that architecture made small."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +55,6 @@ def run_small_llama(folder: Path, *overrides: str) -> str:
         f"store_dir={folder / 'store'}",
     ]
     command = [sys.executable, "-m", "osftx", "+experiment=llama_two_phase", *own, *overrides]
-    found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, cwd=folder, env=found, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
