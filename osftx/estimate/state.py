@@ -53,7 +53,7 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     """(on the device, in host memory) of the rank that holds most."""
     size, trained = work.number_bytes, work.trained
     held = sum(_shard(numbers, work.ranks) for numbers in trained)
-    updates = [update.shape.trainable_numbers for update in work.updates]
+    updates = [update.trained for update in work.updates]
     device, host = Held(), Held()
     device.parameters = size * _stored([*(numbers for numbers, _ in work.weights), *updates], work.ranks)
     device.bucket = FP32 * gradient_bucket(trained)
@@ -61,7 +61,7 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     # With a CPU optimizer DeepSpeed accumulates gradients in one host buffer and hands them over in another.
     optimizer.gradients = FP32 * held * (2 if work.offload.optimizer else 1)
     optimizer.master, optimizer.moments = FP32 * held, 2 * FP32 * held
-    device.bases = size * _stored([update.own_side * update.shape.free_rank for update in work.updates], work.ranks)
+    device.bases = size * _stored([update.own_side * update.columns for update in work.updates], work.ranks)
     device.bases += FP32 * sum(rank * rank for rank in work.input_ranks)
     aside = host if work.offload.bases else device
     aside.bases += FP32 * _bases(work)
@@ -87,10 +87,9 @@ def _bases(work: Workload) -> int:
     """Numbers of the fp32 bases on the rank that has most of them."""
     numbers = np.zeros(work.ranks, dtype=np.int64)
     for update in work.updates:
-        rank = update.shape.free_rank
-        numbers += _free_rows(update, work.ranks) * rank
-        if rank and update.frozen_rank:  # cut like the update (e, r)
-            numbers += rows_by_rank((update.other_side, rank), work.ranks) * update.frozen_rank
+        numbers += _free_rows(update, work.ranks) * update.columns
+        if update.columns and update.frozen_rank:  # cut like the update (e, c)
+            numbers += rows_by_rank((update.other_side, update.columns), work.ranks) * update.frozen_rank
     return int(numbers.max())
 
 

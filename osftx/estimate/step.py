@@ -91,7 +91,7 @@ def _cut(work: Workload) -> list[int]:
 
 def _gathered(work: Workload) -> tuple[int, int]:
     """(whole weights, what is fetched ahead of them) at a time."""
-    cut, bases = _cut(work), [update.own_side * update.shape.free_rank for update in work.updates]
+    cut, bases = _cut(work), [update.own_side * update.columns for update in work.updates]
     whole = min(sum(cut), max([MOST_GATHERED, *cut])) + (max(bases, default=0) if work.ranks > 1 else 0)
     return work.number_bytes * whole, work.number_bytes * min(sum(cut), max([FETCHED_AHEAD, *cut]))
 
@@ -113,5 +113,5 @@ def _optimizer(work: Workload) -> int:
     held = sum(-(-numbers // work.ranks) for numbers in work.trained)
     copied = 0 if work.offload.optimizer else FP32 * min(held, SUB_GROUP)
     shards = [FP32 * -(-prod(update.weight) // work.ranks) for update in work.updates]
-    bases = [2 * FP32 * update.own_side * update.shape.free_rank for update in work.updates]
+    bases = [2 * FP32 * update.own_side * update.columns for update in work.updates]
     return copied + max(shards, default=0) + max(bases, default=0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from osftx.config import BestState, Method, OffloadConfig, OsftConfig, Precision, SubspaceKind, TrainingConfig
 from osftx.model_folder import ModelFiles
-from osftx.osft.targets import Target, UpdateShape, update_shapes
+from osftx.osft.targets import Target, UpdateShape, stored_columns, update_shapes
 
 BYTES = {Precision.bfloat16: 2, Precision.float32: 4}
 """Of a number."""
@@ -29,6 +29,8 @@ class Update(NamedTuple):
     shape: UpdateShape
     frozen_rank: int
     """Directions of the other side that it must avoid."""
+    columns: int
+    """Of `basis` and `delta`, which hold the free rank."""
 
     @property
     def own_side(self) -> int:
@@ -41,6 +43,11 @@ class Update(NamedTuple):
         """e of `decomposition.Bases`."""
         rows, columns = self.shape.shape
         return rows if self.shape.on_input else columns
+
+    @property
+    def trained(self) -> int:
+        """Numbers that the optimizer sees."""
+        return self.other_side * self.columns
 
 
 class Layer(NamedTuple):
@@ -89,7 +96,8 @@ class Workload:
             first_row = 0
             for shape in update_shapes(target, self.ratio, self.osft.subspace):
                 frozen = min(shape.shape) - shape.free_rank if by_weights else 0
-                found.append(Update(target.weight_shape, first_row, shape, frozen))
+                columns = stored_columns(shape.free_rank, self.number_bytes)
+                found.append(Update(target.weight_shape, first_row, shape, frozen, columns))
                 first_row += shape.shape[0]
         return found
 
@@ -109,9 +117,7 @@ class Workload:
     @property
     def trained(self) -> list[int]:
         """Numbers of each tensor that the optimizer sees."""
-        return [size for size, trained in self.weights if trained] + [
-            update.shape.trainable_numbers for update in self.updates
-        ]
+        return [size for size, trained in self.weights if trained] + [update.trained for update in self.updates]
 
     @property
     def inputs(self) -> list[int]:

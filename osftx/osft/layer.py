@@ -17,18 +17,19 @@ from osftx.osft.sharding import gathered
 
 
 class FreeUpdate(nn.Module):
-    """The trainable update of one matrix of shape (m, n): `delta` (e, r) trained, `basis` (d, r) frozen.
+    """The trainable update of one matrix of shape (m, n): `delta` (e, c) trained, `basis` (d, c) frozen.
 
-    r is the free rank; `own_side, other_side` are (d, e) = (n, m) with `on_input`, (m, n) otherwise. Never called:
+    c are the `columns` that hold the free rank (`targets.stored_columns`), where the last of the basis may be zeros;
+    `own_side, other_side` are (d, e) = (n, m) with `on_input`, (m, n) otherwise. Never called:
     ZeRO-3 gathers what the modules that run hold, but no pass needs `delta`, and only the backward pass `basis`.
     """
 
-    def __init__(self, shape: tuple[int, int], rank: int, on_input: bool):
+    def __init__(self, shape: tuple[int, int], columns: int, on_input: bool):
         super().__init__()
-        self.shape, self.rank, self.on_input = shape, rank, on_input
+        self.shape, self.columns, self.on_input = shape, columns, on_input
         self.own_side, self.other_side = reversed(shape) if on_input else shape
-        self.basis = nn.Parameter(torch.zeros(self.own_side, rank), requires_grad=False)
-        self.delta = nn.Parameter(torch.zeros(self.other_side, rank))
+        self.basis = nn.Parameter(torch.zeros(self.own_side, columns), requires_grad=False)
+        self.delta = nn.Parameter(torch.zeros(self.other_side, columns))
         # Inside a pass ZeRO-3 gathers a parameter that is read as an attribute; not what is in a tuple.
         self._parameters_apart = (self.basis, self.delta)
 
@@ -36,15 +37,15 @@ class FreeUpdate(nn.Module):
         """`delta` for autograd, which asks it for nothing but its shape; ZeRO-3 leaves it none while it is cut."""
         _, delta = self._parameters_apart
         if delta.dim() != 2:
-            delta.data = delta.data.new_zeros(1).expand(self.other_side, self.rank)
+            delta.data = delta.data.new_zeros(1).expand(self.other_side, self.columns)
         return delta
 
     def gradient(self, x: Tensor, of_output: Tensor) -> Tensor:
-        """Of `delta` (e, r): from the input `x` (tokens, n) and the gradient of the output (tokens, m). Collective."""
+        """Of `delta` (e, c): from the input `x` (tokens, n) and the gradient of the output (tokens, m). Collective."""
         return of_output.T @ self.in_free(x) if self.on_input else x.T @ self.in_free(of_output)
 
     def in_free(self, rows: Tensor) -> Tensor:
-        """Coordinates (tokens, r) in the free directions, of inputs (tokens, n) with `on_input`, otherwise of outputs
+        """Coordinates (tokens, c) in the free directions, of inputs (tokens, n) with `on_input`, otherwise of outputs
         (tokens, m). Collective."""
         basis, _ = self._parameters_apart
         with gathered(basis):

@@ -60,10 +60,10 @@ def _merge(weight: Partitioned, before: Tensor, blocks: Sequence[Subspace]) -> N
 
 
 def _factors(space: Subspace) -> tuple[Tensor, Tensor]:
-    """A (rows of this rank, r) and B (n, r), with A B^T this rank's rows of dW. Collective."""
+    """A (rows of this rank, c) and B (n, c), with A B^T this rank's rows of dW. Collective."""
     delta = space.update.delta
     if not space.update.on_input:
         return space.free.local, safe_get_full_fp32_param(delta)
     master = master_shard(delta).to(space.free.device)
-    local = fetch_rows(master, space.update.other_side, space.update.rank, space.weight_rows)
+    local = fetch_rows(master, space.update.other_side, space.update.columns, space.weight_rows)
     return local, space.free.gather()

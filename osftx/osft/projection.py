@@ -47,7 +47,7 @@ def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
     A row that is split between two ranks is filled with zeros where it is another's, so that the sum of all ranks'
     coefficients counts each element once. Returns the rows, the shard (a view) and where it begins in the rows.
     """
-    row_count, columns = space.update.other_side, space.update.rank
+    row_count, columns = space.update.other_side, space.update.columns
     shard = master_shard(space.update.delta)
     first, last = flat_range(row_count * columns, dist.get_rank(), dist.get_world_size())
     valid = last - first
@@ -62,7 +62,7 @@ def _buckets(subspaces: Sequence[Subspace]) -> Iterator[list[Subspace]]:
     bucket: list[Subspace] = []
     size = 0
     for space in subspaces:
-        elements = space.frozen.columns * space.update.rank
+        elements = space.frozen.columns * space.update.columns
         if bucket and size + elements > BUCKET_ELEMENTS:
             yield bucket
             bucket, size = [], 0

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from osftx.config import SubspaceKind
@@ -33,7 +34,7 @@ from osftx.osft.kept_inputs import KeptInputs, owners
 from osftx.osft.layer import FreeUpdate, OsftLinear
 from osftx.osft.sharding import Partitioned, Range, ShardedRows, agreed, row_ranges
 from osftx.osft.source_weights import SourceWeights
-from osftx.osft.targets import Target, UpdateShape, update_shapes
+from osftx.osft.targets import Target, UpdateShape, stored_columns, update_shapes
 from osftx.progress import progress
 
 
@@ -64,10 +65,12 @@ class Subspace:
     weight_rows: list[Range]
     """Those of them, counted from the first, that touch each rank's shard of the weight."""
     update: FreeUpdate
+    free_rank: int
     free: ShardedRows
-    """(d, r); where it is on the output side, cut like the weight, whose shard the merging then finds its rows for."""
+    """(d, c), filled up as the update is; on the output side cut like the weight, so that the merging finds the rows of
+    its shard at hand."""
     frozen: ShardedRows
-    """(e, k), cut where ZeRO-3 cuts `delta` (e, r), so that the projection finds its rows at hand."""
+    """(e, k), cut where ZeRO-3 cuts `delta` (e, c), so that the projection finds its rows at hand."""
     energy: Tensor
     """(r, r) on every rank; (0, 0) where the weight decided."""
     kept: KeptUse | None
@@ -75,7 +78,8 @@ class Subspace:
 
     def bases(self) -> Bases:
         """The whole bases, on every rank. Collective."""
-        return Bases(self.update.on_input, self.free.gather(), self.frozen.gather(), self.energy)
+        free = self.free.gather()[:, : self.free_rank]
+        return Bases(self.update.on_input, free, self.frozen.gather(), self.energy)
 
 
 def open_subspaces(
@@ -119,9 +123,10 @@ def open_subspaces(
         unfinished = begin(bases_folder) if bases_folder is not None and dist.get_rank() == 0 else None
     subspaces = []
     for matrix, bases, use in found:
+        free = functional.pad(bases.free, (0, matrix.update.columns - matrix.shape.free_rank))
         with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
             if dist.get_rank() == 0:
-                matrix.update.basis.data.copy_(bases.free)
+                matrix.update.basis.data.copy_(free)
         if unfinished is not None:
             tensors = {"free": bases.free, "frozen": bases.frozen, "energy": bases.energy}
             if use is not None:
@@ -130,7 +135,7 @@ def open_subspaces(
         rows, columns = matrix.weight.ds_shape
         weight_rows = row_ranges(rows, columns, matrix.rows)
         free_rows = row_ranges(len(bases.free), 1) if bases.on_input else weight_rows
-        frozen_rows = row_ranges(len(bases.frozen), matrix.shape.free_rank)
+        frozen_rows = row_ranges(len(bases.frozen), matrix.update.columns)
         subspaces.append(
             Subspace(
                 matrix.shape.name,
@@ -139,7 +144,8 @@ def open_subspaces(
                 matrix.rows,
                 weight_rows,
                 matrix.update,
-                free=ShardedRows.keep(bases.free, free_rows, bases_on_host),
+                matrix.shape.free_rank,
+                free=ShardedRows.keep(free, free_rows, bases_on_host),
                 frozen=ShardedRows.keep(bases.frozen, frozen_rows, bases_on_host),
                 energy=bases.energy,
                 kept=use,
@@ -207,7 +213,10 @@ def _replace(
     linear = getattr(parent, child)
     shapes = update_shapes(target, ratio, kind)
     with deepspeed.zero.Init(config_dict_or_path=zero_config):
-        updates = [FreeUpdate(shape.shape, shape.free_rank, shape.on_input) for shape in shapes]
+        updates = [
+            FreeUpdate(shape.shape, stored_columns(shape.free_rank, linear.weight.dtype.itemsize), shape.on_input)
+            for shape in shapes
+        ]
     for update in updates:
         update.basis.requires_grad_(False)
     setattr(parent, child, OsftLinear(linear, updates))

@@ -20,7 +20,7 @@ from osftx.files import write_json
 from osftx.manifest import digest
 from osftx.phase import PhaseSpec
 
-TRAINING_VERSION = 4
+TRAINING_VERSION = 5
 """Raised when osftx itself gives another result from the same settings."""
 EVALUATION_VERSION = 2
 """Raised when the same model scores otherwise."""

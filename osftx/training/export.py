@@ -105,7 +105,8 @@ def _merge(
         return None
     finer = torch.finfo(save_dtype).eps < torch.finfo(after.dtype).eps
     after = before.to(after.device, torch.float32, copy=True) if finer else after.to(save_dtype)
-    for space, bases, delta in updates:
+    for space, bases, held in updates:
+        delta = held[:, : bases.free.shape[1]]
         old = before[space.rows].to(delta.device, torch.float32)
         trained = dense_update(space.update.on_input, bases.free, delta)
         if finer:

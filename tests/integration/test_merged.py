@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from small_model import make_batch, make_model
 from transformers import AutoModelForCausalLM
 
+RANKS = Path(__file__).parents[1] / "support" / "merged_ranks.py"
 CASES: dict[str, dict[str, Any]] = {
     f"{family}_{dtype}_{'cut' if cut else 'kept_whole'}": {
         "family": family,
@@ -46,9 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3"),
-            *(str(Path(__file__).with_name("merged_ranks.py")), str(folder)),
+            *(str(RANKS), str(folder)),
         ],
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=600,
     )

@@ -170,13 +170,24 @@ def test_the_fused_rows_of_a_weight_are_counted_where_they_lie() -> None:
     shapes = {f"{LAYER}.self_attn.qkv_proj.weight": (8, 4)}
     config = {"model_type": "phi3", "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 2}
     targets = find_targets(config, shapes, None)
-    work = workload(0.5, shapes=shapes, targets=targets, ranks=4, training=TrainingConfig())
+    work = workload(
+        0.5, shapes=shapes, targets=targets, ranks=4, training=TrainingConfig(train_dtype=Precision.float32)
+    )
     # q (4, 4) is free on its input side, k and v (2, 4) on the output side, one direction of two each. Ranks 2 and 3
     # have one row of q's free basis (4, 2), the two rows of k's or v's (2, 1), and of the frozen bases (4, 2), (4, 1),
-    # (4, 1), cut like the updates, one row each. The small bases in bf16 have 8 + 2 + 2 numbers.
+    # (4, 1), cut like the updates, one row each. The small bases have 8 + 2 + 2 numbers.
     fp32 = 1 * 2 + 2 * 1 + 1 * 2 + 1 * 1 + 1 * 1
-    assert between_steps(work)[0].bases == 2 * (2 + 1 + 1 + 12) + 4 * fp32
-    assert between_steps(work)[0].starting_weights == 2 * 8
+    assert between_steps(work)[0].bases == 4 * (2 + 1 + 1 + 12) + 4 * fp32
+    assert between_steps(work)[0].starting_weights == 4 * 8
+
+
+def test_in_bfloat16_free_ranks_are_filled_up() -> None:
+    """Directions of 10 x 10 at 0.5: 5 of them, in 8 columns; what is written is not filled up."""
+    shapes = {f"{LAYER}.self_attn.q_proj.weight": (10, 10)}
+    targets = find_targets({"model_type": "llama"}, shapes, None)
+    work = workload(0.5, shapes=shapes, targets=targets, ranks=1, training=TrainingConfig())
+    assert work.trained == [10 * 8]
+    assert between_steps(work)[0].bases == 2 * 10 * 8 + 4 * (10 * 8 + 10 * 5)
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from osftx.osft.decomposition import Bases, leak, split_by_weight
 from osftx.osft.layer import FreeUpdate, OsftLinear, dense_update
+from osftx.osft.targets import stored_columns
 
 # (shapes of the blocks of rows, free rank): tall, wide, square, and fused weights whose blocks are tall and wide.
 CASES = {
@@ -168,6 +169,23 @@ def test_layer_and_decomposition_agree_on_the_sides(shape: tuple[int, int]) -> N
     delta = torch.randn(max(shape), 5)
     delta -= bases.frozen @ (bases.frozen.T @ delta)
     assert leak(dense_update(update.on_input, bases.free, delta), bases) < 1e-6
+
+
+@pytest.mark.parametrize("on_input", [True, False])
+def test_columns_that_are_filled_up_change_nothing(on_input: bool) -> None:
+    torch.manual_seed(0)
+    free, x, of_output = torch.randn(12, 5), torch.randn(3, 12), torch.randn(3, 12)
+    plain, filled = (FreeUpdate((12, 12), columns, on_input) for columns in (5, stored_columns(5, 2)))
+    assert filled.delta.shape == (12, 8)
+    plain.basis.data, filled.basis.data[:, :5] = free, free
+    gradient = filled.gradient(x, of_output)
+    torch.testing.assert_close(gradient[:, :5], plain.gradient(x, of_output))
+    assert not gradient[:, 5:].any()
+
+
+@pytest.mark.parametrize("rank, number_bytes, columns", [(1229, 2, 1232), (1232, 2, 1232), (1229, 4, 1229), (0, 2, 0)])
+def test_columns_of_16_bit_numbers_are_aligned(rank: int, number_bytes: int, columns: int) -> None:
+    assert stored_columns(rank, number_bytes) == columns
 
 
 @pytest.mark.parametrize("shape", [(20, 12), (12, 20), (12, 12)])
