@@ -19,9 +19,11 @@ if [ "$device" = cuda ]; then
         bench "step_cost_peers_${hidden}_1" step_cost.py "${gpu[@]}" --hidden $hidden --sequences 4 --ratios 0.3 \
             --methods sft osft peft mini_trainer
     done
-    bench upkeep_64k step_cost.py "${gpu[@]}" --hidden 4096 --sequences 32 --ratios 0.3 --rounds 5
+    bench upkeep_64k step_cost.py "${gpu[@]}" --hidden 4096 --sequences 32 --ratios 0.3 --rounds 5 --methods sft osft
     bench memory memory.py "${gpu[@]}" --hidden 4096 --sequences 4
     bench decomposition decomposition.py --device cuda
+    bench decomposition_4096 decomposition.py --device cuda --hidden 4096 --without-svd
+    bench whole_phase_8b whole_phase.py --samples 64 osft.save_bases=false    # writes two models of 16 GB to /tmp
 else
     bench step_cost_1024_1 step_cost.py --hidden 1024 --layers 1 --sequences 8 --rounds 9 --methods sft osft bare residual
     bench step_cost_512_1 step_cost.py --hidden 512 --rounds 9 --methods sft osft bare residual

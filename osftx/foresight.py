@@ -34,14 +34,19 @@ def free_shares(
     """
     if spec.preserve is None or not opened.subspaces:
         return None
-    folders = {Path(path).name: Path(path) for path in spec.evaluation_sets.values()}  # they are named by their content
+    # Folders are named by their content: two sets of the same rows are read once.
+    names = {Path(path).name: name for name, path in spec.evaluation_sets.items()}
     share = partial(free_input_share, engine, max_tokens=spec.preserve.max_tokens, device=device)
 
     def measure() -> dict[str, Any]:
-        sets = {content: share(Samples(folder), spec.evaluation_max_tokens) for content, folder in folders.items()}
-        return {"taught": share(opened.samples, spec.training.max_tokens_per_gpu), "sets": sets}
+        sets = {
+            content: share(Samples(Path(spec.evaluation_sets[name])), spec.evaluation_max_tokens, f"of {name}")
+            for content, name in names.items()
+        }
+        taught = share(opened.samples, spec.training.max_tokens_per_gpu, "of what is taught")
+        return {"taught": taught, "sets": sets}
 
-    shares = measured_once(spec, "free_shares", measure, sorted(folders))
+    shares = measured_once(spec, "free_shares", measure, sorted(names))
     if dist.get_rank() == 0:
         for warning in warnings(spec, shares):
             print(f"warning: {warning}", flush=True)

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="one stored phase: its manifest and what it scored")
     show.add_argument("fingerprint", help="or the beginning of it")
     commands.add_parser("verify", help="compare every file with its digest")
-    prune = commands.add_parser("prune", help="remove what was set aside, or broken off before it was saved")
+    what = "remove what was set aside as damaged, and what was broken off before it was saved"
+    prune = commands.add_parser("prune", help=what, description=f"{what}. Stored phases stay.")
     unfinished = "phases that were broken off after a save, too: they begin anew"
     prune.add_argument("--unfinished", action="store_true", help=unfinished)
     everything = "everything else too: run folders link to them, and no run may be using the store"

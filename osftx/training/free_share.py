@@ -17,6 +17,7 @@ def free_input_share(
     engine: deepspeed.DeepSpeedEngine,
     samples: Samples,
     max_tokens_per_gpu: int,
+    whose: str,
     *,
     max_tokens: int,
     device: torch.device,
@@ -24,7 +25,8 @@ def free_input_share(
     """sqrt(E ||F^T x||^2 / E ||x||^2) over tokens of `samples`, the mean over the layers that are trained so: x are the
     inputs of a layer, F its free directions (n, r), which activations chose. Collective.
 
-    At most `max_tokens` are read, in micro-batches of `max_tokens_per_gpu`.
+    At most `max_tokens` are read, in micro-batches of `max_tokens_per_gpu`. The bar says that what is free `whose`, "of
+    base" say, is read.
     """
     layers = [module for module in engine.module.modules() if isinstance(module, OsftLinear)]
     sums = torch.zeros(len(layers), 2, dtype=torch.float64, device=device)
@@ -48,7 +50,7 @@ def free_input_share(
             engine.module,
             samples,
             count,
-            title="reading what is free",
+            title=f"reading what is free {whose}",
             max_tokens=max_tokens,
             max_tokens_per_gpu=max_tokens_per_gpu,
             device=device,
