@@ -75,7 +75,7 @@ def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
 
 
 def make_model(folder: Path, args: argparse.Namespace) -> Path:
-    """A random Llama with the proportions of an 8B one: a middle 11/4 as wide, half as many key-value heads."""
+    """A random Llama: a middle 11/4 as wide, half as many key-value heads, few words."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every figure of experiments/performance, on this machine: benchmarks/run.sh FOLDER [cpu|cuda]
-# On a GPU the shapes are those of a 1B and of an 8B Llama, two layers each, in bf16 with Liger and packing.
+# On a GPU the hidden sizes are those of a 1B and of an 8B Llama, two layers each, in bf16 with Liger and packing.
 set -euo pipefail
 
 out=$1 device=${2:-cpu}
@@ -15,11 +15,11 @@ bench() {  # NAME SCRIPT OPTIONS...
 if [ "$device" = cuda ]; then
     gpu=(--device cuda --dtype bfloat16 --layers 2 --length 2048)
     for hidden in 2048 4096; do
-        bench "step_cost_${hidden}_1" step_cost.py "${gpu[@]}" --hidden $hidden --sequences 4 --rounds 9
+        bench "step_cost_${hidden}_1" step_cost.py "${gpu[@]}" --hidden $hidden --sequences 4 --rounds 15
         bench "step_cost_peers_${hidden}_1" step_cost.py "${gpu[@]}" --hidden $hidden --sequences 4 --ratios 0.3 \
             --methods sft osft peft mini_trainer
     done
-    bench upkeep_64k step_cost.py "${gpu[@]}" --hidden 4096 --sequences 32 --ratios 0.3 --rounds 5 --methods sft osft
+    bench upkeep_64k step_cost.py "${gpu[@]}" --hidden 4096 --sequences 32 --ratios 0.3 --rounds 7 --methods sft osft
     bench memory memory.py "${gpu[@]}" --hidden 4096 --sequences 4
     bench decomposition decomposition.py --device cuda
     bench decomposition_4096 decomposition.py --device cuda --hidden 4096 --without-svd

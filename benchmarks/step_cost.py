@@ -148,7 +148,7 @@ def mini_trainer_model(model: Path, dtype: Any, ratio: float) -> Any:
     from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-    peer = create_osft_model_class(LlamaForCausalLM)(loaded.config, initialize_osft=False).to(dtype)
+    peer = create_osft_model_class(LlamaForCausalLM)(loaded.config, initialize_osft=False, output_dtype=dtype).to(dtype)
     peer.load_state_dict(loaded.state_dict())
     peer.osft_config = auto_generate_target_osft_config(peer, "llama", rank_ratio=1 - ratio)  # of what it freezes
     peer.reinitialize_osft(decompose_existing_weights=True)
@@ -192,6 +192,7 @@ def counted_flops(step: Step) -> int:
         name = f"_scaled_dot_product_{kind}"
         own[getattr(torch.ops.aten, name)] = attention_flops
         own[getattr(torch.ops.aten, f"{name}_backward")] = attention_backward_flops
+    own[torch.ops.aten.addmm_] = lambda _, rows, columns, **__: 2 * rows[0] * rows[1] * columns[1]  # of the merging
     with FlopCounterMode(display=False, custom_mapping=own) as counter:
         step()
     return int(counter.get_total_flops())

@@ -68,7 +68,7 @@ def watched(command: list[str]) -> dict[str, float]:
     """Run the command and show what it shows; returns the seconds of each progress bar, and of all."""
     begun = time.monotonic()
     stages: dict[str, float] = {}
-    first_bar = bar_begun = 0.0
+    first_bar = bar_begun = done = 0.0
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         for line in running.stdout:

@@ -53,7 +53,7 @@ def between_steps(work: Workload) -> tuple[Held, Held]:
     """(on the device, in host memory) of the rank that holds most."""
     size, trained = work.number_bytes, work.trained
     held = sum(_shard(numbers, work.ranks) for numbers in trained)
-    updates = [update.trained for update in work.updates]
+    updates = [update.stored_numbers for update in work.updates]
     device, host = Held(), Held()
     device.parameters = size * _stored([*(numbers for numbers, _ in work.weights), *updates], work.ranks)
     device.bucket = FP32 * gradient_bucket(trained)

@@ -45,8 +45,8 @@ class Update(NamedTuple):
         return rows if self.shape.on_input else columns
 
     @property
-    def trained(self) -> int:
-        """Numbers that the optimizer sees."""
+    def stored_numbers(self) -> int:
+        """Numbers of `delta`, as the optimizer sees it."""
         return self.other_side * self.columns
 
 
@@ -117,7 +117,7 @@ class Workload:
     @property
     def trained(self) -> list[int]:
         """Numbers of each tensor that the optimizer sees."""
-        return [size for size, trained in self.weights if trained] + [update.trained for update in self.updates]
+        return [size for size, trained in self.weights if trained] + [update.stored_numbers for update in self.updates]
 
     @property
     def inputs(self) -> list[int]:

@@ -66,6 +66,7 @@ class Subspace:
     """Those of them, counted from the first, that touch each rank's shard of the weight."""
     update: FreeUpdate
     free_rank: int
+    """r, which the update holds in c columns."""
     free: ShardedRows
     """(d, c), filled up as the update is; on the output side cut like the weight, so that the merging finds the rows of
     its shard at hand."""

@@ -76,7 +76,7 @@ class UpdateShape(NamedTuple):
 
     @property
     def trainable_numbers(self) -> int:
-        """The other side times the free rank."""
+        """The other side times the free rank, without what `stored_columns` fills up."""
         return self.shape[0 if self.on_input else 1] * self.free_rank
 
 

@@ -1,6 +1,6 @@
 """Ranks forked from one process that has imported everything: most of a tiny phase's time is a fresh interpreter's.
 
-The parts that start ranks as a user's run does (`osftx.launch`) are tested in test_cli, test_resume, test_store and
+The parts that start ranks as a user's run does (`osftx.launch`) are tested in test_cli, test_store, test_resume and
 test_tiny_experiment; here only what the ranks do matters.
 """
 
