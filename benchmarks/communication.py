@@ -74,7 +74,7 @@ def size(tensor: Any) -> int:
 
 def gather_each_time() -> None:
     """ZeRO-3 keeps what it gathered for the backward pass if there is room; in a model worth its name there is none."""
-    from osftx.training import engine
+    from osftx.distributed import engine
 
     usual = engine.zero_config
 

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from harness import Rows, write
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.packing import pack, plan_steps, sample_order
 from osftx.data.prepare import prepare
-from osftx.data.tokenizer import ChatTokenizer
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "experiments" / "tiny" / "base"
 MAX_SEQ_LEN = 8192

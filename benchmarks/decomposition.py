@@ -103,9 +103,9 @@ def against_svd(weight: Any, bases: Any, device: str) -> dict[str, Any]:
 
 def measure(hidden: int, device: str, with_svd: bool) -> Rows:
     """A row for each weight; without full SVDs, which take minutes at the sizes of an 8B, no error is known."""
-    from osftx.osft.decomposition import short_side_vectors, split_by_inputs, split_by_weight
-    from osftx.osft.eigenvectors import Eigenvectors
-    from osftx.osft.root import Root
+    from osftx.methods.covariance.cholesky import Root
+    from osftx.methods.osft.decomposition import short_side_vectors, split_by_inputs, split_by_weight
+    from osftx.methods.osft.eigenvector_cache import Eigenvectors
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -112,7 +112,7 @@ def make_samples(folder: Path, args: argparse.Namespace, count: int) -> Path:
 
 def training_config(args: argparse.Namespace) -> Any:
     """The settings of the training; a micro-batch takes all that a rank has in a step."""
-    from osftx.config import Precision, TrainingConfig
+    from osftx.config.schema import Precision, TrainingConfig
 
     return TrainingConfig(
         use_liger=args.device == "cuda",
@@ -137,15 +137,17 @@ def osftx_engine(
     `change` may put other layers into the model first, `wrap` something around each callback. The eigenvectors are
     kept beside the model, since they do not depend on the ratio.
     """
-    from osftx.config import DistributedConfig, ModelConfig
-    from osftx.model_folder import read_folder
-    from osftx.osft.eigenvectors import Eigenvectors
-    from osftx.osft.merging import Merging
-    from osftx.osft.projection import Projection
-    from osftx.osft.source_weights import SourceWeights
-    from osftx.osft.subspace import open_subspaces
-    from osftx.osft.targets import find_targets
-    from osftx.training.engine import after_each_step, initialize, load_model, zero_config
+    from osftx.config.schema import DistributedConfig, ModelConfig
+    from osftx.distributed.engine import after_each_step, initialize
+    from osftx.distributed.load_model import load_model
+    from osftx.distributed.source_weights import SourceWeights
+    from osftx.distributed.zero_config import zero_config
+    from osftx.methods.osft.eigenvector_cache import Eigenvectors
+    from osftx.methods.osft.projection import Projection
+    from osftx.methods.osft.setup import open_subspaces
+    from osftx.methods.osft.weight_update import Merging
+    from osftx.models.files import read_folder
+    from osftx.models.targets import find_targets
 
     distributed, source = DistributedConfig(), SourceWeights(model)
     loaded = load_model(model, ModelConfig(path=str(model)), training, distributed)
@@ -183,7 +185,7 @@ class Bench:
         """Join the ranks; the first one writes model and samples."""
         import torch.distributed as dist
 
-        from osftx.training.engine import init_distributed
+        from osftx.distributed.engine import init_distributed
 
         bench = cls(init_distributed(600), training_config(args), folder / "model", folder / "samples")
         if dist.get_rank() == 0:

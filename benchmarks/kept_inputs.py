@@ -66,8 +66,8 @@ def forms() -> dict[str, Callable[[Any, Any], tuple[Any, float]]]:
     """(inputs, moment) -> (moment in that form, bytes in n^2)."""
     import torch
 
-    from osftx.osft.record import moment_bytes
-    from osftx.osft.root import Root
+    from osftx.methods.covariance.cholesky import Root
+    from osftx.methods.covariance.index import moment_bytes
 
     def root(_: Any, moment: Any) -> tuple[Any, float]:
         return Root.of(moment).moment(moment.device), moment_bytes(len(moment)) / moment.numel()
@@ -103,7 +103,7 @@ def share(moment: Any, free: Any) -> float:
 
 def compare(name: str, x: Any) -> Iterator[dict[str, Any]]:
     """One row a form and ratio."""
-    from osftx.osft.decomposition import input_vectors
+    from osftx.methods.osft.decomposition import input_vectors
 
     moment = x.T @ x / len(x)
     exact = input_vectors(moment)

@@ -8,7 +8,7 @@ for OSFT the bases and a copy of the starting weights. `aside` is the part of it
 is as large as all of them in a model of this size and about 200 MB in a large one, so it is in no ratio. `peak` is the
 most that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
 torch's allocator is asked. Counts, not times: they do not depend on what else the machine does. Beside what was
-measured stands what the plan of a run would tell before it (`osftx.estimate`).
+measured stands what the plan of a run would tell before it (`osftx.planning.estimate`).
 """
 
 import gc
@@ -56,7 +56,7 @@ def rise(step: Any, device: Any) -> int:
 
 def aside(hook: Any) -> int:
     """Bytes that the merging reads once a step: the starting weights and, with the projection, the fp32 bases."""
-    from osftx.osft.merging import Merging
+    from osftx.methods.osft.weight_update import Merging
 
     if not isinstance(hook, Merging):
         return 0
@@ -67,7 +67,7 @@ def aside(hook: Any) -> int:
 
 def watch_buckets() -> list[int]:
     """Bytes of the gradient bucket of each engine that is made from now on; it is fp32, whatever is trained."""
-    from osftx.training import engine
+    from osftx.distributed import engine
 
     found: list[int] = []
     usual = engine.gradient_bucket
@@ -84,11 +84,11 @@ def estimate(bench: Bench, ratio: float | None) -> Any:
     """What is told of a phase with this ratio (None: plain fine-tuning) before it is started."""
     import torch.distributed as dist
 
-    from osftx.config import Method, OffloadConfig, OsftConfig
-    from osftx.estimate.memory import of_phase
-    from osftx.estimate.workload import Workload, untied
-    from osftx.model_folder import read_folder
-    from osftx.osft.targets import find_targets
+    from osftx.config.schema import Method, OffloadConfig, OsftConfig
+    from osftx.models.files import read_folder
+    from osftx.models.targets import find_targets
+    from osftx.planning.estimate.memory import of_phase
+    from osftx.planning.estimate.workload import Workload, untied
 
     files = read_folder(bench.model)
     work = Workload(

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from harness import Rows, write
 
-from osftx.config import Method, OffloadConfig, OsftConfig, TrainingConfig
-from osftx.estimate.memory import Memory, of_phase
-from osftx.estimate.workload import Shape, Workload
-from osftx.osft.targets import find_targets
+from osftx.config.schema import Method, OffloadConfig, OsftConfig, TrainingConfig
+from osftx.models.targets import find_targets
+from osftx.planning.estimate.memory import Memory, of_phase
+from osftx.planning.estimate.workload import Shape, Workload
 
 VOCABULARY, NARROW = 128256, 1024
 """Of all three models; features of keys and values."""

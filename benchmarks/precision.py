@@ -25,14 +25,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_scheduler
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import load_samples
-from osftx.data.tokenizer import ChatTokenizer
-from osftx.model_folder import read_folder
-from osftx.osft.decomposition import Bases, leak, split_by_weight
-from osftx.osft.layer import dense_update
-from osftx.osft.targets import find_targets, frozen_rank
+from osftx.methods.osft.decomposition import Bases, leak, split_by_weight
+from osftx.methods.osft.layer import dense_update
+from osftx.methods.osft.ranks import frozen_rank
+from osftx.models.files import read_folder
+from osftx.models.targets import find_targets
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny"
 PHASES = ("knowledge", "skills")

@@ -42,7 +42,7 @@ def residual(model: Any) -> None:
     from torch import Tensor, nn
     from torch.nn import functional
 
-    from osftx.osft.layer import FreeUpdate, OsftLinear
+    from osftx.methods.osft.layer import FreeUpdate, OsftLinear
 
     class Term(nn.Module):
         def __init__(self, update: FreeUpdate):
@@ -90,8 +90,9 @@ def bare_step(model: Path, training: Any, ids: Any) -> Step:
     import deepspeed
     import torch
 
-    from osftx.config import DistributedConfig, ModelConfig
-    from osftx.training.engine import load_model, zero_config
+    from osftx.config.schema import DistributedConfig, ModelConfig
+    from osftx.distributed.load_model import load_model
+    from osftx.distributed.zero_config import zero_config
 
     loaded = load_model(model, ModelConfig(attn_implementation="sdpa"), training, DistributedConfig())
     optimizer = torch.optim.AdamW(loaded.parameters(), lr=training.learning_rate, fused=True)
@@ -111,7 +112,7 @@ def peer_step(name: str, model: Path, training: Any, ratio: float, ids: Any) -> 
     """A peer's model in plain torch; `ratio` is the share of the directions that it trains."""
     import torch
 
-    from osftx.training.engine import DTYPES
+    from osftx.distributed.load_model import DTYPES
 
     make = peft_model if name == "peft" else mini_trainer_model
     with torch.device(ids.device):
@@ -220,7 +221,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
     import torch
     import torch.distributed as dist
 
-    from osftx.training.engine import DTYPES
+    from osftx.distributed.load_model import DTYPES
 
     bench = Bench.prepare(args, folder)
     bench.training.use_liger &= not set(args.methods) & set(PEERS)  # they are measured without it

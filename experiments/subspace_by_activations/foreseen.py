@@ -15,8 +15,8 @@ from typing import NamedTuple
 from tables import Groups, accuracy, by_preserve_set, runs_of
 
 from osftx.compare.runs import RunRecord
-from osftx.foresight import NEAR
 from osftx.report.drawing import STYLE, new_figure
+from osftx.worker.foresight import NEAR
 
 OTHERS = {"other learning rates": "rates/activations", "a skill of known words": "known/activations"}
 LOST = 0.05

@@ -17,8 +17,8 @@ from hydra_plugins.osftx_optuna import _study
 from hydra_plugins.osftx_optuna._pruning import PRUNED
 from hydra_plugins.osftx_optuna._space import Parameter, grid, parameters
 from hydra_plugins.osftx_optuna.sweeper import OptunaSweeperConf, Pruner, Sampler
+from osftx.config.objective import Direction, as_list, direction
 from osftx.errors import ConfigurationError
-from osftx.objectives import Direction, as_list, direction
 
 MULTIRUN_FILE = "multirun.yaml"
 RESUME = "sweep.resume"

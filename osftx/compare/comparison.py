@@ -10,7 +10,7 @@ from osftx.compare.runs import RunRecord
 from osftx.compare.same import other_experiments
 from osftx.compare.statistics import Estimate, estimate, paired_difference
 from osftx.errors import ConfigurationError
-from osftx.evaluation.retention import FIGURES
+from osftx.results.retention import FIGURES
 
 SAME_LEARNING = 0.02
 """Exact match: what is learned to within this counts as learned alike."""

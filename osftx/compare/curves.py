@@ -7,8 +7,7 @@ from typing import Any
 
 from osftx.compare.matched import Point
 from osftx.compare.runs import RunRecord
-from osftx.plan import ordered_phases, taught_in
-from osftx.validate import BASE_STATE
+from osftx.config.phases import BASE_STATE, ordered_phases, taught_in
 
 ENDS = (0, 1)
 """States before the phase and after it, by place from the one before."""

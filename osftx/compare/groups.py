@@ -8,8 +8,8 @@ from typing import Any
 
 from osftx.compare.runs import RunRecord
 from osftx.compare.same import repeats
-from osftx.config import Method, RankAllocation, SubspaceKind
-from osftx.plan import phases_to_run
+from osftx.config.phases import phases_to_run
+from osftx.config.schema import Method, RankAllocation, SubspaceKind
 
 Settings = dict[str, str]
 """By key of the configuration; a key that is not there decides nothing in this run."""

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from osftx.config import ExperimentConfig
-from osftx.conversion import typed
+from osftx.config.load import typed
+from osftx.config.phases import phases_to_run
+from osftx.config.schema import ExperimentConfig
 from osftx.data.mixing import DRAWN
 from osftx.errors import ConfigurationError
-from osftx.plan import phases_to_run
 
 Json = dict[str, Any]
 

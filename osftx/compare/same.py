@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from osftx.compare.runs import RunRecord
-from osftx.plan import start_model, taught_in
+from osftx.config.phases import start_model, taught_in
 
 
 def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:

@@ -2,13 +2,7 @@
 
 from collections.abc import Iterator
 
-from osftx.compare.comparison import (
-    SAME_LEARNING,
-    ComparedGroup,
-    Comparison,
-    learned_alike,
-    learned_otherwise,
-)
+from osftx.compare.comparison import SAME_LEARNING, ComparedGroup, Comparison, learned_alike, learned_otherwise
 from osftx.compare.curves import ALL
 from osftx.compare.statistics import Estimate
 

@@ -6,7 +6,7 @@ from rich.table import Table
 from osftx.compare.comparison import Comparison
 from osftx.compare.sentences import answer, notes
 from osftx.compare.tables import TextTable, tables
-from osftx.display import console
+from osftx.utils.console import console
 
 FIGURE_FILE = "comparison.png"
 

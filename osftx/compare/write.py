@@ -8,7 +8,7 @@ from osftx.compare.figures import picture
 from osftx.compare.sentences import answer, notes
 from osftx.compare.show import FIGURE_FILE, markdown
 from osftx.errors import ConfigurationError
-from osftx.files import write_bytes, write_json, write_text
+from osftx.utils.files import write_bytes, write_json, write_text
 
 
 def write(comparison: Comparison, folder: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from osftx.config import DataConfig, TrainOn
+from osftx.config.schema import DataConfig, TrainOn
 from osftx.data.formats import SHAPES, RowError, Shape, keys_of, parse, shape_of
 from osftx.data.sources import Row, Source
 from osftx.errors import ConfigurationError

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from osftx.config import TrainOn
-from osftx.data.chat import EncodedConversation, encode_conversation, encode_document
+from osftx.config.schema import TrainOn
+from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
+from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 from osftx.data.chunks import Chunk
 from osftx.data.formats import RowError, Shape, conversation_of, document_of, parse, tokens_of
 from osftx.data.samples import SkippedRow, TokenBatch
 from osftx.data.sources import Row
-from osftx.data.tokenizer import ChatTokenizer, ConversationError
 from osftx.errors import ConfigurationError
-from osftx.lifetime import end_with_parent
+from osftx.utils.processes import end_with_parent
 
 IN_FLIGHT = 3
 """Chunks for each process that are read ahead, so that none waits for the reader, and memory stays bounded."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NoReturn
 
-from osftx.config import DataFormat, TrainOn
-from osftx.data.conversation import Conversation
+from osftx.config.schema import DataFormat, TrainOn
+from osftx.data.chat.conversation import Conversation
 from osftx.data.sources import MAX_ROW_BYTES
 
 ROLES = ("system", "user", "assistant", "tool", "pretraining")

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.samples import Prepared, counted_tokens, load_samples
-from osftx.data.tokenizer import ChatTokenizer
 
 BINS = 8
 """Of the histogram of lengths."""

@@ -15,8 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from osftx.config import DataConfig, OnBadRow
+from osftx.config.schema import DataConfig, OnBadRow
 from osftx.data.blocks import in_blocks
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.chunks import chunks
 from osftx.data.encoding import Encoded, Encoder, encode_all
 from osftx.data.mixing import weigh
@@ -32,7 +33,6 @@ from osftx.data.samples import (
     write_once,
 )
 from osftx.data.sources import Source, find_sources
-from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
 Key = TypeVar("Key")

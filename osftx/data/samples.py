@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
 from osftx.errors import ConfigurationError
 
 if TYPE_CHECKING:

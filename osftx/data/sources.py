@@ -17,9 +17,9 @@ from os.path import exists, expanduser, isdir, isfile, join  # False where nobod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
 from osftx.errors import ConfigurationError
-from osftx.manifest import digest, files_in
+from osftx.utils.manifest import digest, files_in
 
 if TYPE_CHECKING:
     from datasets import Dataset

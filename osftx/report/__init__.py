@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from osftx.files import write_text
 from osftx.report.figures import draw
 from osftx.report.page import render
-from osftx.report.run import Run
-from osftx.report.sweep import SweepRecord
 from osftx.report.sweep_figures import draw_sweep
 from osftx.report.sweep_page import render_sweep
+from osftx.results.run_reader import Run
+from osftx.results.sweep_reader import SweepRecord
+from osftx.utils.files import write_text
 
 
 def write_report(run_folder: Path) -> Path:

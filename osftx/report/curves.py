@@ -7,7 +7,7 @@ what was kept when as much was learned.
 from dataclasses import dataclass
 from statistics import fmean
 
-from osftx.report.run import Run
+from osftx.results.run_reader import Run
 
 
 @dataclass

@@ -6,8 +6,8 @@ from osftx.report.drawing import Picture, save
 from osftx.report.plan_figures import plan_drawings
 from osftx.report.protection_figures import protection_drawings
 from osftx.report.retention_figures import retention_drawings
-from osftx.report.run import Run
 from osftx.report.training_figures import training_drawings
+from osftx.results.run_reader import Run
 
 
 def draw(run: Run, folder: Path) -> dict[str, Picture]:

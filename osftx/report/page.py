@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from osftx.report.drawing import Picture
-from osftx.report.run import PhaseRecord, Run
 from osftx.report.templates import template
+from osftx.results.run_reader import PhaseRecord, Run
 
 METRICS = {"exact_match": "Exact match", "loss": "Loss", "token_accuracy": "Token accuracy"}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 
 from osftx.report.drawing import WIDTH_INCHES, Drawing, colour, new_figure
-from osftx.report.run import Run
+from osftx.results.run_reader import Run
 
 
 def plan_drawings(run: Run) -> Iterator[Drawing]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, empty_figure, marker, new_figure
-from osftx.report.run import PhaseRecord, Run
+from osftx.results.run_reader import PhaseRecord, Run
 
 MOST_MARKED = 40
 """Layers; with more of them the markers would hide the lines."""

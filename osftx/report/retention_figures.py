@@ -6,10 +6,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from osftx.config.phases import BASE_STATE
 from osftx.report.curves import SetCurve, TradeOff, set_curves, trade_offs
 from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, marker, new_figure
-from osftx.report.run import Run
-from osftx.validate import BASE_STATE
+from osftx.results.run_reader import Run
 
 ACCURACIES = ("exact_match", "acc_norm", "acc", "f1", "pass@1", "mc1", "mc2")
 """Metrics of the harness of which more is better, and 1 is all. Others, such as Brier scores, are no accuracies."""

@@ -22,7 +22,7 @@ from osftx.report.drawing import (
     new_figure,
     save,
 )
-from osftx.report.sweep import JobRecord, SweepRecord
+from osftx.results.sweep_reader import JobRecord, SweepRecord
 
 JOB_COLOUR, BEST_COLOUR = PHASE_COLOURS[:2]
 PANELS_A_ROW = 3

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from osftx.report.drawing import Picture
-from osftx.report.sweep import SweepRecord
 from osftx.report.templates import template
+from osftx.results.sweep_reader import SweepRecord
 
 FIGURES = ("average_accuracy", "learning_accuracy", "forgetting")
 """Of each job's summary, as on the screen."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 
 from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, marker, new_figure
-from osftx.report.run import Json, PhaseRecord, Run
+from osftx.results.run_reader import Json, PhaseRecord, Run
 
 HEIGHT_INCHES = 2.9
 

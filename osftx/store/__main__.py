@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from osftx.config import DEFAULT_STORE
-from osftx.saves import saved_steps
+from osftx.config.run_layout import saved_steps
+from osftx.config.schema import DEFAULT_STORE
 from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
 from osftx.store.fingerprint import LENGTH
 

@@ -25,8 +25,8 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from osftx.files import link_or_copy, write_json
-from osftx.manifest import FileDigest, describe, differences
+from osftx.utils.files import link_or_copy, write_json
+from osftx.utils.manifest import FileDigest, describe, differences
 
 FORMAT = 1
 """Of the store's layout; entries of another one are left alone."""

@@ -15,10 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from osftx.config import LmEvalConfig, Method, ModelConfig, Precision, RankAllocation, TrainingConfig
-from osftx.files import write_json
-from osftx.manifest import digest
-from osftx.phase import PhaseSpec
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.schema import LmEvalConfig, Method, ModelConfig, Precision, RankAllocation, TrainingConfig
+from osftx.methods.covariance.index import record_beside
+from osftx.models.files import MODEL_FILES
+from osftx.store.entries import PhaseStore, verified
+from osftx.utils.files import write_json
+from osftx.utils.manifest import digest
 
 TRAINING_VERSION = 5
 """Raised when osftx itself gives another result from the same settings."""
@@ -52,6 +55,21 @@ def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
     if known is not None and digests:
         _keep(known, seen)
     return _hash(digests)
+
+
+def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
+    """Of the model that a run starts from: the phase's own where it is a stored phase, else a hash of the content.
+
+    What must be kept, which an earlier phase may have left beside it, is a part of it.
+    """
+    model = model.resolve()
+    entry = verified(model.parent)
+    if entry is not None:
+        return entry.manifest.fingerprint
+    files = {str(path.relative_to(model)): path for pattern in MODEL_FILES for path in sorted(model.glob(pattern))}
+    if (record := record_beside(model)) is not None:
+        files |= {f"{record.name}/{path.name}": path for path in sorted(record.iterdir())}
+    return of_files(files, store.known_digests if store is not None else None)
 
 
 def of_phase(spec: PhaseSpec, parent: str) -> str:

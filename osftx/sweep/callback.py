@@ -13,11 +13,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 from yaml import YAMLError
 
-from osftx.config import DistributedConfig
+from osftx.config.objective import Direction, as_list, direction
+from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, TrainingError
-from osftx.following import meet
-from osftx.objectives import Direction, as_list, direction
-from osftx.outer import outer_launcher, placed
+from osftx.launch.follower import meet
+from osftx.launch.outer_launcher import outer_launcher, placed
 from osftx.sweep.job import JOB_FILE, State, read_jobs
 from osftx.sweep.table import REPORT_FILE, TABLE_FILE, Sweep, show, write
 

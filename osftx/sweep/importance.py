@@ -7,7 +7,7 @@ Watanabe et al., "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance i
 import warnings
 from collections.abc import Sequence
 
-from osftx.objectives import Direction
+from osftx.config.objective import Direction
 
 ENOUGH_JOBS = 10
 """With fewer finished jobs the figure would be chance."""

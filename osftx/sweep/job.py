@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from osftx.errors import ConfigurationError, PrunedError, StoppedError, TrainingError
-from osftx.files import write_json
+from osftx.utils.files import write_json
 
 JOB_FILE = "job.json"
 

@@ -8,12 +8,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from osftx.display import console
-from osftx.evaluation.retention import FIGURES
-from osftx.files import write_json
-from osftx.objectives import Direction, as_list, best
+from osftx.config.objective import Direction, as_list, best
+from osftx.results.retention import FIGURES
 from osftx.sweep.importance import importance
 from osftx.sweep.job import Job, State
+from osftx.utils.console import console
+from osftx.utils.files import write_json
 
 TABLE_FILE = "sweep.json"
 REPORT_FILE = "sweep.html"

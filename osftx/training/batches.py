@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from osftx.config.phase_spec import PhaseSpec
 from osftx.data.packing import pack
 from osftx.data.samples import counted_tokens, load_samples, read_index, sample_lengths
 from osftx.data.splitting import split_samples
-from osftx.phase import PhaseSpec
 
 IGNORED = -100
 """Label of a token that does not count (torch's cross-entropy default)."""

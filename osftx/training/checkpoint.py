@@ -23,13 +23,16 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-from osftx.config import CheckpointingConfig
-from osftx.files import write_json
-from osftx.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
-from osftx.osft.sharding import agreed, flat_range, master_shard
-from osftx.saves import save_folder, saved_steps
-from osftx.training.snapshot import Snapshot, follow_masters, trained_parameters
-from osftx.training.stop import Stopped, StopRequest
+from osftx.config.run_layout import save_folder, saved_steps
+from osftx.config.schema import CheckpointingConfig
+from osftx.distributed.collectives import agreed
+from osftx.distributed.masters import follow_masters, trained_parameters
+from osftx.distributed.partition import flat_range
+from osftx.distributed.zero3 import master_shard
+from osftx.training.snapshot import Snapshot
+from osftx.training.stop_signal import Stopped, StopRequest
+from osftx.utils.files import write_json
+from osftx.utils.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
 
 STATE = "state.json"
 METRICS = "metrics.jsonl"

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from osftx.files import write_text
-from osftx.osft.sharding import agreed
+from osftx.distributed.collectives import agreed
+from osftx.utils.files import write_text
 
 CURVE = "curve.jsonl"
 

@@ -1,14 +1,13 @@
 """A copy of what is trained, on the host, to go back to: each rank its shards of the fp32 master."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import deepspeed
 import torch
-from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
-from osftx.osft.sharding import Partitioned, master_shard
-from osftx.training.engine import set_parameter
+from osftx.distributed.masters import follow_masters, trained_parameters
+from osftx.distributed.zero3 import master_shard
 
 
 class Snapshot:
@@ -33,13 +32,3 @@ class Snapshot:
                 master_shard(parameter).copy_(self.shards[name])
             follow_masters(self.parameters.values())
         self.restored()
-
-
-def trained_parameters(engine: deepspeed.DeepSpeedEngine) -> dict[str, Partitioned]:
-    return {name: parameter for name, parameter in engine.module.named_parameters() if parameter.requires_grad}
-
-
-def follow_masters(parameters: Iterable[Partitioned]) -> None:
-    """Bring what the forward pass reads to the fp32 masters. Collective."""
-    for parameter in parameters:
-        set_parameter(parameter, safe_get_full_fp32_param(parameter))

@@ -12,14 +12,14 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
-from osftx.config import TrainingConfig
+from osftx.config.schema import TrainingConfig
 from osftx.data.packing import Fill, fill_of, plan_steps, sample_order
-from osftx.progress import progress
 from osftx.training.batches import Samples, Step, plan_step
 from osftx.training.checkpoint import Progress, Saves
 from osftx.training.curve import Curve
-from osftx.training.stop import StopRequest
+from osftx.training.stop_signal import StopRequest
 from osftx.training.validation import Validation
+from osftx.utils.progress import progress
 
 
 class Trainer:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from osftx.config import BestState
+from osftx.config.schema import BestState
 from osftx.training.checkpoint import Progress
 from osftx.training.snapshot import Snapshot
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from phases import make_phase
 
-from osftx.config import Accelerator
-from osftx.launch import launch
-from osftx.phase import PhaseSpec
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.schema import Accelerator
+from osftx.launch.launcher import launch
 
 
 @pytest.fixture(scope="session")

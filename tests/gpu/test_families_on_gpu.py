@@ -6,7 +6,7 @@ import pytest
 from family_models import FAMILIES
 from family_table import BARE, SFT, measure
 
-from osftx.config import Accelerator
+from osftx.config.schema import Accelerator
 
 pytestmark = pytest.mark.xdist_group("families")  # one launch trains them all
 CASES = [*FAMILIES, BARE, *(f"sft_{family}" for family in SFT)]

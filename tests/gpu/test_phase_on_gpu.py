@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from small_model import make_model, make_samples
 
-from osftx.config import Accelerator, CheckpointingConfig, Method, OffloadConfig, Precision
-from osftx.launch import launch
-from osftx.phase import PhaseSpec, PreserveSpec, ResumeSpec
-from osftx.saves import save_folder, saved_steps
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec
+from osftx.config.run_layout import save_folder, saved_steps
+from osftx.config.schema import Accelerator, CheckpointingConfig, Method, OffloadConfig, Precision
+from osftx.launch.launcher import launch
 
 RunPhase = Callable[..., PhaseSpec]
 STEPS = 14

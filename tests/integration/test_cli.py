@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from forked_commands import CommandServer
 
-ROOT = Path(__file__).parents[2]
 TINY = ROOT / "experiments" / "tiny"
 EXPERIMENT = "+experiment=tiny_two_phase"
 PROBLEMS = "in the configuration or the data:"

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, get_scheduler
 
-from osftx.config import Method, OsftConfig, Precision, RankAllocation
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec
+from osftx.config.schema import Method, OsftConfig, Precision, RankAllocation
 from osftx.data.packing import plan_steps, sample_order
 from osftx.data.samples import load_samples
 from osftx.errors import TrainingError
-from osftx.launch import launch
-from osftx.osft.allocation import layer_ratios
-from osftx.osft.record import Record
-from osftx.osft.root import Root
-from osftx.osft.targets import frozen_rank
-from osftx.phase import PhaseSpec, PreserveSpec
+from osftx.launch.launcher import launch
+from osftx.methods.covariance.cholesky import Root
+from osftx.methods.covariance.index import Record
+from osftx.methods.osft.rank_allocation import layer_ratios
+from osftx.methods.osft.ranks import frozen_rank
 
 RunPhase = Callable[..., PhaseSpec]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from checkout import ROOT
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "experiments" / "tiny" / "base"
 COMMAND = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", "reuse=false"]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

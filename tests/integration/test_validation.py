@@ -15,11 +15,11 @@ from small_model import make_model, make_samples, write_samples
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from osftx.config import BestState, CheckpointingConfig, Method, OsftConfig, Precision, ValidationConfig
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
+from osftx.config.run_layout import save_folder, saved_steps
+from osftx.config.schema import BestState, CheckpointingConfig, Method, OsftConfig, Precision, ValidationConfig
 from osftx.data.samples import DataSummary, load_samples, sample_lengths, write_index
 from osftx.data.splitting import split_samples
-from osftx.phase import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
-from osftx.saves import save_folder, saved_steps
 
 RunPhase = Callable[..., PhaseSpec]
 STEPS = 12

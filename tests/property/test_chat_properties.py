@@ -19,10 +19,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from osftx.config import TrainOn
-from osftx.data.chat import encode_conversation
-from osftx.data.conversation import Conversation
-from osftx.data.tokenizer import ChatTokenizer, ConversationError
+from osftx.config.schema import TrainOn
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.loss_mask import encode_conversation
+from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 
 Tokenizers = dict[str, tuple[ChatTokenizer, Any]]
 Messages = list[dict[str, Any]]

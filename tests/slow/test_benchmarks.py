@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 LETTERS = ["mbh", "igo", "man", "fob"]
 
@@ -210,7 +210,7 @@ def children(spec: Path) -> list[str]:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"osftx.benchmarks" in words and str(spec).encode() in words:
+        if b"osftx.evaluation.lm_eval" in words and str(spec).encode() in words:
             found.append(path.parent.name)
     return found
 

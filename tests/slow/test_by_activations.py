@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from checkout import ROOT
+
 COMMAND = (sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", "osft.subspace=activations", "reuse=false")
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from checkout import ROOT
 
 
 def test_the_time_is_told_before_and_nothing_is_kept_of_the_timing(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from checkout import ROOT
+
 BASE = ROOT / "experiments" / "tiny" / "base"
 COMMAND = [sys.executable, "-m", "osftx", "+experiment=tiny_two_phase", "reuse=false"]
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from checkout import ROOT
+
 CLOSE = 0.02
 """Of what lives between two steps; it is counted, so scalars alone are missing."""
 PEAK = (0.9, 1.5)

@@ -7,7 +7,7 @@ import pytest
 from family_models import FAMILIES
 from family_table import BARE, PLAINLY, SFT, between_markers, measure, tables
 
-from osftx.osft import targets
+from osftx.models import targets
 
 Measured = dict[str, dict[str, Any]]
 OSFT_CASES = [*FAMILIES, BARE]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from osftx.store.__main__ import main as store_command
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = 30
 SEED = 20261124
 SHORT = (

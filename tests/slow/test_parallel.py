@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("phases.knowledge.num_epochs=1", "phases.skills.num_epochs=1", "~evaluation")
 SAMPLES = 96
 """Of phase 2: one step."""

@@ -18,11 +18,11 @@ from forked_ranks import RankServer
 from safetensors.torch import load_file
 from small_model import make_model, make_samples
 
-from osftx.config import CheckpointingConfig, OffloadConfig, Precision
+from osftx.config.phase_spec import PhaseSpec, ResumeSpec
+from osftx.config.run_layout import save_folder, saved_steps
+from osftx.config.schema import CheckpointingConfig, OffloadConfig, Precision
 from osftx.errors import StoppedError
-from osftx.launch import launch
-from osftx.phase import PhaseSpec, ResumeSpec
-from osftx.saves import save_folder, saved_steps
+from osftx.launch.launcher import launch
 
 STEPS = 24
 SETTINGS: dict[str, Any] = {"num_epochs": 12, "dtype": Precision.bfloat16, "evaluate_every_steps": 4}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from checkout import ROOT
 
 
 def test_a_search_survives_failed_jobs_and_is_resumed(tmp_path: Path) -> None:

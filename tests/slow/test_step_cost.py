@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from checkout import ROOT
+
 CLEAR_LOSS = 1.3
 """The aim is 1.0 (experiments/performance); a machine that does other things as well is far from exact."""
 

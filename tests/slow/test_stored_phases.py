@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from stored_runs import ROOT, Runs, reused
 
-from osftx.launch import launch
-from osftx.phase import PhaseSpec
+from osftx.config.phase_spec import PhaseSpec
+from osftx.launch.launcher import launch
 from osftx.store.entries import verified
 
 

@@ -19,11 +19,11 @@ from deepspeed.accelerator import get_accelerator
 from safetensors.torch import save_file
 from torch import nn
 
-from osftx import train_phase
-from osftx.phase import PhaseSpec
-from osftx.quiet import quiet_libraries
-from osftx.training import engine as engines
-from osftx.training.export import export
+from osftx.config.phase_spec import PhaseSpec
+from osftx.distributed import engine as engines
+from osftx.utils.library_logging import quiet_libraries
+from osftx.worker import train_phase
+from osftx.worker.export import export
 
 TOKENS = torch.arange(3, 23)[None]
 

@@ -16,18 +16,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from checkout import ROOT
 from family_models import FAMILIES, config_of, make_family
 from family_ranks import TOKENS
 from safetensors.torch import load_file, save_file
 from small_model import make_samples
 from transformers import AutoModelForCausalLM
 
-from osftx.config import Accelerator, DistributedConfig, Method, ModelConfig, OsftConfig, Precision, TrainingConfig
-from osftx.model_folder import read_folder
-from osftx.osft.targets import find_targets, kinds, left_out
-from osftx.phase import PhaseSpec
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.schema import (
+    Accelerator,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OsftConfig,
+    Precision,
+    TrainingConfig,
+)
+from osftx.models.files import read_folder
+from osftx.models.targets import find_targets, kinds, left_out
 
-ROOT = Path(__file__).parents[2]
 SFT = ["gpt2", "mixtral", "qwen3_moe", "gpt_oss"]
 """Families of which plain fine-tuning is tried, too: their files hold what is trained in another form."""
 BARE = "gpt2_base"

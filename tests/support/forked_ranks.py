@@ -11,9 +11,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from osftx.config import Accelerator, DistributedConfig
-from osftx.launch import environment
-from osftx.phase import PhaseSpec
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.schema import Accelerator, DistributedConfig
+from osftx.launch.launcher import environment
 
 
 class RankServer:
@@ -43,7 +43,7 @@ class RankServer:
 
 def serve() -> None:
     """Read the folders of phases from stdin, run each, answer `done` or what failed on stdout."""
-    import osftx.train_phase  # noqa: F401
+    import osftx.worker.train_phase  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed
@@ -91,7 +91,7 @@ def _be_rank(spec: PhaseSpec, rank: int, world_size: int, port: int) -> None:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }
-        from osftx.train_phase import train_phase
+        from osftx.worker.train_phase import train_phase
 
         train_phase(spec)
         code = 0

@@ -14,16 +14,16 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from small_model import make_batch
 
-from osftx.config import DistributedConfig, ModelConfig, OffloadConfig, Precision, TrainingConfig
-from osftx.model_folder import read_folder
-from osftx.osft.eigenvectors import Eigenvectors
-from osftx.osft.merging import Merging
-from osftx.osft.projection import Projection
-from osftx.osft.source_weights import SourceWeights
-from osftx.osft.subspace import open_subspaces
-from osftx.osft.targets import find_targets
-from osftx.training import engine as engines
-from osftx.training.export import export
+from osftx.config.schema import DistributedConfig, ModelConfig, OffloadConfig, Precision, TrainingConfig
+from osftx.distributed import engine as engines
+from osftx.distributed.source_weights import SourceWeights
+from osftx.methods.osft.eigenvector_cache import Eigenvectors
+from osftx.methods.osft.projection import Projection
+from osftx.methods.osft.setup import open_subspaces
+from osftx.methods.osft.weight_update import Merging
+from osftx.models.files import read_folder
+from osftx.models.targets import find_targets
+from osftx.worker.export import export
 
 STEPS = 5
 ALWAYS_CUT = {

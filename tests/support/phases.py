@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from osftx.config import (
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
+from osftx.config.schema import (
     Accelerator,
     DistributedConfig,
     Method,
@@ -13,7 +14,6 @@ from osftx.config import (
     Precision,
     TrainingConfig,
 )
-from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 
 
 def make_phase(

@@ -8,7 +8,7 @@ import pytest
 from forked_ranks import RankServer
 from phases import make_phase
 
-from osftx.phase import PhaseSpec
+from osftx.config.phase_spec import PhaseSpec
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
     python tests/support/same_bits.py CHECKOUT > before.json
     python tests/support/same_bits.py CHECKOUT --against before.json
 
-A refactoring must not change a weight, a result or a fingerprint. Each case is a real run of two phases or more on
-two CPU ranks (one has one rank), from the root of CHECKOUT, into a temporary folder with a store of its own. The digests
+A refactoring must not change a weight, a result or a fingerprint. Each case is a real run of two phases or more, from
+the root of CHECKOUT, on two CPU ranks (one has one rank), into a temporary folder with a store of its own. The digests
 hold on the machine that made them, since the last bits of a matrix product depend on the processor: make both sides on
-one machine. A run takes about half a minute; `--only NAME` takes one of them.
+one machine. A case takes about half a minute; `--only NAME` runs one of them.
 """
 
 import argparse

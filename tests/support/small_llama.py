@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import torch
+from checkout import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-ROOT = Path(__file__).parents[2]
 TINY = ROOT / "experiments" / "tiny"
 
 

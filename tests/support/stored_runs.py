@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from checkout import ROOT
+
 SHORT = (
     "osft.subspace=activations",
     "distributed.nproc_per_node=1",  # what two ranks do is tested elsewhere

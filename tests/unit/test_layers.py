@@ -1,4 +1,4 @@
-"""Low modules never import high ones, and heavy packages are imported only where they are needed.
+"""The structure of the package: which package may import which, and where heavy libraries are imported.
 
 Read from the source with `ast`, imports inside functions included; those for type checkers alone are left out.
 """
@@ -6,133 +6,83 @@ Read from the source with `ast`, imports inside functions included; those for ty
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Set
 
 import pytest
+from checkout import ROOT
 
-PACKAGE = Path(__file__).parents[2] / "osftx"
-ROOT = PACKAGE.parent
+PACKAGE = ROOT / "osftx"
 
-# From the lowest to the highest. A module may import from lower layers, and from its own package
-# (`osft`, `training`, ...); two others of one layer do not know each other.
-LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "progress", "saves", "devices", "objectives", "hydra_errors", "lifetime"),
-    ("channel", "gradient_bucket"),
-    ("manifest", "config"),
-    ("model_folder", "data"),
-    ("phase", "schedule", "steps", "conversion", "validate", "osft", "outer", "nodes"),
-    ("estimate",),
-    ("training", "measured", "plan", "launch", "store"),
-    ("benchmarks", "evaluation", "fits", "following", "preserve", "replay", "reuse", "run_folder", "held_out"),
-    ("preflight", "open_phase", "quiet"),
-    ("foresight",),
-    ("train_phase", "calibrate_phase", "display", "report", "specs"),
-    ("worker", "orchestrator", "calibration", "room", "show_data", "sweep", "parallel", "compare"),
-    ("__main__",),
-]
-LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
-
-# The ranks' side and the parent's side: each knows the plain data of the other, never its code.
-RANKS = {"training", "measured", "open_phase", "foresight", "quiet", "calibrate_phase", "train_phase", "worker"}
-PARENT = {
-    "channel",
-    "nodes",
-    "outer",
-    "following",
-    "benchmarks",
-    "calibration",
-    "compare",
-    "devices",
-    "estimate",
-    "fits",
-    "hydra_errors",
-    "run_folder",
-    "parallel",
-    "plan",
-    "preflight",
-    "preserve",
-    "replay",
-    "reuse",
-    "room",
-    "specs",
+LAYERS = [
+    "errors",
+    "utils",
+    "config",
+    "models",
+    "data",
+    "distributed",
+    "training",
+    "probes",
+    "methods",
     "store",
-    "sweep",
-    "display",
     "launch",
-    "orchestrator",
+    "evaluation",
+    "planning",
+    "worker",
+    "results",
     "report",
-    "schedule",
-    "conversion",
-    "validate",
-    "held_out",
-    "show_data",
+    "compare",
+    "runs",
+    "sweep",
+    "cli",
     "__main__",
-}
+]
+"""From the lowest to the highest: a package imports from itself and from lower ones."""
 
-DEEPSPEED = {
-    "osft/merging.py",
-    "osft/sharding.py",
-    "osft/subspace.py",
-    "training/checkpoint.py",
-    "training/engine.py",
-    "training/export.py",
-    "training/free_share.py",
-    "training/reading.py",
-    "training/snapshot.py",
-    "training/starting_masters.py",
-    "training/trainer.py",
-    "evaluation/heldout.py",
-    "foresight.py",
-    "train_phase.py",
+RANKS = {"distributed", "training", "probes", "worker"}
+"""What runs on the ranks alone."""
+ARITHMETIC = {"osftx.distributed.gradient_bucket", "osftx.distributed.partition"}
+"""Modules of the ranks' packages that only compute with numbers: estimates use them, too."""
+LAUNCHING = {"store", "launch", "planning", "results", "report", "compare", "runs", "sweep", "cli"}
+"""What runs in the launching process alone. The two sides share plain data and never import each other's code."""
+
+HEAVY: dict[str, tuple[str, ...]] = {
+    "deepspeed": (
+        "distributed/",
+        "evaluation/held_out.py",
+        "methods/osft/setup.py",
+        "methods/osft/subspace_overlap.py",
+        "methods/osft/weight_update.py",
+        "probes/forward_pass.py",
+        "training/",
+        "worker/",
+    ),
+    "torch": (
+        "distributed/",
+        "training/",
+        "probes/",
+        "worker/",
+        "evaluation/held_out.py",
+        "evaluation/lm_eval/__main__.py",
+        "launch/launcher.py",
+        "models/attention.py",
+        "models/weight_names.py",
+        "methods/",
+    ),
+    "transformers": (
+        "distributed/",
+        "models/attention.py",
+        "models/weight_names.py",
+        "methods/osft/setup.py",
+        "probes/packing_check.py",
+        "utils/library_logging.py",
+    ),
+    "liger_kernel": ("distributed/load_model.py",),
+    "hydra": ("cli/", "sweep/"),
+    "optuna": ("sweep/",),
+    "matplotlib": ("report/", "compare/figures.py"),
+    "lm_eval": ("evaluation/lm_eval/__main__.py",),
 }
-TORCH = DEEPSPEED | {
-    "calibrate_phase.py",
-    "measured.py",
-    "open_phase.py",
-    "benchmarks/__main__.py",
-    "launch.py",
-    "osft/decomposition.py",
-    "osft/eigenvectors.py",
-    "osft/kept_inputs.py",
-    "osft/layer.py",
-    "osft/projection.py",
-    "osft/root.py",
-    "osft/source_weights.py",
-    "training/attention.py",
-    "training/batches.py",
-    "training/curve.py",
-    "training/importance.py",
-    "training/inputs.py",
-    "training/packing_check.py",
-    "training/stored_names.py",
-    "worker.py",
-}
-ALLOWED_IN = {
-    "hydra": {"__main__.py", "hydra_errors.py", "parallel.py", "sweep/callback.py"},
-    "deepspeed": DEEPSPEED,
-    "torch": TORCH,
-    "transformers": {
-        "osft/subspace.py",
-        "training/attention.py",
-        "training/engine.py",
-        "training/packing_check.py",
-        "training/stored_names.py",
-        "quiet.py",
-    },
-    "liger_kernel": {"training/engine.py"},
-    "matplotlib": {
-        "compare/figures.py",
-        "report/drawing.py",
-        "report/plan_figures.py",
-        "report/protection_figures.py",
-        "report/retention_figures.py",
-        "report/sweep_figures.py",
-        "report/training_figures.py",
-    },
-    "lm_eval": {"benchmarks/__main__.py"},
-    "optuna": {"sweep/importance.py"},
-}
+"""Where each heavy library may be imported: folders (with a slash) and files."""
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 SOURCES = pytest.mark.parametrize("module", MODULES)
@@ -152,51 +102,84 @@ def imports(module: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def part(module: str) -> str:
-    """The module, or the package that it is in: what the table names."""
+def package(module: str) -> str:
+    """The package that a module is in, or the module where it lies in the root."""
     return module.split("/", maxsplit=1)[0].removesuffix(".py")
 
 
-def parts_used(module: str) -> set[str]:
-    used = {name.split(".")[1] for name in imports(module) if name.startswith("osftx.")}
-    return used - {part(module)}
+def packages_used(module: str, besides: Set[str] = frozenset()) -> set[str]:
+    found = (name for name in imports(module) if name.startswith("osftx.") and name.rpartition(".")[0] not in besides)
+    return {name.split(".")[1] for name in found} - {package(module)}
 
 
-def test_every_module_has_its_layer() -> None:
-    parts = {part(module) for module in MODULES} - {"__init__"}
-    assert parts == set(LAYER)
-    assert len(LAYER) == sum(len(names) for names in LAYERS)
+def test_the_root_holds_no_more_than_three_files() -> None:
+    assert sorted(path.name for path in PACKAGE.glob("*.py")) == ["__init__.py", "__main__.py", "errors.py"]
+
+
+def test_every_package_has_its_layer() -> None:
+    assert {package(module) for module in MODULES} - {"__init__"} == set(LAYERS)
 
 
 @SOURCES
-def test_low_modules_never_import_high_ones(module: str) -> None:
+def test_low_packages_never_import_high_ones(module: str) -> None:
     if module == "__init__.py":
         assert list(imports(module)) == []
         return
-    too_high = {used for used in parts_used(module) if LAYER[used] >= LAYER[part(module)]}
-    assert too_high == set()
+    height = LAYERS.index(package(module))
+    assert {used for used in packages_used(module) if LAYERS.index(used) > height} == set()
 
 
 @SOURCES
-def test_the_ranks_and_the_parent_do_not_import_each_other(module: str) -> None:
-    used = parts_used(module)
-    if part(module) in RANKS:
-        assert used & PARENT == set()
-    if part(module) in PARENT:
-        assert used & RANKS == set()
+def test_ranks_and_launching_process_do_not_import_each_other(module: str) -> None:
+    if package(module) in RANKS:
+        assert packages_used(module) & LAUNCHING == set()
+    if package(module) in LAUNCHING:
+        assert packages_used(module, ARITHMETIC) & RANKS == set()
 
 
-@pytest.mark.parametrize("package", ALLOWED_IN)
-def test_heavy_packages_stay_where_they_are_needed(package: str) -> None:
-    users = {module for module in MODULES if any(name.split(".")[0] == package for name in imports(module))}
-    assert users == ALLOWED_IN[package]
+def test_no_two_modules_import_each_other() -> None:
+    """No circle of imports between files, those inside functions included."""
+    names = {
+        module: "osftx." + module.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for module in MODULES
+    }
+    by_name = {name: module for module, name in names.items()}
+
+    def found(name: str) -> str | None:
+        while name and name not in by_name:
+            name = name.rpartition(".")[0]
+        return by_name.get(name)
+
+    graph = {
+        module: {target for name in imports(module) if (target := found(name)) not in (None, module)}
+        for module in MODULES
+    }
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module in done:
+            return
+        for target in sorted(graph[module]):
+            walk(target, (*way, module))
+        done.add(module)
+
+    for module in MODULES:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_heavy_libraries_stay_where_they_are_needed(library: str) -> None:
+    users = {module for module in MODULES if any(name.split(".")[0] == library for name in imports(module))}
+    places = HEAVY[library]
+    assert {module for module in users if not module.startswith(places)} == set()
+    assert {place for place in places if not any(module.startswith(place) for module in users)} == set()
 
 
 def test_a_dry_run_imports_neither_torch_nor_transformers() -> None:
     program = (
         "import sys\n"
         "sys.argv = ['osftx', '+experiment=tiny_two_phase', 'dry_run=true']\n"
-        "from osftx.__main__ import main\n"
+        "from osftx.cli.app import main\n"
         "main()\n"
         "heavy = {'torch', 'transformers', 'deepspeed', 'datasets', 'matplotlib', 'optuna', 'pandas', 'scipy'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))\n"

@@ -10,7 +10,7 @@ from multiprocessing import active_children
 import numpy as np
 import pytest
 
-from osftx.config import TrainOn
+from osftx.config.schema import TrainOn
 from osftx.data.chunks import Chunk
 from osftx.data.encoding import IN_FLIGHT, Encoded, Encoder, encode_all
 from osftx.data.formats import Shape

@@ -8,11 +8,11 @@ import pytest
 from datasets import Dataset
 from refusals import GOOD, refused
 
-from osftx.config import DataConfig, DataFormat, TrainOn
-from osftx.data.conversation import Conversation
+from osftx.config.schema import DataConfig, DataFormat, TrainOn
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.formats import RowError, Shape, conversation_of, parse, shape_of
 from osftx.data.prepare import prepare
-from osftx.data.tokenizer import ChatTokenizer
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": None}}}
 TOOLS = [{"type": "function", "function": {"name": "add"}}]

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.inspection import inspect, passages
 from osftx.data.prepare import prepare
 from osftx.data.samples import Prepared
-from osftx.data.tokenizer import ChatTokenizer
 
 ANSWERS = ["4", "4", "a much longer answer than that"]
 

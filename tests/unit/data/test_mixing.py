@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.mixing import DRAWN, mix, replayed_samples
 from osftx.data.prepare import prepare
 from osftx.data.samples import Prepared, load_samples, sample_lengths
-from osftx.data.tokenizer import ChatTokenizer
 
 MAX_SEQ_LEN = 60
 

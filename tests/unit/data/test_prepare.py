@@ -19,15 +19,15 @@ from datasets.arrow_writer import ArrowWriter
 from refusals import GOOD, refused
 from tokenizers import Tokenizer
 
-from osftx.config import DataConfig, DataFormat, OnBadRow, TrainOn
+from osftx.config.schema import DataConfig, DataFormat, OnBadRow, TrainOn
 from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data import samples as samples_module
-from osftx.data.chat import EncodedConversation, encode_conversation, encode_document
-from osftx.data.conversation import Conversation
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import LOCKS, counted_tokens, load_samples, sample_lengths
-from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 
 ANSWERS = ["One.", "x = 1 " * 40, "東京 😀", "One."]
@@ -360,10 +360,10 @@ STOPPED = """
 import signal
 import sys
 from pathlib import Path
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
 from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
-from osftx.data.tokenizer import ChatTokenizer
+from osftx.data.chat.tokenizer import ChatTokenizer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 path, tokenizer, folder = sys.argv[1:]

@@ -13,11 +13,11 @@ from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetNotFoundError
 from refusals import GOOD, refused
 
-from osftx.config import DataConfig
+from osftx.config.schema import DataConfig
+from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.chunks import CHUNK_BYTES, chunks
 from osftx.data.formats import parse
 from osftx.data.sources import MAX_ROW_BYTES, check_origin, find_sources
-from osftx.data.tokenizer import ChatTokenizer
 from osftx.errors import ConfigurationError
 
 ROW = {"messages": GOOD}

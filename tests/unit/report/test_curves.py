@@ -6,7 +6,7 @@ import pytest
 from report_folders import CONFIG, add_curves, edit, make_run_folder, read
 
 from osftx.report.curves import set_curves, trade_offs
-from osftx.report.run import Run
+from osftx.results.run_reader import Run
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from report_folders import HOSTILE, add_curves, edit, make_run_folder, phase_folder, planned, read, targets
 
-from osftx.evaluation.retention import FIGURES
 from osftx.report import write_report
 from osftx.report.page import render
-from osftx.report.run import Run
+from osftx.results.retention import FIGURES
+from osftx.results.run_reader import Run
 
 NAMES = ["leak", "learning_rate", "loss", "memory", "ratio", "retention", "throughput"]
 """Of the figures of a whole run without measurements on the way."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from report_folders import make_run_folder, phase_folder
 
-from osftx.report.run import Run
 from osftx.report.training_figures import loss, training_drawings
+from osftx.results.run_reader import Run
 
 
 def add_validation(folder: Path, number: int, name: str, losses: dict[int, float]) -> None:

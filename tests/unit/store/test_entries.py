@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from osftx.saves import save_folder
+from osftx.config.run_layout import save_folder
 from osftx.store import entries
 from osftx.store.__main__ import main
 from osftx.store.entries import PhaseStore, use, verified

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from osftx.config import (
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
+from osftx.config.schema import (
     Accelerator,
     BestState,
     DistributedConfig,
@@ -22,7 +23,6 @@ from osftx.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from osftx.phase import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.store import fingerprint
 from osftx.store.fingerprint import PLANNED, ROUNDING, of_files, of_phase
 

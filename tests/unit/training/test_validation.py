@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from osftx.config import BestState
+from osftx.config.schema import BestState
 from osftx.training.checkpoint import Progress
 from osftx.training.snapshot import Snapshot
 from osftx.training.validation import Validation, outcome

@@ -1,0 +1,1 @@
+"""The command line: the Hydra application, its exit codes and what it shows of the data."""

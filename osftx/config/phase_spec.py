@@ -1,0 +1,116 @@
+"""A phase as pure data: what `phase.yaml` holds, and everything that a rank needs to know."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from osftx.config.schema import (
+    CheckpointingConfig,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OsftConfig,
+    TrainingConfig,
+    ValidationConfig,
+)
+from osftx.utils.files import write_text
+
+PHASE_FILE = "phase.yaml"
+
+
+@dataclass
+class PreserveSpec:
+    """What an OSFT phase must keep, when activations decide which directions are free. One of the first two is set."""
+
+    record: str | None
+    """Folder of the kept inputs that the phase before has left."""
+    samples: str | None
+    """Folder of the tokenised samples to measure, for the first phase."""
+    max_tokens: int
+    """Tokens that are read of `samples`, and afterwards of the phase's own data."""
+
+
+@dataclass
+class ValidationSpec:
+    """What a phase measures while it trains, on samples that it does not train on."""
+
+    settings: ValidationConfig
+    samples: str | None
+    """Folder of the tokenised samples; null: those that `settings.split` holds out of the phase's own."""
+    own_samples: int
+    """The first samples of the phase's data are its own; what is behind so many of them is replayed."""
+
+
+@dataclass
+class ResumeSpec:
+    """Where a phase keeps what it needs to go on after it was broken off."""
+
+    folder: str
+    """Of this phase alone: its saves, bases and kept inputs; the parent removes it when the phase is in the store."""
+    eigenvectors: str
+    """Cache of decompositions, shared by all phases."""
+    checkpointing: CheckpointingConfig
+
+
+@dataclass
+class PhaseSpec:
+    index: int
+    """Place in the plan, from 0; skipped phases count."""
+    name: str
+    method: Method
+    unfreeze_rank_ratio: float | None
+    """Trainable share of the rank; null for `sft`."""
+    model: ModelConfig
+    """`path` is the local folder that this phase starts from."""
+    training: TrainingConfig
+    osft: OsftConfig
+    distributed: DistributedConfig
+    data: str
+    """Folder of the tokenised training samples."""
+    folder: str
+    """Where this phase writes: metrics.jsonl, checkpoint/, best/, kept_inputs/, bases/, result.json."""
+    evaluation_max_tokens: int
+    """Tokens in one micro-batch of the evaluation."""
+    preserve: PreserveSpec | None = None
+    """null: the weights decide."""
+    validation: ValidationSpec | None = None
+    """null: nothing is validated."""
+    resume: ResumeSpec | None = None
+    """null: nothing is kept, and the phase always starts at its first step."""
+    evaluation_sets: dict[str, str] = field(default_factory=dict)
+    """Folder of the tokenised samples, by set."""
+    sets_to_keep: list[str] = field(default_factory=list)
+    """Those of them that ask what was taught before this phase."""
+    evaluate_every_steps: int | None = None
+    """Measure the sets while the phase trains, too, every so many optimizer steps; null: no."""
+    evaluate_before: bool = False
+    """Measure the sets before the first step too (the run's `base` row)."""
+    evaluate_only: bool = False
+    """Measure the sets on the model of `model.path` and train nothing; result.json then holds `evaluation` alone."""
+
+    calibration_steps: int | None = None
+    """Take so many steps to find out how long the phase will take, keep nothing of it; result.json is another then
+    (`calibrate_phase.py`)."""
+
+    @property
+    def checkpoint(self) -> Path:
+        return Path(self.folder) / "checkpoint"
+
+    @property
+    def best(self) -> Path:
+        """The state of the lowest validation loss, where it is kept beside the last one."""
+        return Path(self.folder) / "best"
+
+    def save(self) -> Path:
+        """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""
+        path = Path(self.folder) / PHASE_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, OmegaConf.to_yaml(OmegaConf.structured(self)))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "PhaseSpec":
+        spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), OmegaConf.load(path)))
+        assert isinstance(spec, cls)
+        return spec

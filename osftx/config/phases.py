@@ -1,0 +1,60 @@
+"""Facts of a configuration: which phases run, from which model, with which settings. Pure functions."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from osftx.config.schema import ExperimentConfig, PhaseConfig, TrainingConfig
+
+
+def ordered_phases(config: ExperimentConfig) -> dict[str, PhaseConfig]:
+    """All phases in the order in which they follow each other."""
+    names = config.phase_order or list(config.phases)
+    return {name: config.phases[name] for name in names}
+
+
+def phases_to_run(config: ExperimentConfig) -> Iterator[tuple[int, str, PhaseConfig]]:
+    """(index, name, phase), from the one with `init_from` on, if any."""
+    phases = ordered_phases(config)
+    first = next((place for place, phase in enumerate(phases.values()) if phase.init_from), 0)
+    for index, (name, phase) in enumerate(phases.items()):
+        if index >= first:
+            yield index, name, phase
+
+
+def start_model(config: ExperimentConfig) -> tuple[str, str | None]:
+    """Path and revision of the model that the first phase to run starts from."""
+    _, _, phase = next(phases_to_run(config))
+    if phase.init_from is not None:
+        return phase.init_from, None
+    return config.model.path, config.model.revision
+
+
+def training_of(config: ExperimentConfig, name: str) -> TrainingConfig:
+    """A phase's own training settings, its overrides applied; `save_dtype` is what it really saves in."""
+    phase = config.phases[name]
+    training = TrainingConfig(**{field.name: getattr(phase, field.name) for field in fields(TrainingConfig)})
+    if name != list(ordered_phases(config))[-1]:
+        training.save_dtype = training.hand_on_dtype
+    return training
+
+
+def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:
+    """(longest sample, tokens in a micro-batch) of the evaluation, the same for every state of the run."""
+    return config.training.max_seq_len, config.training.max_tokens_per_gpu
+
+
+def taught_in(config: ExperimentConfig, set_name: str) -> str:
+    """The phase (or `base`) that teaches what an evaluation set asks."""
+    explicit = config.evaluation.sets[set_name].learned_in
+    return explicit or (set_name if set_name in config.phases else BASE_STATE)
+
+
+def sets_to_keep(config: ExperimentConfig, phase: str) -> list[str]:
+    """The evaluation sets that ask what the base or a phase before this one has taught."""
+    phases = list(ordered_phases(config))
+    before = {BASE_STATE, *phases[: phases.index(phase)]}
+    return [name for name in config.evaluation.sets if taught_in(config, name) in before]
+
+
+BASE_STATE = "base"
+"""The name of the model before the first phase, in results and in `learned_in`."""

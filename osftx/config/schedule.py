@@ -1,0 +1,72 @@
+"""The unfreeze ratio of each phase, and what practice advises about it. Pure functions."""
+
+from collections.abc import Mapping
+
+from osftx.config.schema import Method, PhaseConfig, ScheduleConfig, ScheduleKind
+
+# Practice's guidance; a ratio outside it earns a warning, never an error.
+FIRST_LOW, FIRST_HIGH = 0.25, 0.35
+REDUCTION_LOW, REDUCTION_HIGH = 0.05, 0.15
+LOWEST = 0.1
+
+
+def unfreeze_ratios(schedule: ScheduleConfig, phases: Mapping[str, PhaseConfig]) -> dict[str, float | None]:
+    """The ratio of each phase, in the given order; None for `sft`.
+
+    Every OSFT phase advances the schedule, also one that is skipped or has a ratio of its own: a phase keeps
+    its ratio when a neighbour changes. Rounded to 6 digits, because 0.3 - 0.1 is not 0.2 in binary.
+    """
+    ratios: dict[str, float | None] = dict.fromkeys(phases)
+    osft_phases = [name for name, phase in phases.items() if phase.method is Method.osft]
+    for i, name in enumerate(osft_phases):
+        own = phases[name].unfreeze_rank_ratio
+        ratios[name] = round(_scheduled(schedule, i) if own is None else own, 6)
+    return ratios
+
+
+def _scheduled(schedule: ScheduleConfig, i: int) -> float:
+    """Ratio of the i-th OSFT phase, i from 0."""
+    match schedule.kind:
+        case ScheduleKind.progressive:
+            return max(schedule.minimum, schedule.initial - i * schedule.reduction)
+        case ScheduleKind.geometric:
+            return max(schedule.minimum, schedule.initial * schedule.factor**i)
+        case ScheduleKind.constant:
+            return schedule.initial
+        case ScheduleKind.explicit:
+            return schedule.ratios[i]
+
+
+def advice(schedule: ScheduleConfig, phases: Mapping[str, PhaseConfig]) -> list[str]:
+    """One line for each ratio outside the guidance: the value, the guidance, the key to change."""
+    ratios = [(name, ratio) for name, ratio in unfreeze_ratios(schedule, phases).items() if ratio is not None]
+    lines = []
+    for i, (name, ratio) in enumerate(ratios):
+        value = f"phase {name}: unfreeze ratio {ratio:g}"
+        key = _deciding_key(schedule, i, name, phases[name])
+        if i == 0 and not FIRST_LOW <= ratio <= FIRST_HIGH:
+            lines.append(f"{value}; advised for the first phase: {FIRST_LOW:g} to {FIRST_HIGH:g}; change {key}")
+        if i > 0:
+            before, previous = ratios[i - 1]
+            reduction = round(previous - ratio, 6)
+            settled_at_floor = 0 <= reduction < REDUCTION_LOW and ratio <= max(schedule.minimum, LOWEST)
+            if not REDUCTION_LOW <= reduction <= REDUCTION_HIGH and not settled_at_floor:
+                advised = f"advised: {REDUCTION_LOW:g} to {REDUCTION_HIGH:g} less"
+                lines.append(f"{value} after {previous:g} in {before}; {advised}; change {key}")
+        if ratio < LOWEST:
+            floor_key = "schedule.minimum" if key in ("schedule.reduction", "schedule.factor") else key
+            lines.append(f"{value}; advised: {LOWEST:g} or more; change {floor_key}")
+    return lines
+
+
+def _deciding_key(schedule: ScheduleConfig, i: int, name: str, phase: PhaseConfig) -> str:
+    """The configuration key that decides the ratio of the i-th OSFT phase."""
+    if phase.unfreeze_rank_ratio is not None:
+        return f"phases.{name}.unfreeze_rank_ratio"
+    if schedule.kind is ScheduleKind.explicit:
+        return "schedule.ratios"
+    if i == 0:
+        return "schedule.initial"
+    if schedule.kind is ScheduleKind.constant:
+        return "schedule.kind"
+    return "schedule.reduction" if schedule.kind is ScheduleKind.progressive else "schedule.factor"

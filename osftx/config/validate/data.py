@@ -1,0 +1,82 @@
+"""Data: rules across the settings of a phase's data, of evaluation sets and of `preserve.data`; how it is tokenised."""
+
+import math
+from collections.abc import Iterator
+
+from osftx.config.schema import DataConfig, DataFormat, DataProcessingConfig, ExperimentConfig, TrainOn
+from osftx.config.validate.ranges import at_least, is_missing, out_of_range
+
+PROCESSING_RANGES = {"num_proc": at_least(1)}
+DATA_RANGES = {"block_size": at_least(2), "limit": at_least(1)}
+
+
+def _processing(config: ExperimentConfig) -> Iterator[str]:
+    yield from out_of_range("data", config.data, PROCESSING_RANGES, DataProcessingConfig())
+    if config.data.processing_dir is not None and not config.data.processing_dir.strip():
+        yield "data.processing_dir=: names no folder; give one, or null"
+
+
+def _data(config: ExperimentConfig) -> Iterator[str]:
+    for name, phase in config.phases.items():
+        length = (f"phases.{name}.max_seq_len", phase.max_seq_len)
+        yield from _problems(f"phases.{name}.data", phase.data, *length)
+        if phase.validation.path is not None:
+            yield from _path_problems(f"phases.{name}.validation", DataConfig(path=phase.validation.path))
+        for place, source in enumerate(phase.replay.sources):
+            if not isinstance(source, DataConfig | str):
+                yield f"phases.{name}.replay.sources: {source} must be a phase, a path or a name; correct it"
+            if isinstance(source, DataConfig):
+                yield from _problems(f"phases.{name}.replay.sources[{place}]", source, *length)
+                if is_missing(source.path):
+                    yield f"phases.{name}.replay.sources[{place}].path=: no data; give it a path"
+    longest = ("training.max_seq_len", config.training.max_seq_len)
+    yield from _problems("preserve.data", config.preserve.data, *longest)
+    for name, evaluation_set in config.evaluation.sets.items():
+        yield from _problems(f"evaluation.sets.{name}", evaluation_set, *longest)
+
+
+def _problems(path: str, data: DataConfig, length_key: str, max_seq_len: int) -> Iterator[str]:
+    yield from _path_problems(path, data)
+    yield from out_of_range(path, data, DATA_RANGES, DataConfig())
+    if is_missing(data.document_column):
+        yield f"{path}.document_column=: names no column; the default is document"
+    for_documents = data.format in (DataFormat.auto, DataFormat.documents)
+    if data.block_size is not None and not for_documents:
+        yield (
+            f"{path}.block_size={data.block_size}: not read with format={data.format.value}, since blocks are cut from "
+            f"documents; set {path}.block_size=null"
+        )
+    if data.block_size is not None and data.block_size > max_seq_len:
+        yield (
+            f"{path}.block_size={data.block_size}: longer than {length_key}={max_seq_len}, so every block would be "
+            f"dropped; set {path}.block_size={max_seq_len} or less"
+        )
+    for_conversations = data.format in (DataFormat.auto, DataFormat.messages)
+    if data.train_on is not TrainOn.assistant and not for_conversations:
+        yield (
+            f"{path}.train_on={data.train_on.value}: not read with format={data.format.value}, of which everything, or "
+            "what the labels say, is trained on; remove it"
+        )
+
+
+def _path_problems(path: str, data: DataConfig) -> Iterator[str]:
+    """Of the path and its weights; one that is not given is told where it is needed."""
+    if is_missing(data.path):
+        return
+    paths = data.path if isinstance(data.path, list) else [data.path]
+    if not paths or not all(isinstance(one, str) and one.strip() for one in paths):
+        yield f"{path}.path={data.path}: must be a path or a name, or a list of them; correct it"
+    if data.weights is None:
+        return
+    weights = f"{path}.weights={data.weights}"
+    if not isinstance(data.path, list):
+        yield f"{weights}: is for a list of paths, but {path}.path is one; remove weights"
+    elif len(data.weights) != len(paths):
+        yield f"{weights}: {len(data.weights)} for {len(paths)} paths; give one for each"
+    if not all(0 <= weight < math.inf for weight in data.weights):
+        yield f"{weights}: each must be 0 or more; correct those that are not"
+    elif not any(data.weights):
+        yield f"{weights}: leaves nothing; give at least one of them a weight above 0"
+
+
+RULES = (_processing, _data)

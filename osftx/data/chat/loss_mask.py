@@ -1,0 +1,199 @@
+"""Tokens and loss mask of one conversation: see docs/masks.md.
+
+Loss is counted on what the model itself has to write: every assistant turn, from the first token after the generation
+prompt through the token that ends the turn (not the newline that the template puts behind it). `turns` finds them.
+
+A template may rewrite earlier turns when later ones arrive (it drops their reasoning, say). Then one text cannot show
+every turn as the model would write it, and the conversation becomes several samples, each of which counts the turns
+that it shows so.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from osftx.config.schema import TrainOn
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.template_checks import check_is_written
+from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError, Message, Offsets, Tools
+from osftx.data.chat.turns import AssistantTurn, Range, find_assistant_turn, find_contents
+
+PRETRAINING = "pretraining"
+
+
+@dataclass(frozen=True)
+class EncodedConversation:
+    """One training sample of any length."""
+
+    input_ids: list[int]
+    """Token ids of the whole sample, (tokens,)."""
+    counted: list[bool]
+    """Whether loss is counted on predicting this token, (tokens,)."""
+
+
+def encode_document(tokenizer: ChatTokenizer, text: str) -> EncodedConversation:
+    """Tokenise a text, closed with the end-of-sequence token; every token is counted.
+
+    Raises:
+        ConversationError: the tokenizer has no end-of-sequence token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConversationError("the tokenizer has no end-of-sequence token to close a document with; name one there")
+    ids = [*tokenizer.encode(text)[0], tokenizer.eos_token_id]
+    return EncodedConversation(ids, [True] * len(ids))
+
+
+def encode_conversation(
+    tokenizer: ChatTokenizer, conversation: Conversation, train_on: TrainOn = TrainOn.assistant
+) -> list[EncodedConversation]:
+    """Tokenise a conversation and mark the tokens on which loss is counted.
+
+    Args:
+        tokenizer: the model's tokenizer and chat template.
+        conversation: its messages and tools.
+        train_on: which messages are counted; none with `train: false` is.
+
+    Returns:
+        One sample, the longest first if there are more; each message is counted in one of them. Messages behind the
+        last one that is counted are left out. Messages of the role `pretraining` are a document each.
+
+    Raises:
+        ConversationError: nothing is counted, or the template does not show beyond doubt which part of the text a
+            message is, or leaves out a part of one.
+    """
+    messages, tools = conversation.messages, conversation.tools
+    chosen = _chosen([message["role"] for message in messages], train_on)
+    chosen = [i for i in chosen if messages[i].get("train") is not False]
+    if not chosen:
+        raise ConversationError(f"no message is trained on (train_on={train_on.value}); mark one, or remove the row")
+    if messages[chosen[0]]["role"] == PRETRAINING:
+        return [encode_document(tokenizer, messages[i]["content"]) for i in chosen]
+    shown = [{key: value for key, value in message.items() if key != "train"} for message in messages]
+    if train_on is TrainOn.everything:
+        left_out = [i for i in range(len(messages)) if i not in chosen]
+        return [_all_but(tokenizer, shown, tools, left_out)]
+    return _samples(tokenizer, shown, tools, chosen)
+
+
+def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
+    """Indices of the messages that are counted."""
+    if PRETRAINING in roles and set(roles) != {PRETRAINING}:
+        raise ConversationError("messages of the role pretraining stand beside others; give them rows of their own")
+    if PRETRAINING in roles or train_on is TrainOn.everything:
+        return range(len(roles))
+    if train_on is TrainOn.all_but_system:
+        return [i for i, role in enumerate(roles) if role != "system"]
+    turns = [i for i, role in enumerate(roles) if role == "assistant"]
+    return turns[-1:] if train_on is TrainOn.last_assistant else turns
+
+
+def _samples(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int]
+) -> list[EncodedConversation]:
+    """The conversation up to the last message that is not counted yet, until all are counted."""
+    turns = _assistant_turns(tokenizer, messages, tools, chosen)
+    samples = []
+    remaining = list(chosen)
+    while remaining:
+        beginning = messages[: remaining[-1] + 1]
+        text = tokenizer.render(beginning, tools)
+        check_is_written(tokenizer, beginning, tools, text)
+        here = [i for i in remaining if i not in turns or turns[i].stands_in(text)]
+        if remaining[-1] not in here:  # it was found in this very text
+            raise ConversationError(
+                f"message {remaining[-1] + 1}: the chat template writes this turn, or one before it, otherwise each "
+                "time; use another template"
+            )
+        ranges = _ranges(tokenizer, beginning, tools, text, here, turns)
+        samples.append(EncodedConversation(*_mark(tokenizer, text, ranges)))
+        remaining = [i for i in remaining if i not in here]
+    return samples
+
+
+def _all_but(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, left_out: Sequence[int]
+) -> EncodedConversation:
+    """The whole text, counted but for its first token and the messages `left_out`."""
+    text = tokenizer.render(messages, tools)
+    check_is_written(tokenizer, messages, tools, text)
+    turns = _assistant_turns(tokenizer, messages, tools, range(len(messages)))
+    for i, turn in turns.items():
+        if not turn.stands_in(text):
+            raise ConversationError(
+                f"message {i + 1}: the chat template rewrites this turn, or one before it, when later turns follow, so "
+                "that no text holds everything; use train_on=all_but_system"
+            )
+    ids, left = _mark(tokenizer, text, _ranges(tokenizer, messages, tools, text, left_out, turns))
+    return EncodedConversation(ids, [i > 0 and not marked for i, marked in enumerate(left)])
+
+
+def _assistant_turns(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, indices: Sequence[int]
+) -> dict[int, AssistantTurn]:
+    return {
+        i: find_assistant_turn(tokenizer, messages[: i + 1], tools)
+        for i in indices
+        if messages[i]["role"] == "assistant"
+    }
+
+
+def _ranges(
+    tokenizer: ChatTokenizer,
+    messages: Sequence[Message],
+    tools: Tools,
+    text: str,
+    indices: Sequence[int],
+    turns: Mapping[int, AssistantTurn],
+) -> dict[int, Range]:
+    """Where messages stand in the text; of those that are not the assistant's, the content alone."""
+    others = [i for i in indices if i not in turns]
+    contents = find_contents(tokenizer, messages, tools, text, others)
+    return {i: turns[i].place for i in indices if i in turns} | contents
+
+
+def _mark(tokenizer: ChatTokenizer, text: str, ranges: Mapping[int, Range]) -> tuple[list[int], list[bool]]:
+    """Token ids, and whether each belongs to one of the ranges, which are of the messages with these indices."""
+    ids, offsets = tokenizer.encode(text)
+    marked = [False] * len(ids)
+    for index, place in ranges.items():
+        try:
+            first, stop = _tokens(tokenizer, text, ids, offsets, place)
+        except ConversationError as error:
+            raise ConversationError(f"message {index + 1}: {error}") from error
+        marked[first:stop] = [True] * (stop - first)
+    return ids, marked
+
+
+def _tokens(tokenizer: ChatTokenizer, text: str, ids: list[int], offsets: Offsets, place: Range) -> tuple[int, int]:
+    """The half-open range of tokens that stand for a range of characters.
+
+    A token may stand for characters on both sides of a border ("." and the newline behind it, a newline of the
+    template and one of the content). It belongs to the range, since nothing else would teach the model its part; if
+    it holds more than white space of somebody else's, the sample is refused.
+    """
+    first = bisect_right(offsets, place.start, key=_last_character)
+    stop = bisect_left(offsets, place.end, key=_first_character)
+    if first < stop and offsets[first][0] < place.start and ids[first] in tokenizer.special_token_ids:
+        first += 1  # a special token of the template that swallows the white space behind it (`rstrip`)
+    if first >= stop:
+        raise ConversationError("the chat template writes no token for this turn; use another template")
+    if place.ends_with_special and ids[stop - 1] not in tokenizer.special_token_ids:
+        raise ConversationError(
+            f"the chat template ends this turn with {text[place.start : place.end][-20:]!r}, and others with a special "
+            "token; use another template"
+        )
+    foreign = text[offsets[first][0] : place.start] + text[place.end : offsets[stop - 1][1]]
+    if foreign.strip():
+        raise ConversationError(
+            f"one token holds both text of this turn and {foreign!r} of the template; use a template with a special "
+            "token or a newline between turns"
+        )
+    return first, stop
+
+
+def _first_character(offset: tuple[int, int]) -> int:
+    return offset[0]
+
+
+def _last_character(offset: tuple[int, int]) -> int:
+    return offset[1]

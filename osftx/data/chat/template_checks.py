@@ -1,0 +1,119 @@
+"""Whether a chat template writes all that a message says.
+
+A template that does not know tools or reasoning leaves them out without a word: the model would be trained on turns
+that were never meant, or on answers to what it has not seen.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError, Message, Tools
+
+MARK = "".join(map(chr, (0xF9C05, 0x10E7B2, 0xF64FA)))  # private-use characters, as in `turns`
+
+
+def check_turn_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, turn: str) -> None:
+    """The last message, which is the assistant's, against the text of its turn.
+
+    Raises:
+        ConversationError: the template leaves out or changes a part of it.
+    """
+    number, message = len(messages), messages[-1]
+    texts = [key for key in ("reasoning_content", "content") if message.get(key)]
+    calls = message.get("tool_calls") or []
+    for key in texts:
+        _check(number, key, message[key], turn)
+    for call in calls:
+        for value in _call_values(_function(call, number), number, turn):
+            _check(number, "tool_calls", value, turn)
+    if texts == ["content"] and not calls:
+        return
+    # A short text may be in the turn by chance, though the template leaves it out: marks cannot.
+    marked = {**message, **{key: MARK + key for key in texts}, "tool_calls": [_named(call) for call in calls] or None}
+    written = tokenizer.render([*messages[:-1], marked], tools)
+    for key in texts:
+        _check(number, key, MARK + key, written)
+    if written.count(MARK + "name") < len(calls):
+        raise _unwritten(number, "tool_calls")
+
+
+def check_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, text: str) -> None:
+    """The contents of all messages but the assistant's, and the tools, against the text of the conversation.
+
+    Raises:
+        ConversationError: the template leaves out or changes one.
+    """
+    others = [i for i, message in enumerate(messages) if message["role"] != "assistant" and message.get("content")]
+    marks = {i: f"{MARK}{i}." for i in others}
+    marked = [{**message, "content": marks[i]} if i in marks else message for i, message in enumerate(messages)]
+    written = tokenizer.render(marked, tools)
+    for i in others:
+        key = f"content ({messages[i]['role']})"
+        _check(i + 1, key, messages[i]["content"], text)
+        _check(i + 1, key, marks[i], written)
+    if tools and tokenizer.render(messages) == text:
+        raise ConversationError("the chat template does not write the tools; use another template, or remove them")
+
+
+def _check(number: int, key: str, value: Any, text: str) -> None:
+    if not any(form in text for form in _forms(value)):
+        raise _unwritten(number, key)
+
+
+def _unwritten(number: int, key: str) -> ConversationError:
+    return ConversationError(
+        f"message {number}: the chat template does not write {key} as it stands, it leaves out or changes a part; "
+        "write it as the template does, or use another template"
+    )
+
+
+def _forms(value: Any) -> list[str]:
+    """How a template may write a value: as it is, or as JSON."""
+    if value is None:
+        return [""]
+    if isinstance(value, str):
+        value = value.strip()
+        return [value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]]
+    return [json.dumps(value), str(value)]
+
+
+def _function(call: Any, number: int) -> Mapping[str, Any]:
+    """What is called; some write it into the call itself."""
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ConversationError(f"message {number}: a tool call has no function with a name; write function.name")
+    return function
+
+
+def _named(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The call with a mark for a name."""
+    if "function" in call:
+        return {**call, "function": {**call["function"], "name": MARK + "name"}}
+    return {**call, "name": MARK + "name"}
+
+
+def _call_values(function: Mapping[str, Any], number: int, turn: str) -> Iterator[Any]:
+    """What has to be in the turn: the name of the function, the names of arguments, their values."""
+    yield function["name"]
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        yield from _leaves(arguments)
+    elif arguments.strip() not in turn or json.dumps(arguments, ensure_ascii=False) in turn:
+        raise ConversationError(
+            f"message {number}: the chat template writes the arguments of {function['name']} as a quoted text, since "
+            "they are given as text; give them as an object"
+        )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The keys and the single values in nested objects and lists."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value

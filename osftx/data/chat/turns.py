@@ -1,0 +1,142 @@
+"""Where the turns of a conversation stand in the text that a chat template makes of it.
+
+The places are found without knowing the template. What the model is given when it is asked for an assistant turn is
+the text of the messages before it with the generation prompt: behind that the turn begins. It ends where the text of
+the messages up to it ends, but for what the template writes to close the text. How a template closes is seen on a
+probe, the same conversation with a mark for content.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from osftx.data.chat.template_checks import check_turn_is_written
+from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError, Message, Tools
+
+# Private-use characters: no template looks for them, no conversation holds three of them in a row.
+BEGIN = "".join(map(chr, (0xF5B2E, 0x10A0C1, 0xF3D97)))
+END = "".join(map(chr, (0xF71D3, 0x10C4E9, 0xF1A68)))
+
+
+@dataclass(frozen=True)
+class Range:
+    """Half-open range of characters of a text, and whether a special token has to be the last in it."""
+
+    start: int
+    end: int
+    ends_with_special: bool = False
+
+
+@dataclass(frozen=True)
+class AssistantTurn:
+    """What the model is to write after what it is given."""
+
+    text: str
+    """All before the turn and the turn, as far as it stays when the conversation goes on."""
+    place: Range
+    """From behind the generation prompt through the end of the turn."""
+
+    def stands_in(self, text: str) -> bool:
+        """Whether `text` shows the turn, and all before it, as the model sees it when it writes the turn."""
+        return text.startswith(self.text)
+
+
+@dataclass(frozen=True)
+class _Closing:
+    """How the template closes an assistant turn."""
+
+    with_special: bool
+    """With a special token; otherwise the turn just ends."""
+    eos_behind: bool
+    """The text, not the turn, is closed with the end-of-sequence token: it goes when the conversation goes on."""
+
+
+def find_assistant_turn(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools) -> AssistantTurn:
+    """The place of the last message, which is the assistant's.
+
+    Raises:
+        ConversationError: the template does not show beyond doubt what the assistant wrote, or leaves out or changes a
+            part of it.
+    """
+    number = len(messages)
+    opening = tokenizer.render(messages[:-1], tools, add_generation_prompt=True)
+    text = tokenizer.render(messages, tools)
+    if not text.startswith(opening):
+        raise ConversationError(
+            f"message {number}: the chat template writes this turn, or one before it, otherwise than when the model is "
+            f"asked for it (then behind {opening[-40:]!r}); end the conversation before it, or use another template"
+        )
+    closing = _find_closing(tokenizer, messages[:-1], tools)
+    if closing.eos_behind:
+        text = text.removesuffix(tokenizer.eos_token or "")
+    check_turn_is_written(tokenizer, messages, tools, text[len(opening) :])
+    return AssistantTurn(text, Range(len(opening), len(text.rstrip()), closing.with_special))
+
+
+def _find_closing(tokenizer: ChatTokenizer, before: Sequence[Message], tools: Tools) -> _Closing:
+    number = len(before) + 1
+    probe = [*before, {"role": "assistant", "content": END}]
+    closing = _behind_mark(tokenizer.render(probe, tools), number)
+    eos_behind = False
+    if tokenizer.eos_token and closing.endswith(tokenizer.eos_token):
+        longer = _behind_mark(tokenizer.render(probe, tools, add_generation_prompt=True), number)
+        lasting = closing.removesuffix(tokenizer.eos_token)
+        # Where it is the only special token, the end-of-sequence token is what ends the turn.
+        eos_behind = not longer.startswith(closing) and bool(_special_ranges(tokenizer, lasting))
+        closing = lasting if eos_behind else closing
+    special = _special_ranges(tokenizer, closing)
+    end = special[0][1] if special else len(closing)
+    for start, stop in special[1:]:
+        end = stop if start == end else end
+    if behind := closing[end:].strip():
+        raise ConversationError(
+            f"message {number}: the chat template writes {behind!r} behind the end of the turn; use another template"
+        )
+    return _Closing(bool(special), eos_behind)
+
+
+def _behind_mark(text: str, number: int) -> str:
+    if text.count(END) != 1:
+        raise ConversationError(
+            f"message {number}: the chat template does not write the content of an assistant turn once, as it "
+            "stands; use another template"
+        )
+    return text.partition(END)[2]
+
+
+def _special_ranges(tokenizer: ChatTokenizer, text: str) -> list[tuple[int, int]]:
+    ids, offsets = tokenizer.encode(text)
+    return [place for token_id, place in zip(ids, offsets, strict=True) if token_id in tokenizer.special_token_ids]
+
+
+def find_contents(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, text: str, indices: Sequence[int]
+) -> dict[int, Range]:
+    """The places of the contents of the messages `indices` in the text of the conversation.
+
+    White space at the edges of a content is not in its place, and a blank content has none.
+
+    Raises:
+        ConversationError: the template writes a content not once, or looks into it.
+    """
+    written = [i for i in indices if (messages[i].get("content") or "").strip()]
+    if not written:
+        return {}
+    marked = [_marked(message) if i in written else message for i, message in enumerate(messages)]
+    pieces = tokenizer.render(marked, tools).replace(BEGIN, END).split(END)
+    if "".join(pieces) != text or len(pieces) != 2 * len(written) + 1:
+        numbers = ", ".join(str(i + 1) for i in written)
+        raise ConversationError(
+            f"the chat template does not show where the content of these messages stands: {numbers}; train on the "
+            "assistant alone, or use another template"
+        )
+    ends = list(accumulate(len(piece) for piece in pieces))
+    return {i: Range(ends[2 * n], ends[2 * n + 1]) for n, i in enumerate(written)}
+
+
+def _marked(message: Message) -> Message:
+    """The message with marks around its content, inside the white space that a template may trim."""
+    content = message["content"]
+    core = content.strip()
+    before, _, after = content.partition(core)
+    return {**message, "content": f"{before}{BEGIN}{core}{END}{after}"}

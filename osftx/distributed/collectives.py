@@ -1,0 +1,15 @@
+"""Small collective operations on Python objects."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch.distributed as dist
+
+Answer = TypeVar("Answer")
+
+
+def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
+    """What rank 0 answers, on every rank: for questions to the disk, which could change in between. Collective."""
+    answer = [ask(*arguments) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(answer)
+    return answer[0]  # type: ignore[return-value]

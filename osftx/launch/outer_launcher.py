@@ -1,0 +1,163 @@
+"""A launcher around osftx that has started one process a rank, or one a node: torchrun, srun, mpirun, deepspeed, ...
+
+To osftx each of its processes is a node: with one rank where the launcher has put several of them on a machine or
+counts them locally, otherwise with all ranks of the machine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from osftx.config.schema import DistributedConfig
+from osftx.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Outer:
+    """What the launcher has told this process of its place."""
+
+    launcher: str
+    rank: int
+    size: int
+    """Processes on all machines."""
+    local_rank: int
+    local_size: int | None
+    """Processes on this machine; None where the launcher does not say."""
+    a_rank_each: bool
+    """False: one process a machine, which starts the machine's ranks."""
+    endpoint: str | None
+    """Where the processes can meet; None where the launcher does not say."""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """How a launcher calls the variables."""
+
+    launcher: str
+    rank: str
+    size: str
+    local_rank: str
+    local_size: tuple[str, ...]
+    starts_ranks: bool = False
+    """Where it has started one process a machine, that is to be the one rank there."""
+
+
+LAUNCHERS = (
+    _Names(
+        "torchrun (RANK, WORLD_SIZE)",  # and deepspeed; PyTorchJob, which counts Pods and nothing locally
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
+        starts_ranks=True,
+    ),
+    _Names(
+        "mpirun",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        ("OMPI_COMM_WORLD_LOCAL_SIZE",),
+    ),
+    _Names("mpirun (PMI)", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", ("MPI_LOCALNRANKS",)),
+    # Not SLURM_NTASKS: a batch script has it too, and there nobody but the script itself runs.
+    _Names("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE",)),
+)
+"""The first that is there counts: torchrun may itself be started by srun."""
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
+COUNTED = ("nproc_per_node", "nnodes", "node_rank")
+"""Keys of `distributed` that the launcher decides."""
+
+
+def outer_launcher(environment: Mapping[str, str]) -> Outer | None:
+    """The launcher that has started this process as one of several; None where there is none.
+
+    Raises ConfigurationError for variables that are no numbers.
+    """
+    for names in LAUNCHERS:
+        if names.rank not in environment or names.size not in environment:
+            continue
+        rank, size = _number(environment, names.rank), _number(environment, names.size)
+        counts_locally = names.local_rank in environment
+        # By `srun --mpi=pmi2` there are PMI_RANK and PMI_SIZE alone, and Slurm's own names say more.
+        if size == 1 or not (counts_locally or names.starts_ranks):
+            continue
+        known = next((environment[name] for name in names.local_size if name in environment), None)
+        local_size = (
+            int(known.partition("(")[0]) if known and known.partition("(")[0].isdigit() else None
+        )  # Slurm: 8(x2)
+        return Outer(
+            launcher=names.launcher,
+            rank=rank,
+            size=size,
+            local_rank=_number(environment, names.local_rank) if counts_locally else 0,
+            local_size=local_size,
+            a_rank_each=counts_locally and (names.starts_ranks or local_size != 1),
+            endpoint=_endpoint(environment),
+        )
+    return None
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that is one of none, whatever has started this one."""
+    told = {"MASTER_ADDR", "MASTER_PORT"}
+    for names in LAUNCHERS:
+        told |= {names.rank, names.size, names.local_rank, *names.local_size}
+    return {name: value for name, value in environment.items() if name not in told}
+
+
+def placed(distributed: DistributedConfig, outer: Outer | None, overrides: Sequence[str]) -> DistributedConfig:
+    """The settings with this process's place in what the launcher has started.
+
+    `overrides` are the words of the command line: what is set there and is not so raises ConfigurationError.
+    """
+    if outer is None:
+        return distributed
+    explicit = dict(word.lstrip("+").split("=", 1) for word in overrides if "=" in word)
+    endpoint = distributed.rdzv_endpoint
+    if outer.endpoint is not None and "distributed.rdzv_endpoint" not in explicit:
+        endpoint = outer.endpoint
+    problems = _conflicts(outer, explicit)
+    if outer.local_size and outer.size > outer.local_size and endpoint.rpartition(":")[0] in OWN_NAMES:
+        problems.append(
+            f"distributed.rdzv_endpoint={endpoint}: {outer.launcher} has started processes on several machines, and "
+            "this is another place on each; name the first machine, as FIRST_NODE:29500"
+        )
+    if problems:
+        raise ConfigurationError(problems)
+    return replace(
+        distributed,
+        nproc_per_node=1 if outer.a_rank_each else distributed.nproc_per_node,
+        nnodes=outer.size,
+        node_rank=outer.rank,
+        rdzv_endpoint=endpoint,
+    )
+
+
+def _conflicts(outer: Outer, explicit: Mapping[str, str]) -> list[str]:
+    """What the command line says of the ranks that the launcher has decided otherwise."""
+    found = {"nnodes": outer.size, "node_rank": outer.rank}
+    if outer.a_rank_each:
+        machines = outer.size // outer.local_size if outer.local_size else None
+        local = {"nproc_per_node": outer.local_size, "nnodes": machines}
+        found = {key: value for key, value in local.items() if value is not None}
+        found["node_rank"] = outer.rank // outer.local_size if outer.local_size else outer.rank
+    return [
+        f"distributed.{key}={explicit[f'distributed.{key}']}: {outer.launcher} has started {outer.size} processes, "
+        f"for which it is {found[key]}; leave it out"
+        for key in COUNTED
+        if key in found and f"distributed.{key}" in explicit and explicit[f"distributed.{key}"] != str(found[key])
+    ]
+
+
+def _endpoint(environment: Mapping[str, str]) -> str | None:
+    """The port after the launcher's own, which it may be using itself."""
+    host, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT", "")
+    return f"{host}:{int(port) + 1}" if host and port.isdigit() else None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = environment[name]
+    if not text.isdigit():
+        raise ConfigurationError(
+            [f"{name}={text}: must be a number of 0 or more; unset it, or start osftx by a launcher"]
+        )
+    return int(text)

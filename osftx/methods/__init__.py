@@ -1,0 +1,1 @@
+"""Methods of training a phase: each one is a folder. See `base`."""

@@ -1,0 +1,98 @@
+"""The index of a record of kept inputs (`kept_inputs.py`): which inputs of which layers it holds. Needs no torch."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from osftx.errors import ConfigurationError
+from osftx.models.files import tensor_files
+from osftx.models.targets import Target
+from osftx.utils.files import write_json
+from osftx.utils.manifest import digest
+
+FOLDER = "kept_inputs"
+"""Stands beside the checkpoint that it belongs to."""
+INDEX = "index.json"
+PRESERVED = "preserve.data"
+"""The source that stands for everything before the first phase; the others are phases."""
+
+
+@dataclass
+class Record:
+    readers: list[list[str]]
+    """For each input the modules that read it, in the order of the forward pass; the first one names its file."""
+    widths: list[int]
+    """Features of each input."""
+    sources: list[str]
+    """What must be kept, in words: `preserve.data`, then the phases."""
+    weights: list[str] = field(default_factory=list)
+    """The `weights_digest` of each checkpoint that it belongs to."""
+    stored: dict[str, str] = field(default_factory=dict)
+    """Of the readers that the files of a checkpoint name otherwise than the model does: the name there."""
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / INDEX, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Record":
+        """Raises ConfigurationError when it cannot be read."""
+        try:
+            record = cls(**json.loads((folder / INDEX).read_text()))
+            for readers, _ in zip(record.readers, record.widths, strict=True):
+                (folder / f"{readers[0]}.safetensors").stat()
+            record.sources = [str(source) for source in record.sources]
+            return record
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            raise ConfigurationError(
+                [
+                    f"{folder}: not a record of kept inputs ({type(error).__name__}: {error}); move it away to measure "
+                    "preserve.data instead"
+                ]
+            ) from error
+
+    def check(self, folder: Path, targets: Sequence[Target], checkpoint: Path) -> None:
+        """Raise ConfigurationError unless the record is of `targets` in `checkpoint`; `folder` is where it lies.
+
+        The targets have their names in the files.
+        """
+        known = {
+            self.stored.get(name, name): width
+            for readers, width in zip(self.readers, self.widths, strict=True)
+            for name in readers
+        }
+        wanted = {target.name: target.in_features for target in targets}
+        if known != wanted:
+            name = next(iter(sorted(set(known.items()) ^ set(wanted.items()))))[0]
+            raise ConfigurationError(
+                [
+                    f"{folder}: a record of other targets than this run's (they differ at {name}); give the same "
+                    "osft.target_patterns as the run that left it, or move it away to measure preserve.data instead"
+                ]
+            )
+        if weights_digest(checkpoint) not in self.weights:
+            raise ConfigurationError(
+                [
+                    f"{folder}: a record of another model than {checkpoint}; put the checkpoint that it was left with "
+                    "there, or move it away to measure preserve.data instead"
+                ]
+            )
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """Of the names and contents of its files of weights."""
+    files = sorted(set(tensor_files(checkpoint).values()))
+    content = "\n".join(f"{file.name} {digest(file)}" for file in files)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def moment_bytes(width: int) -> int:
+    """What the moment of an input of `width` features takes, on the disk and in host memory (`root.py`)."""
+    return width * (width + 1) + 4 * width
+
+
+def record_beside(model: str | Path) -> Path | None:
+    """The folder of the record that a phase left beside its checkpoint `model`, if there is one."""
+    folder = Path(model).expanduser().resolve().parent / FOLDER  # a checkpoint may be a link to another run's
+    return folder if folder.is_dir() else None

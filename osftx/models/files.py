@@ -1,0 +1,158 @@
+"""What a model consists of, read from its files: config, tensor names, shapes. Needs no torch and no weights.
+
+A model is a Hugging Face folder on disk or a Hub name. A dry run reads the headers alone, from the Hub if need be; a
+real run has the files fetched first.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from osftx.errors import ConfigurationError
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.py"]
+"""What is read and handed on, as glob patterns."""
+INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F8_E4M3", "F8_E5M2")
+"""Types, by safetensors' names, in which matrices are packed or quantised."""
+_HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How transformers names decoders with a head, and what is around one."""
+_PLAIN = "dequantize it, save it in bfloat16 with transformers' save_pretrained, and start from that folder"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's config.json and the shape of each tensor in its safetensors files."""
+
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers in the model, tied weights once."""
+        return sum(prod(shape) for shape in self.shapes.values())
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """The safetensors file of each tensor, in the files' order."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+    files = {}
+    for name in names:
+        with safe_open(folder / name, framework="np") as file:
+            files.update(dict.fromkeys(file.keys(), folder / name))
+    return files
+
+
+def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
+    """Config and shapes of a model on disk; `key` is the setting that names it, for messages.
+
+    Raises ConfigurationError when it is not a Hugging Face model folder.
+    """
+    if reason := _no_weights(folder):
+        raise ConfigurationError([f"{key}={folder}: {reason}"])
+    try:
+        config = dict(json.loads((folder / "config.json").read_text()))
+        shapes: dict[str, tuple[int, ...]] = {}
+        types: set[str] = set()
+        for path in sorted(set(tensor_files(folder).values())):
+            with safe_open(path, framework="np") as file:
+                for name in file.keys():  # noqa: SIM118
+                    tensor = file.get_slice(name)
+                    shapes[name] = tuple(tensor.get_shape())
+                    if len(shapes[name]) == 2:
+                        types.add(tensor.get_dtype())
+    except (OSError, TypeError, ValueError, KeyError, SafetensorError) as error:  # missing, or not what it should hold
+        raise ConfigurationError(
+            [
+                f"{key}={folder}: not a Hugging Face model folder with config.json and safetensors files "
+                f"({type(error).__name__}: {error}); give another folder, or download or save the model again"
+            ]
+        ) from error
+    if packed := types.intersection(INTEGERS):
+        raise ConfigurationError([f"{key}={folder}: holds matrices of {', '.join(sorted(packed))}; {_PLAIN}"])
+    return ModelFiles(config, shapes)
+
+
+def check_trainable(files: ModelFiles, path: str, trust_remote_code: bool, key: str = "model.path") -> None:
+    """Raise ConfigurationError for a model that cannot be trained here, by what its config says."""
+    config, problems = files.config, []
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "unknown method")
+        problems.append(f"its weights are quantised ({method}); {_PLAIN}")
+    own_code = "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    names = config.get("architectures") or []
+    headless = bool(names) and not any(name.endswith(_HEADS) for name in names)
+    if not own_code and (config.get("is_encoder_decoder") or headless):
+        problems.append(
+            f"{', '.join(names) or config.get('model_type')} is no causal language model (a decoder with a head, such "
+            "as LlamaForCausalLM); give one"
+        )
+    elif not trust_remote_code and "model_type" in config and not _known(config):
+        problems.append(
+            f"transformers does not know model_type={config['model_type']!r}; "
+            + (
+                "the model brings code of its own: read it, then set model.trust_remote_code=true"
+                if own_code
+                else "give another model, or install a version that does"
+            )
+        )
+    if problems:
+        raise ConfigurationError([f"{key}={path}: {problem}" for problem in problems])
+
+
+def embedding_rows(files: ModelFiles) -> int | None:
+    """Rows of the table of token embeddings, by its usual names; None where there is none of them."""
+    usual = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+    return next((shape[0] for name, shape in files.shapes.items() if name.endswith(usual) and len(shape) == 2), None)
+
+
+def _known(config: dict[str, Any]) -> bool:
+    """Whether transformers' own tables, which importing would take seconds, name the type of the model."""
+    package = find_spec("transformers")
+    if package is None or package.origin is None:
+        return True  # nothing to look at: whoever loads it will tell
+    kind = f'"{config.get("model_type", "")}"'
+    return any(kind in path.read_text() for path in (Path(package.origin).parent / "models/auto").glob("*.py"))
+
+
+def _no_weights(folder: Path) -> str | None:
+    """What is wrong with a folder that holds no safetensors files of a model, or not all of them, and the remedy."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return _missing(index)
+    if (folder / "model.safetensors").is_file():
+        return None
+    others = {
+        "adapter_config.json": "an adapter without its model; merge it first (peft: AutoPeftModelForCausalLM"
+        ".from_pretrained(folder).merge_and_unload().save_pretrained(new_folder)), put the tokenizer beside it, and "
+        "start from there",
+        "*.gguf": "holds GGUF files, which cannot be trained; give the model that they were made from, as a Hugging "
+        "Face folder",
+        "pytorch_model*.bin": "holds its weights as pytorch_model.bin alone; convert them (AutoModelForCausalLM"
+        ".from_pretrained(folder).save_pretrained(new_folder)), put the tokenizer beside them, and start from there",
+    }
+    return next((reason for pattern, reason in others.items() if any(folder.glob(pattern))), None)
+
+
+def _missing(index: Path) -> str | None:
+    """Which files of weights that an index names are not there; None also for what is no index."""
+    try:
+        named = set(json.loads(index.read_text())["weight_map"].values())
+        absent = sorted(name for name in named if not (index.parent / name).is_file())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not absent:
+        return None
+    return (
+        f"{len(absent)} of {len(named)} files of weights that {index.name} names are missing, such as {absent[0]}; "
+        "download or save the model again"
+    )

@@ -1,0 +1,99 @@
+"""A model by its path or its Hub name: what it consists of, and its files on this machine."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from os.path import exists, expanduser, isdir  # False where nobody may look; the methods of Path raise
+from pathlib import Path
+
+from huggingface_hub import HfApi, get_safetensors_metadata, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    NotASafetensorsRepoError,
+    SafetensorsParsingError,
+)
+
+from osftx.errors import ConfigurationError
+from osftx.models.files import MODEL_FILES, ModelFiles, read_folder
+
+# What huggingface_hub speaks HTTP with: httpx2 since its version 2, httpx before.
+httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")
+HUB_TIMEOUT_S = 10.0
+
+
+def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFiles:
+    """Config and shapes of a folder or a Hub model, without its weights where they are not here yet.
+
+    Raises ConfigurationError naming `key`, the setting that asked for it, and what could not be reached.
+    """
+    if looks_local(path):
+        return read_folder(_existing(path, key), key)
+    try:
+        return read_folder(Path(snapshot_download(path, revision=revision, local_files_only=True)))
+    except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
+        pass  # not in the cache, or only a part of it: ask the Hub for the headers
+    with _reaching(path, key):
+        config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
+        metadata = get_safetensors_metadata(path, revision=revision)
+    shapes = {
+        name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
+    }
+    return ModelFiles(config, shapes)
+
+
+def fetch(path: str, revision: str | None, key: str = "model.path") -> Path:
+    """The model's local folder; a Hub model is downloaded (with a progress bar) unless the cache has it."""
+    if looks_local(path):
+        return _existing(path, key)
+    try:
+        cached = Path(snapshot_download(path, revision=revision, local_files_only=True, allow_patterns=MODEL_FILES))
+        read_folder(cached)
+        return cached
+    except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
+        pass
+    with _reaching(path, key):
+        return Path(snapshot_download(path, revision=revision, allow_patterns=MODEL_FILES))
+
+
+def looks_local(path: str) -> bool:
+    """A Hub name is `owner/name`; everything else, and whatever exists here, is a folder."""
+    return exists(path) or path.startswith(("/", ".", "~")) or path.count("/") != 1
+
+
+def _existing(path: str, key: str) -> Path:
+    folder = Path(expanduser(path))
+    if not isdir(folder):
+        raise ConfigurationError(
+            [
+                f"{key}={path}: no such folder (looked in {Path.cwd()}), and not a Hub name (owner/name); "
+                "correct the path"
+            ]
+        )
+    return folder
+
+
+@contextmanager
+def _reaching(path: str, key: str) -> Iterator[None]:
+    try:
+        HfApi().model_info(path, timeout=HUB_TIMEOUT_S)  # fails at once, where a download would retry for half a minute
+        yield
+    except HFValidationError as error:
+        raise ConfigurationError(
+            [f"{key}={path}: no such folder (looked in {Path.cwd()}), and not a Hub name ({error}); correct the path"]
+        ) from error
+    except (NotASafetensorsRepoError, SafetensorsParsingError) as error:
+        raise ConfigurationError([f"{key}={path}: no weights that can be read ({error}); use another model"]) from error
+    except (HfHubHTTPError, EntryNotFoundError, httpx.TransportError, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigurationError(
+            [
+                f"{key}={path}: no such folder here, and the Hub could not be reached or refused it "
+                f"({type(error).__name__}: {first_line}); give a local folder, log in with `hf auth login`, or check "
+                "the network"
+            ]
+        ) from error

@@ -1,0 +1,65 @@
+"""The retention table and the measures of protection, on the screen."""
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from osftx.results.retention import METRICS
+from osftx.utils.console import console
+
+ENOUGH_KEPT = 0.9
+"""Share of a phase's update in the saved weights, below which a warning is shown."""
+
+
+def show_retention(results: dict[str, Any]) -> None:
+    """The table of every metric, states by sets and benchmarks, and the figures."""
+    retention = results["retention"]
+    screen = console()
+    benchmarks = retention.get("benchmarks") or {
+        "tasks": [],
+        "metrics": {},
+        "values": [[] for _ in retention["states"]],
+    }
+    if retention["sets"] or benchmarks["tasks"]:
+        shown = Table(title="Exact match (loss)" if retention["sets"] else "Benchmarks", title_justify="left")
+        shown.add_column("after")
+        for name in retention["sets"]:
+            shown.add_column(escape(name), justify="right")
+        for name in benchmarks["tasks"]:
+            shown.add_column(escape(f"{name}\n{benchmarks['metrics'][name]}"), justify="right", overflow="fold")
+        exact, loss = (retention["metrics"][metric] for metric in METRICS[:2])
+        for state, row, losses, scores in zip(retention["states"], exact, loss, benchmarks["values"], strict=True):
+            cells = [f"{a:.3f} ({b:.3f})" for a, b in zip(row, losses, strict=True)]
+            shown.add_row(escape(state), *cells, *(f"{score:.3f}" for score in scores))
+        screen.print(shown)
+    if retention["sets"]:
+        figures = [
+            f"{key.replace('_', ' ')} {value:.3f}" for key, value in results["summary"].items() if value is not None
+        ]
+        screen.print(", ".join(figures), highlight=False)
+    kept = results["phases"][-1]["preservation"]
+    if kept["leak_saved"] is not None:
+        screen.print(
+            f"leak into frozen directions: {kept['leak_fp32']:.1e} as trained, {kept['leak_saved']:.1e} as saved "
+            f"(worst: {escape(kept['worst_weight'])})",
+            highlight=False,
+        )
+    if kept["update_kept"] is not None and kept["update_kept"] < ENOUGH_KEPT:
+        name = escape(results["phases"][-1]["name"])
+        screen.print(
+            f"warning: {kept['update_kept']:.0%} of the update of {name} is in the saved weights, the rest was rounded "
+            f"away; set phases.{name}.save_dtype=float32 (hand_on_dtype, where a phase follows) to save all of it",
+            style="yellow",
+            highlight=False,
+        )
+    if kept["kept_output_change"] is not None:
+        screen.print(
+            f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e} "
+            f"(largest share of these that is free: {kept['free_input_share']:.1e})",
+            highlight=False,
+        )
+    if kept["free_shares"] is not None:
+        shares = {"what is taught": kept["free_shares"]["taught"], **kept["free_shares"]["sets"]}
+        told = ", ".join(f"{share:.2g} of {escape(name)}" for name, share in shares.items())
+        screen.print(f"foreseen share of inputs in free directions: {told}", highlight=False)

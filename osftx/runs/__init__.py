@@ -1,0 +1,1 @@
+"""One run: its folder, its phases one after the other, trained or reused."""

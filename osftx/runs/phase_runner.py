@@ -1,0 +1,107 @@
+"""Get a phase's result: from the store if it is there, otherwise by training it, and then keep it there."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from osftx.config.phase_spec import PhaseSpec, ResumeSpec
+from osftx.config.schema import CheckpointingConfig
+from osftx.launch.launcher import launch
+from osftx.store.entries import Entry, PhaseStore, use
+from osftx.store.fingerprint import of_evaluation
+from osftx.utils.files import write_json
+
+Evaluation = dict[str, dict[str, float]]
+"""Figures by evaluation set."""
+
+
+def obtain(
+    spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | None, checkpointing: CheckpointingConfig
+) -> dict[str, Any]:
+    """The phase's result, with its `fingerprint` and whether it was `reused`; the phase's folder then holds the phase.
+
+    `parent` is the fingerprint of the model that the phase starts from. A phase that was broken off goes on from its
+    last save. Raises TrainingError.
+    """
+    folder = Path(spec.folder)
+    reused = False
+    if store is None:
+        launch(spec)
+        result = _read(folder)
+    else:
+        with store.lock(fingerprint):
+            entry = store.find(fingerprint)
+            reused = entry is not None
+            if entry is None:
+                entry = _train(spec, fingerprint, parent, store, checkpointing)
+            if entry is not None:
+                use(entry, folder)
+        result = _read(folder)
+        if reused:
+            print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
+            result["evaluation_before"] = None  # of the run that trained it
+            result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / "evaluation", store)
+        else:
+            store.keep_evaluations(fingerprint, _data(spec), result["evaluation"])
+            store.keep_evaluations(parent, _data(spec), result["evaluation_before"] or {})
+        if spec.evaluate_before and (reused or result["evaluation_before"] is None):
+            source = Path(spec.model.path)
+            result["evaluation_before"] = _measure(spec, source, parent, folder / "evaluation_before", store)
+    result |= {"name": spec.name, "fingerprint": fingerprint, "reused": reused}
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _train(
+    spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore, checkpointing: CheckpointingConfig
+) -> Entry | None:
+    """Train the phase and keep it; None when the store cannot be written, and the run folder alone has it."""
+    known = all(store.evaluation(parent, data) for data in _data(spec).values())
+    trained = replace(spec, evaluate_before=spec.evaluate_before and not known)
+    if (room := store.make_room(fingerprint)) is not None:
+        trained.resume = ResumeSpec(str(room), str(store.eigenvectors), checkpointing)
+    trained.save()
+    launch(trained)
+    try:
+        entry = store.commit(fingerprint, spec.name, parent, Path(spec.folder))
+        store.clear_room(fingerprint)
+        return entry
+    except OSError as error:
+        print(
+            f"warning: the phase could not be kept in store_dir={store.folder} ({error.strerror or error}); it is in "
+            "the run folder alone and will not be reused",
+            flush=True,
+        )
+        return None
+
+
+def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store: PhaseStore) -> Evaluation:
+    """What a model scores on the evaluation sets: known already, or measured now in `folder`, without training."""
+    data = _data(spec)
+    measured = {name: store.evaluation(fingerprint, data[name]) for name in spec.evaluation_sets}
+    missing = {name: path for name, path in spec.evaluation_sets.items() if measured[name] is None}
+    if missing:
+        alone = replace(
+            spec,
+            model=replace(spec.model, path=str(model)),
+            folder=str(folder),
+            evaluation_sets=missing,
+            evaluate_before=False,
+            evaluate_only=True,
+        )
+        alone.save()
+        launch(alone)
+        new = _read(folder)["evaluation"]
+        store.keep_evaluations(fingerprint, data, new)
+        measured |= new
+    return {name: figures for name, figures in measured.items() if figures is not None}
+
+
+def _data(spec: PhaseSpec) -> dict[str, str]:
+    """The fingerprint of each evaluation set."""
+    return {name: of_evaluation(spec, Path(path)) for name, path in spec.evaluation_sets.items()}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))

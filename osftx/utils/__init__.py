@@ -1,0 +1,1 @@
+"""Small general tools: files, manifests, locks, progress, console, processes."""

@@ -1,0 +1,52 @@
+"""The entry of one rank: `torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml` runs a phase on its own.
+
+Exit codes: 0 done; 75 (EX_TEMPFAIL) stopped by SIGTERM or SIGUSR1 and saved; any other failed.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.schema import Accelerator
+from osftx.utils.processes import end_with_parent
+
+
+@record
+def main() -> None:
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml [PROCESS_ID_OF_THE_PARENT]")
+    end_with_parent(int(sys.argv[2]) if len(sys.argv) == 3 else os.getppid())
+    spec = PhaseSpec.load(Path(sys.argv[1]))
+    if spec.distributed.accelerator is not Accelerator.auto:
+        os.environ["DS_ACCELERATOR"] = spec.distributed.accelerator.value  # DeepSpeed reads it when it is imported
+    from osftx.training.stop_signal import Stopped
+    from osftx.worker.calibrate_phase import calibrate_phase
+    from osftx.worker.train_phase import train_phase
+
+    run = train_phase if spec.calibration_steps is None else calibrate_phase
+    try:
+        run(spec)
+    except Stopped:
+        _leave(os.EX_TEMPFAIL)
+    _leave(os.EX_OK)
+
+
+def _leave(code: int) -> NoReturn:
+    """End a rank whose work is on disk, without the interpreter's own ending.
+
+    DeepSpeed keeps references to the process groups, so gloo's threads outlive `destroy_process_group`; one that frees
+    a tensor while the interpreter ends aborts the process (SIGABRT, seen once in some thousand ranks).
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""`phase.yaml` holds a phase whole: what is saved is what is loaded."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
+from osftx.config.schema import (
+    Accelerator,
+    BestState,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OffloadConfig,
+    OsftConfig,
+    Precision,
+    SubspaceKind,
+    TrainingConfig,
+    ValidationConfig,
+)
+
+
+def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.2) -> PhaseSpec:
+    """No field has its default value, so one that is lost on the way shows."""
+    return PhaseSpec(
+        index=3,
+        name="skills",
+        method=method,
+        unfreeze_rank_ratio=ratio,
+        model=ModelConfig("/models/a: b #1", "main", "eager", True),
+        training=TrainingConfig(
+            num_epochs=7,
+            effective_batch_size=9,
+            max_seq_len=11,
+            max_tokens_per_gpu=13,
+            learning_rate=3e-7,
+            lr_scheduler="cosine_with_min_lr",
+            lr_scheduler_kwargs={"min_lr_rate": 0.1, "nested": {"list": [1, None, "yes"]}},
+            warmup_steps=2,
+            beta1=0.8,
+            beta2=0.9,
+            eps=1e-12,
+            weight_decay=0.5,
+            max_grad_norm=0.25,
+            seed=1,
+            use_liger=False,
+            activation_checkpointing=False,
+            train_dtype=Precision.float32,
+            save_dtype=Precision.float32,
+            hand_on_dtype=Precision.bfloat16,
+            deterministic=True,
+        ),
+        osft=OsftConfig(SubspaceKind.activations, target_patterns=[r".*\.(?:q|k)_proj", "null"], save_bases=False),
+        distributed=DistributedConfig(
+            *(3, 2, 1, 48, "node:1", 120, Accelerator.cpu, False, 4, OffloadConfig(optimizer=True, bases=True), 60),
+            {"zero_optimization": {"overlap_comm": True}},
+        ),
+        data="/data/sämple",
+        folder=str(folder),
+        preserve=PreserveSpec(record=None, samples="/data/sämple", max_tokens=19),
+        validation=ValidationSpec(ValidationConfig(0.1, "v.jsonl", 3, True, False, BestState.hand_on), "/data/v", 23),
+        evaluation_sets={"base": "/sets/base", "1e3": "/sets/1e3"},
+        sets_to_keep=["1e3"],
+        evaluation_max_tokens=17,
+        evaluate_before=True,
+    )
+
+
+@pytest.mark.parametrize(("method", "ratio"), [(Method.osft, 0.2), (Method.osft, 0.0), (Method.sft, None)])
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, method: Method, ratio: float | None) -> None:
+    spec = spec_in(tmp_path / "phases" / "04_skills", method, ratio)
+    path = spec.save()
+    assert path == tmp_path / "phases" / "04_skills" / "phase.yaml"
+    loaded = PhaseSpec.load(path)
+    assert loaded == spec
+    for field in fields(PhaseSpec):
+        assert type(getattr(loaded, field.name)) is type(getattr(spec, field.name)), field.name
+
+
+def test_saving_again_replaces_the_file(tmp_path: Path) -> None:
+    spec_in(tmp_path).save()
+    changed = spec_in(tmp_path, ratio=0.5)
+    assert PhaseSpec.load(changed.save()) == changed
+
+
+def test_a_hand_edited_file_is_checked(tmp_path: Path) -> None:
+    """`phase.yaml` can be run again on its own, so its keys and types are those of the schema."""
+    path = spec_in(tmp_path).save()
+    content = OmegaConf.load(path)
+    for key, value in (("training.learning_rat", 1e-3), ("training.num_epochs", "many"), ("method", "lora")):
+        edited = OmegaConf.merge(content, OmegaConf.from_dotlist([f"{key}={value}"]))
+        OmegaConf.save(edited, tmp_path / "edited.yaml")
+        with pytest.raises(OmegaConfBaseException, match=key.rpartition(".")[2]):
+            PhaseSpec.load(tmp_path / "edited.yaml")
+
+
+def test_the_checkpoint_is_in_the_phases_folder(tmp_path: Path) -> None:
+    assert spec_in(tmp_path).checkpoint == tmp_path / "checkpoint"

@@ -1,0 +1,374 @@
+"""ChatTokenizer against transformers' AutoTokenizer, and what it says about folders it cannot use."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_family import CHATML, PLAIN, save_tokenizer
+from tokenizers import AddedToken, Tokenizer, processors
+from transformers import AutoTokenizer
+
+from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
+from osftx.errors import ConfigurationError
+
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "  Où est la gare ?\n"},
+    {"role": "assistant", "content": "\n東京タワー 😀 <|im_end|> <b>&amp;</b>  "},
+    {"role": "user", "content": "1 + 1 = 2"},
+]
+
+# Everything that transformers adds to Jinja2, in one template.
+DIALECT = """\
+{%- for message in messages %}
+    {%- if message.role == 'system' %}
+        {%- continue %}
+    {%- endif %}
+    {% if message.role == 'assistant' %}
+    <{{ message | tojson }}{{ {'b': 'é<', 'a': 1} | tojson(indent=2) }}>
+    {% endif %}
+    {% if loop.index > 3 %}
+        {%- break %}
+    {% endif %}
+{% generation %}
+{% set seen = 'inside' %}{{ seen }}
+{% endgeneration %}
+{{ seen is defined }}{{ strftime_now('%Y') }}{{ tools is none }}{{ documents is none }}
+{%- endfor %}
+{%- set ns = namespace(found=false) %}{% set ns.found = true %}{{ ns.found }}
+{{- bos_token }}{{ eos_token }}{{ pad_token }}{{ sep_token }}{{ '!' if add_generation_prompt }}
+"""
+
+
+def test_text_and_ids_equal_those_of_transformers(folder: Path) -> None:
+    ours, theirs = ChatTokenizer.load(str(folder)), AutoTokenizer.from_pretrained(folder)
+    for length in range(1, len(CONVERSATION) + 1):
+        for prompt in (False, True):
+            messages = CONVERSATION[:length]
+            text = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+            ids = theirs.apply_chat_template(messages, add_generation_prompt=prompt, return_dict=False)
+            assert ours.render(messages, add_generation_prompt=prompt) == text
+            assert ours.encode(text)[0] == ids
+            assert ours.decode(ids) == theirs.decode(ids) == text
+
+
+def test_attributes_equal_those_of_transformers(folder: Path) -> None:
+    ours, theirs = ChatTokenizer.load(str(folder)), AutoTokenizer.from_pretrained(folder)
+    assert (ours.eos_token, ours.eos_token_id) == (theirs.eos_token, theirs.eos_token_id)
+    assert ours.vocab_size == len(theirs)
+    assert ours.special_token_ids == {i for i, token in theirs.added_tokens_decoder.items() if token.special}
+
+
+def test_template_dialect_equals_that_of_transformers(bpe: Tokenizer, tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, bpe, DIALECT, pad_token="<|end|>")
+    ours, theirs = ChatTokenizer.load(str(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
+    for prompt in (False, True):
+        text = theirs.apply_chat_template(CONVERSATION, tokenize=False, add_generation_prompt=prompt)
+        assert ours.render(CONVERSATION, add_generation_prompt=prompt) == text
+    assert str(datetime.now().year) in text
+    assert "é" in text
+
+
+def test_settings_and_tokens_of_the_configuration(tmp_path: Path, bpe: Tokenizer) -> None:
+    """Saved truncation and padding are ignored; tokens that only the configuration names are added."""
+    tokenizer = Tokenizer.from_str(bpe.to_str())
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=512)
+    tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=True),
+            processors.TemplateProcessing(single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]),
+        ]
+    )
+    size = tokenizer.get_vocab_size()
+    extra = AddedToken("<tool>", special=False, normalized=False)
+    save_tokenizer(
+        tmp_path,
+        tokenizer,
+        CHATML + "<tool>{{ pad_token }}",
+        eos_token={"content": "<|im_end|>", "__type": "AddedToken", "lstrip": False},
+        pad_token="<pad>",
+        add_bos_token=True,
+        added_tokens_decoder={
+            str(size): {
+                "content": extra.content,
+                "lstrip": False,
+                "normalized": False,
+                "rstrip": False,
+                "single_word": False,
+                "special": False,
+            }
+        },
+    )
+    ours, theirs = ChatTokenizer.load(str(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
+    text = ours.render(CONVERSATION)
+    ids, offsets = ours.encode(text)
+    assert text.endswith("<tool><pad>")
+    assert ids == theirs.apply_chat_template(CONVERSATION, return_dict=False)
+    assert ids[-2:] == [size, size + 1]
+    assert ours.vocab_size == len(theirs) == size + 2
+    assert size not in ours.special_token_ids
+    assert size + 1 in ours.special_token_ids
+    assert ours.eos_token_id == theirs.eos_token_id == bpe.token_to_id("<|im_end|>")
+    assert {i for start, end in offsets for i in range(start, end)} == set(range(len(text))), "none left out"
+
+
+def test_legacy_special_tokens_map(tmp_path: Path, bpe: Tokenizer) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "<|end|>"}}))
+    ours, theirs = ChatTokenizer.load(str(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
+    assert ours.eos_token == theirs.eos_token == "<|end|>"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"chat_template": CHATML},
+        {
+            "chat_template": [
+                {"name": "tool_use", "template": PLAIN},
+                {"name": "default", "template": CHATML},
+            ]
+        },
+    ],
+)
+def test_template_of_the_configuration(tmp_path: Path, bpe: Tokenizer, config: dict[str, object]) -> None:
+    save_tokenizer(tmp_path, bpe, None, **config)
+    assert ChatTokenizer.load(str(tmp_path)).render(CONVERSATION).startswith("<|im_start|>system\n")
+    (tmp_path / "chat_template.jinja").write_text(PLAIN)
+    assert ChatTokenizer.load(str(tmp_path)).render(CONVERSATION).startswith("### system:\n")
+
+
+TOOLS = [{"type": "function", "function": {"name": "é", "description": "<b>"}}]
+SHOWS_ALL = "{{ messages | tojson }}{{ tools | tojson(indent=2) }}{{ tools is none }}"
+
+
+def test_tools_and_messages_reach_the_template_as_in_transformers(tmp_path: Path, bpe: Tokenizer) -> None:
+    save_tokenizer(tmp_path, bpe, SHOWS_ALL)
+    ours, theirs = ChatTokenizer.load(str(tmp_path)), AutoTokenizer.from_pretrained(tmp_path)
+    call = {"type": "function", "id": None, "function": {"name": "é", "arguments": {"a": None, "b": "1"}}}
+    messages = [
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "Hm.", "name": "x"},
+        {"role": "tool", "content": "2", "tool_call_id": "1", "tool_calls": None, "reasoning_content": None},
+    ]
+    for tools in (None, [], TOOLS):
+        text = theirs.apply_chat_template(messages, tools=tools, tokenize=False)
+        assert ours.render(messages, tools) == text
+    assert '"thinking": "Hm."' in text
+
+
+def test_template_for_tools(tmp_path: Path, bpe: Tokenizer) -> None:
+    """In the configuration, or in a file of its own, as `save_pretrained` of old and of today writes it."""
+    templates = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": SHOWS_ALL}]
+    old = save_tokenizer(tmp_path / "old", bpe, None, chat_template=templates)
+    AutoTokenizer.from_pretrained(old).save_pretrained(tmp_path / "new")
+    assert (tmp_path / "new" / "additional_chat_templates" / "tool_use.jinja").read_text() == SHOWS_ALL
+    for folder in (old, tmp_path / "new"):
+        ours, theirs = ChatTokenizer.load(str(folder)), AutoTokenizer.from_pretrained(folder)
+        for tools in (None, [], TOOLS):
+            text = theirs.apply_chat_template(CONVERSATION, tools=tools, tokenize=False)
+            assert ours.render(CONVERSATION, tools) == text
+
+
+def test_template_of_the_legacy_file(tmp_path: Path, bpe: Tokenizer) -> None:
+    save_tokenizer(tmp_path, bpe, None)
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": PLAIN}))
+    assert ChatTokenizer.load(str(tmp_path)).render(CONVERSATION).startswith("### system:\n")
+
+
+def test_what_a_template_refuses_is_a_reason(with_template: Callable[[str], ChatTokenizer]) -> None:
+    tokenizer = with_template("{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(ConversationError, match="roles must alternate"):
+        tokenizer.render(CONVERSATION)
+    tokenizer = with_template("{{ messages[99]['role']['x'] }}")
+    with pytest.raises(ConversationError, match="refuses the conversation"):
+        tokenizer.render(CONVERSATION)
+
+
+def test_template_is_sandboxed(with_template: Callable[[str], ChatTokenizer]) -> None:
+    for source in ("{{ messages.__class__.__mro__ }}", "{{ messages.append(1) }}"):
+        with pytest.raises(ConversationError, match=r"unsafe|not safely"):
+            with_template(source).render(CONVERSATION)
+
+
+def test_fingerprint_is_of_the_contents(tmp_path: Path, bpe: Tokenizer) -> None:
+    folder = save_tokenizer(tmp_path / "a", bpe, CHATML)
+    same = shutil.copytree(folder, tmp_path / "b")
+    (same / "model.safetensors").write_text("no part of the tokenizer")
+    other = save_tokenizer(tmp_path / "c", bpe, CHATML + " ")
+    fingerprints = [ChatTokenizer.load(str(path)).fingerprint for path in (folder, same, other)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+NEW_YEARS_EVE = datetime(2026, 12, 31, 23, 59, 59)
+DATED = "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}"
+
+
+def test_the_moment_is_that_of_loading_also_in_another_process(tmp_path: Path, bpe: Tokenizer) -> None:
+    tokenizer = ChatTokenizer.load(str(save_tokenizer(tmp_path, bpe, DATED)), now=NEW_YEARS_EVE)
+    for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        assert one.render(CONVERSATION) == "2026-12-31 23:59:59"
+        assert one.fingerprint == tokenizer.fingerprint
+
+
+def _problem(path: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        ChatTokenizer.load(path)
+    (problem,) = caught.value.problems
+    assert path in problem
+    assert "\n" not in problem
+    return problem
+
+
+def test_folder_without_tokenizer(tmp_path: Path) -> None:
+    problem = _problem(str(tmp_path))
+    assert "holds no tokenizer.json" in problem
+    assert "save_pretrained" in problem
+
+
+def test_folder_without_chat_template(tmp_path: Path, bpe: Tokenizer) -> None:
+    """Texts it can turn into tokens all the same."""
+    save_tokenizer(tmp_path, bpe, None)
+    tokenizer = ChatTokenizer.load(str(tmp_path))
+    assert not tokenizer.renders
+    assert tokenizer.decode(tokenizer.encode("x = 1")[0]) == "x = 1"
+    with pytest.raises(ConfigurationError) as caught:
+        tokenizer.render([{"role": "user", "content": "1"}])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{tmp_path}: no chat template")
+    assert "instruction-tuned" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", "version https://git-lfs.github.com/spec/v1", "is not JSON"),
+        ("tokenizer.json", "{}", "has no `model`"),
+        ("tokenizer.json", '{"model": {"type": "Future"}}', "tokenizer.json: cannot be read by tokenizers"),
+        ("tokenizer_config.json", "[]", "must be a JSON object"),
+        ("tokenizer_config.json", "[" * 99999, "is not JSON"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "<x>"}}}', "a token under each id (inv"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": ["<x>"]}', "must be an object with a token under each id"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"1": "<x>"}}', "must be an object with a token under"),
+        ("chat_template.jinja", "{% for x in %}", "not valid Jinja2 (line 1"),
+        ("chat_template.jinja", "Größe", "template.jinja: is not UTF-8 text (invalid start byte at byte 3); save"),
+        ("additional_chat_templates/tool_use.jinja", "ß", "tool_use.jinja: is not UTF-8 text (unexpected end of data"),
+    ],
+)
+def test_broken_files(tmp_path: Path, bpe: Tokenizer, name: str, content: str, message: str) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    assert message in _problem(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [
+        [{"name": "tool_use", "template": CHATML}],
+        [{"nam": "default", "template": CHATML}],
+        [{"name": "default"}],
+        [{"name": ["default"], "template": CHATML}],
+        [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": 1}],
+        [CHATML],
+        {"default": CHATML},
+    ],
+)
+def test_named_templates_that_are_none(tmp_path: Path, bpe: Tokenizer, templates: object) -> None:
+    save_tokenizer(tmp_path, bpe, None, chat_template=templates)
+    problem = _problem(str(tmp_path))
+    assert problem.startswith(f"{tmp_path / 'tokenizer_config.json'}: chat_template must be a text, or a list of obj")
+
+
+@pytest.mark.parametrize(
+    ("closed", "says"),
+    [("", "neither a local folder nor a name on the Hugging Face Hub"), ("tokenizer.json", "holds no tokenizer.json")],
+)
+def test_a_folder_that_nobody_may_look_into(
+    tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch, closed: str, says: str
+) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    look = os.stat
+
+    def stat(path: Any, *args: Any, **settings: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / closed)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *args, **settings)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert says in _problem(str(tmp_path))
+
+
+def test_a_file_that_nobody_may_read(tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert _problem(str(tmp_path)).startswith(
+        f"{tmp_path / 'tokenizer.json'}: cannot be read (Permission denied); make"
+    )
+
+
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty local cache of the Hub, and no way to the Hub."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_hub_name_from_the_local_cache(offline_hub: Path, bpe: Tokenizer) -> None:
+    repository = offline_hub / "models--org--model"
+    save_tokenizer(repository / "snapshots" / "c0ffee", bpe, CHATML)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c0ffee")
+    assert "<|im_start|>" in ChatTokenizer.load("org/model").render(CONVERSATION)
+    with pytest.raises(ConfigurationError, match=r"org/model \(revision v2\): no such local folder"):
+        ChatTokenizer.load("org/model", revision="v2")
+
+
+@pytest.mark.usefixtures("offline_hub")
+def test_hub_that_cannot_be_reached() -> None:
+    problem = _problem("org/unknown")
+    assert "not in the local Hub cache" in problem
+    assert re.search(r"\(OfflineModeIsEnabled: .+\)", problem)
+
+
+def test_neither_folder_nor_hub_name() -> None:
+    assert "neither a local folder nor a name" in _problem("/no/such/folder/anywhere")
+
+
+def test_data_modules_import_neither_torch_nor_transformers(folders: dict[str, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    data.write_text(json.dumps({"messages": turns}) + "\n")
+    program = f"""
+import sys
+import osftx.data.packing
+from pathlib import Path
+from osftx.config.schema import DataConfig
+from osftx.data.prepare import prepare
+from osftx.data.samples import load_samples, sample_lengths
+from osftx.data.chat.tokenizer import ChatTokenizer
+tokenizer = ChatTokenizer.load({str(folders["chatml"])!r})
+data = DataConfig(path={str(data)!r})
+prepare(data, tokenizer, 100, None)
+assert "datasets" not in sys.modules
+folder, *_ = prepare(data, tokenizer, 100, Path({str(tmp_path)!r}))
+assert len(load_samples(folder)) == len(sample_lengths(load_samples(folder))) == 1
+assert not {{"torch", "transformers"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,414 @@
+"""What surrounds the launch of the ranks: environment, addresses, errors. torch's launcher itself is replaced."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
+from torch.distributed.launcher import api
+
+from osftx.config.phase_spec import PhaseSpec, ResumeSpec
+from osftx.config.run_layout import save_folder
+from osftx.config.schema import (
+    Accelerator,
+    CheckpointingConfig,
+    DistributedConfig,
+    Method,
+    ModelConfig,
+    OsftConfig,
+    TrainingConfig,
+)
+from osftx.errors import ConfigurationError, StoppedError, TrainingError
+from osftx.launch import launcher as launch_module
+from osftx.launch.devices import claimed
+from osftx.launch.launcher import check_devices, launch, run_ranks
+
+OUTER = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES")
+
+
+class Launcher:
+    """Stands in for `elastic_launch`: keeps its arguments and the environment that the ranks would see."""
+
+    def __init__(self, raises: Exception | None = None):
+        self.raises = raises
+
+    def __call__(self, config: api.LaunchConfig, entrypoint: str) -> Callable[..., None]:
+        def start(*command: str) -> None:
+            self.config, self.command = config, [entrypoint, *command]
+            self.environment = {key: os.environ.get(key) for key in KEYS}
+            if self.raises is not None:
+                raise self.raises
+
+        return start
+
+
+def launched(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    raises: Exception | None = None,
+    resume: ResumeSpec | None = None,
+    endpoint: str | None = None,
+    failed_elsewhere: bool = False,
+    **distributed: Any,
+) -> Launcher:
+    spec = PhaseSpec(
+        index=2,
+        name="skills",
+        method=Method.osft,
+        unfreeze_rank_ratio=0.2,
+        model=ModelConfig(path="base"),
+        training=TrainingConfig(),
+        osft=OsftConfig(),
+        distributed=DistributedConfig(**distributed),
+        data="data",
+        folder=str(folder),
+        evaluation_max_tokens=64,
+        resume=resume,
+    )
+    launcher = Launcher(raises)
+    monkeypatch.setattr(api, "elastic_launch", launcher)
+    if endpoint is None:
+        launch(spec)
+    else:
+        run_ranks(spec, [], endpoint, lambda: failed_elsewhere)
+    return launcher
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable set by the user, the others not."""
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+    for key in OUTER:
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+
+
+def assert_restored() -> None:
+    assert {key: os.environ.get(key) for key in KEYS} == dict.fromkeys(KEYS) | {"OMP_NUM_THREADS": "64"}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "seen"), [(Accelerator.cpu, "cpu"), (Accelerator.cuda, "cuda"), (Accelerator.auto, None)]
+)
+def test_the_ranks_see_their_environment_and_this_process_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accelerator: Accelerator, seen: str | None
+) -> None:
+    launcher = launched(monkeypatch, tmp_path, accelerator=accelerator, omp_num_threads=3)
+    assert launcher.environment["OMP_NUM_THREADS"] == "3"
+    assert launcher.environment["TOKENIZERS_PARALLELISM"] == "false"
+    assert launcher.environment["DS_ACCELERATOR"] == seen
+    assert_restored()
+
+
+def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47, rdzv_endpoint="127.0.0.1:29500")
+    config = launcher.config
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (1, 1, 4)
+    assert (config.rdzv_endpoint, config.rdzv_backend) == ("127.0.0.1:0", "c10d")
+    assert config.run_id.startswith("49-")  # 47 + index 2
+    assert launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47).config.run_id != config.run_id
+    assert config.max_restarts == 0
+    assert launcher.command == [
+        sys.executable,
+        "-u",
+        "-m",
+        "osftx.worker",
+        str(tmp_path / "phase.yaml"),
+        str(os.getpid()),
+    ]
+    assert (tmp_path / "logs").is_dir()
+
+
+def test_several_nodes_meet_under_the_rank_that_each_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And at the port that the first one has named; each has logs of its own."""
+    config = launched(monkeypatch, tmp_path, endpoint="node0:4321", nnodes=2, node_rank=1).config
+    assert (config.min_nodes, config.max_nodes) == (2, 2)
+    assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "node0:4321", "static")
+    assert config.rdzv_configs["rank"] == 1
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["node_1"]
+
+
+def test_ranks_that_outlive_a_failure_elsewhere_are_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launch_module, "PATIENCE_S", 0.1)
+
+    def waits_for_others(*_: str) -> None:
+        def end(*_: object) -> None:
+            raise SignalException("ended", signal.SIGTERM)
+
+        signal.signal(signal.SIGTERM, end)  # as torch's agent
+        time.sleep(30)
+
+    monkeypatch.setattr(Launcher, "__call__", lambda *_: waits_for_others)
+    begun = time.monotonic()
+    with pytest.raises(TrainingError, match="was ended, since its ranks on another node were; nothing of") as raised:
+        launched(monkeypatch, tmp_path, endpoint="host:1", failed_elsewhere=True, nnodes=2)
+    assert not isinstance(raised.value, StoppedError), "nobody asked for it"
+    assert time.monotonic() - begun < 10
+
+
+def rank_folder(folder: Path) -> Path:
+    """Where torch keeps what local rank 1 wrote."""
+    left = folder / "logs" / "49_abc" / "attempt_0" / "1"
+    left.mkdir(parents=True)
+    (left / "stderr.log").write_text("everything")
+    return left
+
+
+def failed(left: Path, exit_code: int) -> ChildFailedError:
+    """As torch builds it, on node 1: global rank 3 is local rank 1."""
+    failure = ProcessFailure(local_rank=1, pid=77, exitcode=exit_code, error_file=str(left / "error.json"))
+    return ChildFailedError("osftx.worker", {3: failure})
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("Traceback ...\n  File x\nFloatingPointError: the loss is nan\n", "FloatingPointError: the loss is nan"),
+        (
+            {"message": "ConfigurationError: 1 problem:\n  - model.path=x", "extraInfo": {"timestamp": "1"}},
+            "ConfigurationError: 1 problem: - model.path=x",
+        ),
+        (
+            {"message": "CudaError: an assert\nIt may be\nlate.\nUse a debugger.", "extraInfo": {"timestamp": "1"}},
+            "CudaError: an assert It may be late.",
+        ),
+        (" \n", "no message was left"),
+    ],
+)
+def test_a_failed_rank_is_named_with_its_cause_and_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, message: str | dict[str, Any], cause: str
+) -> None:
+    left = rank_folder(tmp_path)
+    (left / "error.json").write_text(json.dumps({"message": message}))
+    with pytest.raises(TrainingError) as raised:
+        launched(monkeypatch, tmp_path, failed(left, 13))
+    assert str(raised.value).splitlines() == [
+        f"phase 'skills' failed on rank 3 (exit code 13): {cause}",
+        f"  full log: {left / 'stderr.log'}",
+    ]
+    assert_restored()
+
+
+def test_a_killed_rank_has_left_no_error_but_its_log_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Such as by the kernel, for want of memory."""
+    left = rank_folder(tmp_path)
+    with pytest.raises(TrainingError) as raised:
+        launched(monkeypatch, tmp_path, failed(left, -9))
+    assert str(raised.value).splitlines() == [
+        "phase 'skills' failed on rank 3 (exit code -9): Signal 9 (SIGKILL) received by PID 77",
+        f"  full log: {left / 'stderr.log'}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RendezvousConnectionError("nobody there"), ["host:1", "nobody there"]),
+        (OSError(98, "Address already in use"), ["host:1", "Address already in use"]),
+        (SignalException("stopped", signal.SIGTERM), ["was stopped by SIGTERM"]),
+    ],
+)
+def test_other_failures_name_the_phase(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: list[str]
+) -> None:
+    with pytest.raises(TrainingError, match="phase 'skills'") as raised:
+        launched(monkeypatch, tmp_path, error, endpoint="host:1", nnodes=2)
+    assert all(word in str(raised.value) for word in words)
+    assert_restored()
+
+
+def test_a_stop_says_what_was_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a signal to this process, or to its ranks, which leave with a code of their own."""
+    for error in (SignalException("stopped", signal.SIGUSR1), failed_with(os.EX_TEMPFAIL)):
+        with pytest.raises(StoppedError, match=r"phase 'skills' was stopped by .*; nothing of it was saved"):
+            launched(monkeypatch, tmp_path, error)
+    for steps in (5, 40):
+        save_folder(tmp_path / "unfinished", steps).mkdir(parents=True)
+    resume = ResumeSpec(str(tmp_path / "unfinished"), str(tmp_path / "eigenvectors"), CheckpointingConfig())
+    for error in (SignalException("stopped", signal.SIGUSR1), failed_with(os.EX_TEMPFAIL)):
+        with pytest.raises(StoppedError, match=r"phase 'skills' was stopped by .*; saved after step 40"):
+            launched(monkeypatch, tmp_path, error, resume)
+
+
+def failed_with(exit_code: int) -> ChildFailedError:
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=exit_code, error_file="none")
+    return ChildFailedError("worker", {0: failure})
+
+
+def test_this_process_keeps_its_signals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """torch's agent takes them over while the ranks run."""
+    before = signal.getsignal(signal.SIGUSR1)
+    launcher = Launcher()
+
+    def start(*_: str) -> None:
+        for number in launcher.config.signals_to_handle.split(","):
+            signal.signal(getattr(signal, number), signal.SIG_IGN)
+
+    monkeypatch.setattr(Launcher, "__call__", lambda self, config, _: setattr(self, "config", config) or start)
+    monkeypatch.setattr(f"{__name__}.Launcher", lambda _: launcher)
+    launched(monkeypatch, tmp_path)
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+
+
+def test_on_one_node_nobody_is_sent_to_look_at_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as raised:
+        launched(monkeypatch, tmp_path, RendezvousConnectionError("nobody there"), rdzv_endpoint="host:1")
+    assert str(raised.value) == (
+        "phase 'skills': the ranks could not meet on this machine (RendezvousConnectionError: nobody there)"
+    )
+
+
+class Gpu:
+    def __init__(self, uuid: str):
+        self.uuid = uuid
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launch_module, "lock_folder", lambda: tmp_path / "locks")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: Gpu("abcd"[place]))
+
+
+def test_the_ranks_see_the_gpus_that_no_other_run_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    with claimed(["GPU-b"], 1, tmp_path / "locks"):
+        launcher = launched(monkeypatch, tmp_path, nproc_per_node=2)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-c"
+    assert_restored()
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4)  # the claim has ended with the phase
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b,GPU-c,GPU-d"
+
+
+@pytest.mark.parametrize("settings", [{"exclusive_devices": False}, {"accelerator": Accelerator.cpu}], ids=str)
+def test_nothing_is_claimed_where_devices_are_shared_or_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None, settings: dict[str, Any]
+) -> None:
+    with claimed([f"GPU-{name}" for name in "abcd"], 4, tmp_path / "locks"):
+        launcher = launched(monkeypatch, tmp_path, nproc_per_node=2, **settings)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] is None
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_each_process_of_an_outer_launcher_takes_another_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None, exclusive: bool
+) -> None:
+    for key, value in OUTER.items():
+        monkeypatch.setenv(key, value)
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=1, exclusive_devices=exclusive)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+
+
+def test_a_process_of_an_outer_launcher_waits_for_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    """Were it to take another one, two runs could hold half of the GPUs each and wait for the other half."""
+    for key, value in OUTER.items():
+        monkeypatch.setenv(key, value)
+    asked: list[Sequence[str]] = []
+
+    @contextmanager
+    def claim(devices: Sequence[str], wanted: int, _: Path) -> Iterator[list[str]]:
+        asked.append(devices)
+        yield list(devices[:wanted])
+
+    monkeypatch.setattr(launch_module, "claimed", claim)
+    launched(monkeypatch, tmp_path, nproc_per_node=1)
+    assert asked == [["GPU-b"]]
+
+
+def test_parts_of_a_gpu_are_claimed_by_their_own_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1/2, MIG-1/3")
+    with claimed(["MIG-1/2"], 1, tmp_path / "locks"):
+        launcher = launched(monkeypatch, tmp_path, nproc_per_node=1)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "MIG-1/3"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1/2, MIG-1/3"
+
+
+def test_a_lock_folder_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
+) -> None:
+    (tmp_path / "locks").write_text("")
+    with pytest.raises(TrainingError, match=r"locks cannot be written .*distributed.exclusive_devices=false"):
+        launched(monkeypatch, tmp_path, nproc_per_node=1)
+
+
+def test_a_bug_is_not_dressed_up_and_still_leaves_the_environment_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        launched(monkeypatch, tmp_path, ZeroDivisionError())
+    assert_restored()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "ranks", "use_liger", "gpus", "start"),
+    [
+        (Accelerator.cpu, 8, False, 0, None),
+        (Accelerator.cpu, 8, False, 2, None),
+        (Accelerator.auto, 8, False, 0, None),
+        (Accelerator.auto, 2, True, 2, None),
+        (Accelerator.cuda, 2, True, 4, None),
+        (Accelerator.auto, 8, True, 0, "training.use_liger=true: "),
+        (Accelerator.cuda, 8, False, 0, "distributed.accelerator=cuda: "),
+        (Accelerator.cuda, 8, True, 4, "distributed.nproc_per_node=8: this machine has 4 GPUs"),
+        (Accelerator.auto, 8, True, 4, "distributed.nproc_per_node=8: this machine has 4 GPUs"),
+    ],
+)
+def test_devices_are_checked_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+    accelerator: Accelerator,
+    ranks: int,
+    use_liger: bool,
+    gpus: int,
+    start: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    distributed = DistributedConfig(accelerator=accelerator, nproc_per_node=ranks)
+    if start is None:
+        check_devices(distributed, use_liger)
+        return
+    with pytest.raises(ConfigurationError) as raised:
+        check_devices(distributed, use_liger)
+    (line,) = raised.value.problems
+    assert line.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "refused"),
+    [(1, None, True), (1, "3", False), (2, "3,4", False), (3, "3,4,5", True), (0, None, False), (4, None, False)],
+)
+def test_more_processes_than_gpus_are_refused_where_all_see_the_same(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, refused: bool
+) -> None:
+    """They would wait for each other's."""
+    for key, value in (OUTER | {"LOCAL_WORLD_SIZE": "2" if gpus != 3 else "4"}).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if not refused:
+        check_devices(DistributedConfig(nproc_per_node=1), use_liger=False)
+        return
+    with pytest.raises(ConfigurationError, match=rf"torchrun .* and they see {gpus} GPUs; start {gpus} on each"):
+        check_devices(DistributedConfig(nproc_per_node=1), use_liger=False)

@@ -1,0 +1,52 @@
+"""What the timing of a phase leaves behind, with a stand-in for its ranks."""
+
+from pathlib import Path
+
+import pytest
+
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.schema import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.errors import StoppedError, TrainingError
+from osftx.planning import calibration
+
+
+def phase(folder: Path) -> PhaseSpec:
+    return PhaseSpec(
+        index=0,
+        name="skills",
+        method=Method.sft,
+        unfreeze_rank_ratio=None,
+        model=ModelConfig(path="base"),
+        training=TrainingConfig(),
+        osft=OsftConfig(),
+        distributed=DistributedConfig(),
+        data="data",
+        folder=str(folder),
+        evaluation_max_tokens=64,
+    )
+
+
+def test_the_log_that_a_failure_names_outlives_the_timing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(spec: PhaseSpec) -> None:
+        log = Path(spec.folder) / "logs" / "0" / "stderr.log"
+        log.parent.mkdir(parents=True)
+        log.write_text("out of memory")
+        raise TrainingError(f"phase 'skills' failed on rank 0\n  full log: {log}")
+
+    monkeypatch.setattr(calibration, "launch", fail)
+    monkeypatch.setattr(calibration, "mkdtemp", lambda prefix: str(tmp_path / "kept"))
+    with pytest.raises(TrainingError, match=r"^phase 'skills' failed on rank 0\s+full log: ") as raised:
+        calibration._launch(phase(tmp_path / "scratch"))
+    log = Path(str(raised.value).rpartition("full log: ")[2])
+    assert log.is_relative_to(tmp_path / "kept")
+    assert log.read_text() == "out of memory"
+
+
+def test_nothing_is_kept_of_a_timing_that_was_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(_: PhaseSpec) -> None:
+        raise StoppedError("phase 'skills' was stopped by SIGTERM; nothing of it was saved")
+
+    monkeypatch.setattr(calibration, "launch", stop)
+    monkeypatch.setattr(calibration, "mkdtemp", lambda prefix: pytest.fail("nothing to keep"))
+    with pytest.raises(StoppedError):
+        calibration._launch(phase(tmp_path / "scratch"))

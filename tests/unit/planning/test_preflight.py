@@ -1,0 +1,246 @@
+"""What is looked at before a run: the model with its tokenizer, and every data file, on the shipped tiny model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from checkout import TINY_BASE
+from datasets import Dataset
+
+from osftx.config.schema import (
+    DataConfig,
+    EvaluationSetConfig,
+    ExperimentConfig,
+    ModelConfig,
+    OnBadRow,
+    PhaseConfig,
+    SubspaceKind,
+    TrainingConfig,
+)
+from osftx.data.chat.tokenizer import ChatTokenizer
+from osftx.data.prepare import prepare
+from osftx.data.samples import SAMPLES_FILE
+from osftx.errors import ConfigurationError
+from osftx.planning.preflight import check
+
+GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder with a model and a data file."""
+    shutil.copytree(TINY_BASE, tmp_path / "base")
+    (tmp_path / "good.jsonl").write_text(json.dumps(GOOD) + "\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def experiment(train: str, evaluation: str, model: str = "~/base") -> ExperimentConfig:
+    config = ExperimentConfig(name="study", model=ModelConfig(path=model), reuse=False)
+    config.phases = {"one": PhaseConfig(data=DataConfig(path=train), **vars(TrainingConfig()))}
+    config.evaluation.sets = {"held_out": EvaluationSetConfig(path=evaluation)}
+    return config
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(home: Path) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    checked = check(config, home / "prepared")
+    assert checked.model_folder == home / "base"
+    assert checked.data["one"].parent == home / "prepared"
+    config.model.path, config.phases["one"].init_from = "elsewhere", "~/base"
+    assert check(config, None).plan.phases[0].samples == 1
+
+
+def problems(config: ExperimentConfig, data_folder: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigurationError) as raised:
+        check(config, data_folder)
+    return raised.value.problems
+
+
+def test_a_problem_of_a_file_begins_with_the_setting_and_is_told_once(home: Path) -> None:
+    bad, none = home / "bad.jsonl", home / "none.jsonl"
+    bad.write_text(json.dumps(GOOD) + "\nno\n")
+    first, second = problems(experiment(str(bad), str(none)))
+    assert first.startswith(f"phases.one.data.path: {bad}:2: is not JSON")
+    assert second.startswith(f"evaluation.sets.held_out.path: {none}: cannot be read")
+    (once,) = problems(experiment(str(bad), str(bad)))
+    assert once == first
+    (home / "base" / "tokenizer.json").unlink()
+    assert problems(experiment(str(bad), "~/good.jsonl"))[0].startswith("model.path: ~/base: holds no tokenizer.json")
+
+
+def test_a_split_or_revision_that_is_not_read_is_refused(home: Path) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.phases["one"].data.revision = "v2"
+    config.evaluation.sets["held_out"].split = "test"
+    first, second = problems(config)
+    assert first.startswith(f"phases.one.data.path: {home / 'good.jsonl'}: is no name on the Hugging Face Hub, but has")
+    assert second.startswith(f"evaluation.sets.held_out.path: {home / 'good.jsonl'}: has no splits, but split=test")
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 1.0]])
+def test_a_revision_is_that_of_the_hub_names_among_the_paths(
+    home: Path, monkeypatch: pytest.MonkeyPatch, weights: list[float] | None
+) -> None:
+    asked = []
+
+    def load(name: str, split: str, revision: str | None) -> Dataset:
+        asked.append((name, split, revision))
+        return Dataset.from_list([GOOD])
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.phases["one"].data = DataConfig(["~/good.jsonl", "some/facts"], weights, split="test", revision="v2")
+    assert check(config, None).plan.phases[0].samples == 2
+    assert asked == [("some/facts", "test", "v2")]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("vocab_size", "has the token id {found}, but the model has vocab_size=5 (ids below that); put"),
+        (
+            "max_position_embeddings",
+            "has a sample of {found} tokens, but the model has max_position_embeddings=5; "
+            "set phases.one.max_seq_len=5 or less",
+        ),
+    ],
+)
+def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, says: str, nested: bool) -> None:
+    good = home / "good.jsonl"
+    data = DataConfig(path=str(good))
+    summary = prepare(data, ChatTokenizer.load(str(home / "base")), 100, None).summary
+    found = {"vocab_size": summary.highest_id, "max_position_embeddings": summary.longest}[key]
+    file = home / "base" / "config.json"
+    config = json.loads(file.read_text())
+
+    def limit(value: int) -> ExperimentConfig:
+        changed = {**config, key: None, "text_config": {key: value}} if nested else {**config, key: value}
+        file.write_text(json.dumps(changed))
+        return experiment(str(good), str(good))
+
+    assert problems(limit(5))[0].startswith(f"phases.one.data.path: {good}: {says.format(found=found)}")
+    enough = found + 1 if key == "vocab_size" else found
+    check(limit(enough), None)
+    # Of the file, so once; the length with each setting that limits it.
+    assert len(problems(limit(enough - 1))) == (1 if key == "vocab_size" else 2)
+
+
+def test_what_was_prepared_for_nothing_is_removed(home: Path) -> None:
+    config = experiment(str(home / "good.jsonl"), str(home / "none.jsonl"))
+    problems(config, home / "elsewhere")
+    assert not (home / "elsewhere").exists()
+
+
+def test_what_was_there_before_stays_whoever_made_it(home: Path) -> None:
+    data = home / "data"
+    data.mkdir()
+    (data / "mine.jsonl").write_text(json.dumps(GOOD) + "\n")
+    problems(experiment(str(data / "mine.jsonl"), str(home / "none.jsonl")), data)
+    assert [path.name for path in data.iterdir()] == ["mine.jsonl"]
+
+
+def test_a_model_without_tokenizer_is_no_problem_of_the_data(home: Path) -> None:
+    (home / "base" / "tokenizer.json").unlink()
+    config = experiment(str(home / "good.jsonl"), str(home / "good.jsonl"))
+    (home / "texts.jsonl").write_text(json.dumps({"document": "a b c"}) + "\n")
+    config.phases["one"].data = DataConfig(path=str(home / "texts.jsonl"), block_size=8)
+    config.osft.subspace, config.preserve.data.path = SubspaceKind.activations, str(home / "kept.jsonl")
+    (home / "kept.jsonl").write_text(2 * (json.dumps(GOOD) + "\n"))
+    (problem,) = problems(config)
+    assert problem.startswith("model.path: ~/base: holds no tokenizer.json")
+
+
+def test_the_data_of_an_earlier_run_stays(home: Path) -> None:
+    config = experiment(str(home / "good.jsonl"), str(home / "good.jsonl"))
+    check(config, home / "run" / "data")
+    (home / "run" / "plan.json").write_text("{}")
+    config.evaluation.sets["held_out"].path = str(home / "none.jsonl")
+    problems(config, home / "run" / "data")
+    assert len(samples_in(home / "run" / "data")) == 1
+
+
+def samples_in(folder: Path) -> list[Path]:
+    return [path.parent for path in folder.glob(f"*/{SAMPLES_FILE}")]
+
+
+def test_data_is_kept_for_other_runs_where_phases_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.reuse, config.store_dir = True, "~/store"
+    run_data = home / "run" / "data"
+    assert check(config, run_data).data["one"].parent == home / "store" / "data"
+    config.data.processing_dir = "~/elsewhere"
+    assert check(config, run_data).data["one"].parent == home / "elsewhere"
+    config.data.processing_dir = None
+    assert not run_data.exists()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert check(config, run_data).data["one"].parent == run_data
+    config.data.processing_dir = "~/good.jsonl/below"
+    (problem,) = problems(config, run_data)
+    assert "good.jsonl/below cannot be written (Not a directory)" in problem
+
+
+def test_rows_that_are_skipped_earn_a_warning_and_are_listed(home: Path) -> None:
+    (home / "bad.jsonl").write_text(f"{json.dumps(GOOD)}\nno\n")
+    config = experiment("~/bad.jsonl", "~/good.jsonl")
+    config.phases["one"].data.on_bad_row = OnBadRow.skip
+    for place in (None, home / "prepared", home / "prepared"):
+        checked = check(config, place)
+        assert checked.skipped["phases.one.data"].skipped == 1
+        (line,) = [line for line in checked.plan.warnings if "left out" in line]
+        assert line.startswith("phases.one.data: 1 rows cannot be used and are left out")
+        assert f"{home}/bad.jsonl:2: is not JSON" in line
+
+
+def test_a_store_that_cannot_be_one_is_refused_and_one_that_cannot_be_written_pointed_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    config.reuse = True
+    for store in ("~/good.jsonl", "~/good.jsonl/below"):
+        config.store_dir = store
+        with pytest.raises(ConfigurationError, match=r"store_dir=~/good.jsonl.*good.jsonl is not a folder"):
+            check(config, None)
+    config.reuse = False
+    check(config, None)
+    config.reuse, config.store_dir = True, "~/to/be/made"
+    told = "store_dir=~/to/be/made cannot be written"
+    assert not any(told in warning for warning in check(config, None).plan.warnings)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert sum(told in warning for warning in check(config, None).plan.warnings) == 1
+
+
+def change_config(home: Path, **settings: object) -> None:
+    place = home / "base" / "config.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | settings))
+
+
+def warnings_of(config: ExperimentConfig) -> list[str]:
+    return [line for line in check(config, None).plan.warnings if "evaluation set" not in line]
+
+
+def test_a_model_that_cannot_be_trained_is_refused(home: Path) -> None:
+    change_config(home, quantization_config={"quant_method": "awq"}, architectures=["LlamaModel"])
+    first, second = problems(experiment("~/good.jsonl", "~/good.jsonl"))
+    assert first.startswith("model.path=~/base: its weights are quantised (awq)")
+    assert second.startswith("model.path=~/base: LlamaModel is no causal language model")
+
+
+def test_what_is_unusual_about_a_model_is_told(home: Path) -> None:
+    """smollm3 is a family of transformers that the table does not have."""
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    assert warnings_of(config) == []
+    change_config(home, model_type="smollm3", architectures=["SmolLM3ForCausalLM"])
+    (told,) = warnings_of(config)
+    assert told.startswith("model_type='smollm3': this family is not known")
+    assert "self_attn.q_proj x 4" in told
+    config.osft.target_patterns = [r".*\.q_proj"]
+    assert warnings_of(config) == []
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChatTokenizer, "vocab_size", 10**6)
+    (told,) = warnings_of(experiment("~/good.jsonl", "~/good.jsonl"))
+    assert told.startswith("the tokenizer has 1000000 tokens, the model's table of embeddings ")

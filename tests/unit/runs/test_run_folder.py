@@ -1,0 +1,32 @@
+"""The folder of a run."""
+
+from pathlib import Path
+
+import pytest
+
+from osftx.config.schema import ExperimentConfig
+from osftx.errors import ConfigurationError
+from osftx.runs.run_folder import dated, make_run_folder
+
+
+def test_runs_that_start_in_the_same_second_get_a_folder_each(tmp_path: Path) -> None:
+    folders = []
+    for _ in range(3):
+        folders.append(dated(tmp_path / "outputs"))
+        folders[-1].mkdir(parents=True)
+    assert len(set(folders)) == 3
+    assert all(folder.parent == tmp_path / "outputs" for folder in folders)
+
+
+def test_a_run_goes_on_wherever_its_nodes_meet_and_whether_it_is_timed_or_not(tmp_path: Path) -> None:
+    config = ExperimentConfig(output_dir=str(tmp_path))
+    (tmp_path / "plan.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text(
+        "{training: {seed: 1}, distributed: {nnodes: 2, rdzv_endpoint: a:1}, plan: {calibrate: true}}"
+    )
+    asked = "{training: {seed: SEED}, distributed: {nnodes: 2, rdzv_endpoint: b:2}, plan: {calibrate: false}}"
+    assert make_run_folder(config, tmp_path, asked.replace("SEED", "1")) == (tmp_path.resolve(), [])
+    dry = asked.replace("{training", "{dry_run: true, training").replace("SEED", "1")
+    assert make_run_folder(config, tmp_path, dry) == (tmp_path.resolve(), [])
+    with pytest.raises(ConfigurationError, match="holds a run with another configuration"):
+        make_run_folder(config, tmp_path, asked.replace("SEED", "2"))
