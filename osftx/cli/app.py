@@ -29,6 +29,7 @@ from yaml import YAMLError
 
 from osftx.cli.hydra_errors import explain, no_option, reaching_every_phase
 from osftx.config.load import typed
+from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, PLAN, REPORT, RUN_DATA
 from osftx.config.schema import ExperimentConfig
 from osftx.config.validate import problems
 from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
@@ -38,8 +39,8 @@ from osftx.launch.leader import Nodes
 from osftx.launch.outer_launcher import outer_launcher, placed
 from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.sweep.callback import RESUME, Summary
-from osftx.sweep.job import JOB_FILE, Job, Objective, run_job
-from osftx.sweep.parallel import OUTPUT_FILE, DryRunHere, in_parallel, lost_job_errors, own_output
+from osftx.sweep.job import Job, Objective, run_job
+from osftx.sweep.parallel import DryRunHere, in_parallel, lost_job_errors, own_output
 from osftx.sweep.pruning import between_phases
 from osftx.utils.files import write_json, write_text
 
@@ -90,14 +91,14 @@ def _job_of_sweep(composed: DictConfig, hydra_config: HydraConf) -> Objective:
 def _with_own_output(composed: DictConfig, hydra_config: HydraConf) -> Objective:
     """One job of several at a time: the screen gets a line when it starts and one when it ends."""
     number, folder = hydra_config.job.num, Path(hydra_config.runtime.output_dir)
-    log, start = folder / OUTPUT_FILE, time.monotonic()
+    log, start = folder / JOB_OUTPUT, time.monotonic()
     with own_output(log) as screen:
         words = " ".join(_overrides(hydra_config))
         print(f"Job {number} starts, output in {log}: {words}", file=screen, flush=True)
         outcome = "stopped"
         try:
             objective = _job_of_sweep(composed, hydra_config)
-            record = Job.read(folder / JOB_FILE)
+            record = Job.read(folder / JOB)
             outcome = record.state.value if record is not None else "ended without a record"
         finally:
             print(f"Job {number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)
@@ -169,7 +170,7 @@ def run(
     run_folder, made = make_run_folder(config, usual, asked)
     try:
         with alone_in(run_folder):
-            checked = check(config, run_folder / "data")
+            checked = check(config, run_folder / RUN_DATA)
             from osftx.planning.calibration import calibrate
             from osftx.planning.room import check_room
             from osftx.runs import orchestrator
@@ -177,14 +178,14 @@ def run(
             check_room(config, checked, run_folder)
             if config.plan.calibrate:
                 calibrate(config, checked)
-            write_text(run_folder / "config.yaml", asked)
-            write_json(run_folder / "plan.json", checked.plan.to_dict())
+            write_text(run_folder / CONFIG, asked)
+            write_json(run_folder / PLAN, checked.plan.to_dict())
             show_plan(checked.plan)
             results = orchestrator.run(config, checked, run_folder, arguments, between)
     except ConfigurationError:
         remove_empty(made)
         raise
-    print(f"\nRun folder: {run_folder}\nReport:     {run_folder / 'report.html'}")
+    print(f"\nRun folder: {run_folder}\nReport:     {run_folder / REPORT}")
     return results
 
 
@@ -195,7 +196,7 @@ def _calibrate(config: ExperimentConfig) -> None:
     from osftx.planning.show_plan import show_plan
 
     with TemporaryDirectory(prefix="osftx-data-") as scratch:
-        checked = check(config, Path(scratch) / "data")
+        checked = check(config, Path(scratch) / RUN_DATA)
         checked.plan.warnings += lacking(config, checked.plan.phases, None)
         calibrate(config, checked)
     show_plan(checked.plan)
@@ -208,7 +209,7 @@ def _inspect(config: ExperimentConfig, samples: int) -> None:
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigurationError([f"inspect_data={samples}: shows the data of one run; leave out -m"])
     with TemporaryDirectory(prefix="osftx-data-") as scratch:  # where it cannot be kept for the run itself
-        show_data(check(config, Path(scratch) / "data", fetch_model=False), samples)
+        show_data(check(config, Path(scratch) / RUN_DATA, fetch_model=False), samples)
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

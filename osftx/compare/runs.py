@@ -12,13 +12,13 @@ from yaml import YAMLError
 
 from osftx.config.load import typed
 from osftx.config.phases import phases_to_run
+from osftx.config.run_layout import CONFIG, JOB, PLAN, RESULTS
 from osftx.config.schema import ExperimentConfig
 from osftx.data.mixing import DRAWN
 from osftx.errors import ConfigurationError
 
 Json = dict[str, Any]
 
-RESULTS, PLAN, CONFIG, JOB = "results.json", "plan.json", "config.yaml", "job.json"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError)
 """What a file that is missing, cut off or of another shape raises."""
 

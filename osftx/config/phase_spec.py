@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from osftx.config.run_layout import BEST, CHECKPOINT, PHASE
 from osftx.config.schema import (
     CheckpointingConfig,
     DistributedConfig,
@@ -15,8 +16,6 @@ from osftx.config.schema import (
     ValidationConfig,
 )
 from osftx.utils.files import write_text
-
-PHASE_FILE = "phase.yaml"
 
 
 @dataclass
@@ -95,16 +94,16 @@ class PhaseSpec:
 
     @property
     def checkpoint(self) -> Path:
-        return Path(self.folder) / "checkpoint"
+        return Path(self.folder) / CHECKPOINT
 
     @property
     def best(self) -> Path:
         """The state of the lowest validation loss, where it is kept beside the last one."""
-        return Path(self.folder) / "best"
+        return Path(self.folder) / BEST
 
     def save(self) -> Path:
         """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""
-        path = Path(self.folder) / PHASE_FILE
+        path = Path(self.folder) / PHASE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, OmegaConf.to_yaml(OmegaConf.structured(self)))
         return path

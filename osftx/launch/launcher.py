@@ -12,8 +12,8 @@ from threading import Event, Thread, current_thread, main_thread
 from typing import Any
 from uuid import uuid4
 
-from osftx.config.phase_spec import PHASE_FILE, PhaseSpec
-from osftx.config.run_layout import saved_steps
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.run_layout import LOGS, PHASE, saved_steps
 from osftx.config.schema import Accelerator, DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch.devices import claimed, lock_folder
@@ -51,7 +51,7 @@ def launch(spec: PhaseSpec) -> None:
             run_ranks(spec, devices, endpoint, failed_elsewhere)
 
         grace_s = spec.resume.checkpointing.grace_s if spec.resume is not None else 0
-        nodes.together(Path(spec.folder) / PHASE_FILE, run, OUTCOME_S + grace_s)
+        nodes.together(Path(spec.folder) / PHASE, run, OUTCOME_S + grace_s)
 
 
 def run_ranks(
@@ -73,7 +73,7 @@ def run_ranks(
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     group = spec.distributed
     several = endpoint != LOCAL_ENDPOINT
-    logs = Path(spec.folder) / "logs" / (f"node_{group.node_rank}" if several else "")
+    logs = Path(spec.folder) / LOGS / (f"node_{group.node_rank}" if several else "")
     logs.mkdir(parents=True, exist_ok=True)
     streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
     # c10d ignores node_rank, static takes it as it is. On one node nobody else has to know where the ranks meet: with a
@@ -92,7 +92,7 @@ def run_ranks(
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=streams),
         **_shutdown(LaunchConfig, spec),
     )
-    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / PHASE_FILE), str(os.getpid())]
+    command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / PHASE), str(os.getpid())]
     ended_here = Event()
     try:
         with environment(group, devices), _own_signals(), _ended_with(failed_elsewhere, ended_here):

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.phases import phases_to_run
+from osftx.config.run_layout import LOGS, PHASE_RESULT
 from osftx.config.schema import ExperimentConfig, PhaseConfig
 from osftx.config.steps import validation_steps
 from osftx.errors import TrainingError
@@ -58,7 +59,7 @@ def _duration(
     begun = time.monotonic()
     _launch(spec)
     wall_s = time.monotonic() - begun
-    found = json.loads((Path(spec.folder) / "result.json").read_text())
+    found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text())
     found["start_s"] += wall_s - found.pop("duration_s")  # the start of the processes, and their end
     pace = Pace(**found)
     return duration(pace, planned.tokens * phase.num_epochs, _measured_tokens(config, checked, planned, phase))
@@ -69,7 +70,7 @@ def _launch(spec: PhaseSpec) -> None:
     try:
         launch(spec)
     except TrainingError as error:
-        logs = str(Path(spec.folder) / "logs")
+        logs = str(Path(spec.folder) / LOGS)
         if logs not in str(error):
             raise
         kept = mkdtemp(prefix="osftx-logs-")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec
 from osftx.config.phases import evaluation_budget, phases_to_run, sets_to_keep, training_of
+from osftx.config.run_layout import INPUT_COVARIANCE, phase_folder
 from osftx.config.schema import ExperimentConfig, ModelConfig
-from osftx.methods.covariance.index import FOLDER as KEPT_INPUTS
 from osftx.methods.covariance.index import PRESERVED
 from osftx.planning.plan import kept_sources
 from osftx.planning.preflight import Checked
@@ -33,7 +33,7 @@ def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) ->
             osft=config.osft,
             distributed=config.distributed,
             data=str(checked.data[name]),
-            folder=str(run_folder / "phases" / f"{index + 1:02d}_{name}"),
+            folder=str(phase_folder(run_folder, index, name)),
             preserve=_preserve(config, checked, kept.get(name), source),
             validation=checked.validation.get(name),
             evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
@@ -55,4 +55,6 @@ def _preserve(
         return None
     if sources == [PRESERVED]:
         return PreserveSpec(record=None, samples=str(checked.preserved), max_tokens=config.preserve.max_tokens)
-    return PreserveSpec(record=str(source.parent / KEPT_INPUTS), samples=None, max_tokens=config.preserve.max_tokens)
+    return PreserveSpec(
+        record=str(source.parent / INPUT_COVARIANCE), samples=None, max_tokens=config.preserve.max_tokens
+    )

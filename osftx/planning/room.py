@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from osftx.config.run_layout import RUN_DATA
 from osftx.config.schema import ExperimentConfig
 from osftx.data.samples import remove_prepared
 from osftx.errors import ConfigurationError
@@ -23,7 +24,7 @@ def check_room(config: ExperimentConfig, checked: Checked, run_folder: Path) -> 
     phases, in_store = _to_train(config, checked, run_folder)
     problems = lacking(config, phases, run_folder, in_store)
     if problems:
-        remove_prepared(run_folder / "data", checked.made)
+        remove_prepared(run_folder / RUN_DATA, checked.made)
         raise ConfigurationError(problems)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from osftx.config.run_layout import FIGURES, REPORT, SWEEP_REPORT
 from osftx.report.figures import draw
 from osftx.report.page import render
 from osftx.report.sweep_figures import draw_sweep
@@ -14,8 +15,8 @@ from osftx.utils.files import write_text
 def write_report(run_folder: Path) -> Path:
     """Write `figures/*.png` and `report.html`, as far as the run got, and return the page's path."""
     run = Run.read(run_folder)
-    figures = draw(run, run_folder / "figures")
-    page = run_folder / "report.html"
+    figures = draw(run, run_folder / FIGURES)
+    page = run_folder / REPORT
     write_text(page, render(run, figures))
     return page
 
@@ -23,7 +24,7 @@ def write_report(run_folder: Path) -> Path:
 def write_sweep_report(sweep_folder: Path) -> Path:
     """Write `figures/*.png` and `sweep.html` from `sweep.json`, and return the page's path."""
     sweep = SweepRecord.read(sweep_folder)
-    figures = draw_sweep(sweep, sweep_folder / "figures")
-    page = sweep_folder / "sweep.html"
+    figures = draw_sweep(sweep, sweep_folder / FIGURES)
+    page = sweep_folder / SWEEP_REPORT
     write_text(page, render_sweep(sweep, figures))
     return page

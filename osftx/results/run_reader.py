@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from osftx.config.load import typed
 from osftx.config.phases import taught_in
+from osftx.config.run_layout import CONFIG, METRICS, PHASE_RESULT, PLAN, RESULTS, phase_folder
 from osftx.config.schema import ExperimentConfig
 
 Json = dict[str, Any]
@@ -89,21 +90,21 @@ class Run:
     @classmethod
     def read(cls, folder: Path) -> "Run":
         """Read a run folder: `plan.json` must be there, the rest as far as the run got."""
-        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        results = _read_json(folder / "results.json") or {}
-        config = _read_config(folder / "config.yaml")
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        results = _read_json(folder / RESULTS) or {}
+        config = _read_config(folder / CONFIG)
         done = {phase["name"]: phase for phase in results.get("phases", [])}
         phases = []
         for planned in plan["phases"]:
             name = planned["name"]
-            phase_folder = folder / "phases" / f"{planned['index'] + 1:02d}_{name}"
+            own_folder = phase_folder(folder, planned["index"], name)
             phases.append(
                 PhaseRecord(
                     name=name,
                     plan=planned,
                     result=done.get(name),
-                    steps=_read_lines(phase_folder / "metrics.jsonl"),
-                    record=_read_json(phase_folder / "result.json") or {},
+                    steps=_read_lines(own_folder / METRICS),
+                    record=_read_json(own_folder / PHASE_RESULT) or {},
                     seed=config.phases[name].seed if config is not None else None,
                 )
             )

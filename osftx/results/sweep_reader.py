@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from osftx.config.run_layout import SWEEP
+
 Json = dict[str, Any]
 
 
@@ -46,7 +48,7 @@ class SweepRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "SweepRecord":
-        content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
         return cls(
             name=folder.resolve().name,
             objectives=[_readable(path) for path in content["objectives"]],

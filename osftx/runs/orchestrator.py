@@ -12,6 +12,7 @@ from typing import Any
 from osftx.config.objective import as_list, value
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.phases import BASE_STATE, phases_to_run, taught_in
+from osftx.config.run_layout import BEFORE, BENCHMARKS, RESULTS
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.lm_eval.measure import Benchmarks
@@ -59,9 +60,9 @@ def run(
         )
         try:
             if place == 1:
-                benchmarks.measure(BASE_STATE, source, parent, folder / "benchmarks_before")
+                benchmarks.measure(BASE_STATE, source, parent, folder / (BENCHMARKS + BEFORE))
             result = obtain(spec, fingerprint, parent, store, config.checkpointing)
-            benchmarks.measure(name, spec.checkpoint, fingerprint, folder / "benchmarks")
+            benchmarks.measure(name, spec.checkpoint, fingerprint, folder / BENCHMARKS)
         except TrainingError as error:
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "
             how = _how_to_go_on(config, name, source, arguments)
@@ -70,7 +71,7 @@ def run(
         finished.append((spec, result))
         results = collect(config, finished, run_folder, arguments, start, benchmarks.table())
         results["skipped_rows"] = _skipped_rows(checked)
-        write_json(run_folder / "results.json", results)
+        write_json(run_folder / RESULTS, results)
         _report(run_folder)
         show_retention(results)
         if between_phases is not None and place < len(specs):

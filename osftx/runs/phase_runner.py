@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from osftx.config.phase_spec import PhaseSpec, ResumeSpec
+from osftx.config.run_layout import BEFORE, EVALUATION, PHASE_RESULT
 from osftx.config.schema import CheckpointingConfig
 from osftx.launch.launcher import launch
 from osftx.store.entries import Entry, PhaseStore, use
@@ -41,15 +42,15 @@ def obtain(
         if reused:
             print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
             result["evaluation_before"] = None  # of the run that trained it
-            result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / "evaluation", store)
+            result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / EVALUATION, store)
         else:
             store.keep_evaluations(fingerprint, _data(spec), result["evaluation"])
             store.keep_evaluations(parent, _data(spec), result["evaluation_before"] or {})
         if spec.evaluate_before and (reused or result["evaluation_before"] is None):
             source = Path(spec.model.path)
-            result["evaluation_before"] = _measure(spec, source, parent, folder / "evaluation_before", store)
+            result["evaluation_before"] = _measure(spec, source, parent, folder / (EVALUATION + BEFORE), store)
     result |= {"name": spec.name, "fingerprint": fingerprint, "reused": reused}
-    write_json(folder / "result.json", result)
+    write_json(folder / PHASE_RESULT, result)
     return result
 
 
@@ -104,4 +105,4 @@ def _data(spec: PhaseSpec) -> dict[str, str]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "result.json").read_text()))
+    return dict(json.loads((folder / PHASE_RESULT).read_text()))

@@ -11,13 +11,12 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from osftx.config.run_layout import CONFIG, LOCK, PLAN
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
 
 PLACE = ("node_rank", "rdzv_endpoint", "join_timeout_s")
 """Of `distributed`: a cluster that starts a run again may do so on other machines."""
-LOCK = ".lock"
-"""In a run folder, held by the run."""
 
 
 def dated(parent: Path) -> Path:
@@ -34,7 +33,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     goes on there, with what the store has of it. Raises ConfigurationError otherwise, or when it cannot be written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
-    if (folder / "plan.json").exists():
+    if (folder / PLAN).exists():
         if not config.reuse and config.sweep.resume is None:  # it would all be trained again, over what is there
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
@@ -46,7 +45,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
                     "(what both have in common is in the store, and is reused), or remove this one"
                 ]
             )
-    elif (folder / "config.yaml").exists() and not _same(folder, composed):
+    elif (folder / CONFIG).exists() and not _same(folder, composed):
         raise ConfigurationError(
             [f"output_dir={folder}: holds a config.yaml that is not of this run; choose another folder"]
         )
@@ -76,7 +75,7 @@ def _same(folder: Path, composed: str) -> bool:
     """Whether the run in `folder` was made with this configuration: wherever its nodes met, timed beforehand or not,
     and also where it is only asked for (`dry_run`)."""
     try:
-        return _deciding((folder / "config.yaml").read_text()) == _deciding(composed)
+        return _deciding((folder / CONFIG).read_text()) == _deciding(composed)
     except (OSError, ValueError, YAMLError):
         return False
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from osftx.config.run_layout import saved_steps
+from osftx.config.run_layout import PHASE_RESULT, saved_steps
 from osftx.config.schema import DEFAULT_STORE
 from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
 from osftx.store.fingerprint import LENGTH
@@ -93,7 +93,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
     print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
     with suppress(OSError, ValueError, KeyError):  # damaged: `verify` tells
-        result = json.loads((entry.folder / "result.json").read_text())
+        result = json.loads((entry.folder / PHASE_RESULT).read_text())
         print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():
         print(f"  {file['sha256'][:12]} {file['size']:>14,}  {name}")

@@ -25,15 +25,16 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from osftx.config.run_layout import BASES, BEST, CHECKPOINT, INPUT_COVARIANCE, METRICS, PHASE_RESULT
 from osftx.utils.files import link_or_copy, write_json
 from osftx.utils.manifest import FileDigest, describe, differences
 
 FORMAT = 1
 """Of the store's layout; entries of another one are left alone."""
 MANIFEST = "manifest.json"
-PARTS = ("checkpoint", "best", "kept_inputs", "bases")
+PARTS = (CHECKPOINT, BEST, INPUT_COVARIANCE, BASES)
 """Folders of a phase that a run folder links to."""
-RECORDS = ("result.json", "metrics.jsonl")
+RECORDS = (PHASE_RESULT, METRICS)
 """Files of a phase that a run folder gets a copy of."""
 WAIT_TOLD_AFTER_S = 1.0
 

@@ -14,20 +14,17 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from yaml import YAMLError
 
 from osftx.config.objective import Direction, as_list, direction
+from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_CONFIG, SWEEP_REPORT
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, TrainingError
 from osftx.launch.follower import meet
 from osftx.launch.outer_launcher import outer_launcher, placed
-from osftx.sweep.job import JOB_FILE, State, read_jobs
-from osftx.sweep.table import REPORT_FILE, TABLE_FILE, Sweep, show, write
+from osftx.sweep.job import State, read_jobs
+from osftx.sweep.table import Sweep, show, write
 
 BASIC_LAUNCHER = "BasicLauncher"
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
-LOCK = ".lock"
-"""In a sweep folder, held by the process that runs the sweep."""
-MULTIRUN_FILE = "multirun.yaml"
-"""The sweep's configuration; every sweeper writes it into the sweep folder."""
 
 
 class Summary(Callback):
@@ -63,10 +60,10 @@ class Summary(Callback):
             if resumed is not None:
                 for job in read_jobs(folder):
                     if job.state is State.failed:  # a search tries it again under another number
-                        (folder / str(job.number) / JOB_FILE).unlink(missing_ok=True)
+                        (folder / str(job.number) / JOB).unlink(missing_ok=True)
                 _set_folder(config, folder)
             else:
-                for path in (*folder.glob(f"*/{JOB_FILE}"), folder / TABLE_FILE, folder / REPORT_FILE):
+                for path in (*folder.glob(f"*/{JOB}"), folder / SWEEP, folder / SWEEP_REPORT):
                     path.unlink(missing_ok=True)  # of an earlier sweep in the same folder
         except Timeout:
             _refuse(f"{named}: another sweep is running there; wait for it, or choose another folder")
@@ -133,13 +130,13 @@ def _why_not(config: DictConfig, folder: Path) -> str | None:
     """Why the sweep in `folder` cannot go on with this configuration."""
     if any(word.startswith(f"{FOLDER}=") for word in config.hydra.overrides.hydra):
         return f"is the sweep's folder already; leave {FOLDER} out"
-    saved = folder / MULTIRUN_FILE
+    saved = folder / SWEEP_CONFIG
     if not saved.is_file():
         return "holds no sweep; correct the folder, or leave sweep.resume out"
     try:
         there = _asked(OmegaConf.load(saved))
     except (OSError, ValueError, TypeError, LookupError, AssertionError, YAMLError) as error:
-        return f"its {MULTIRUN_FILE} cannot be read ({type(error).__name__}); start the sweep anew"
+        return f"its {SWEEP_CONFIG} cannot be read ({type(error).__name__}); start the sweep anew"
     here = _asked(OmegaConf.create(OmegaConf.to_yaml(config)))
     if there["overrides"] != here["overrides"]:
         return f"was made with other overrides ({' '.join(there['overrides'])}); give the same ones, or leave it out"

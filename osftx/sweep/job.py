@@ -13,10 +13,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from osftx.config.run_layout import JOB
 from osftx.errors import ConfigurationError, PrunedError, StoppedError, TrainingError
 from osftx.utils.files import write_json
-
-JOB_FILE = "job.json"
 
 Objective = float | list[float | None] | None
 
@@ -63,7 +62,7 @@ class Job:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / JOB_FILE, asdict(self))
+        write_json(folder / JOB, asdict(self))
 
     def take(self, results: dict[str, Any]) -> None:
         """Fill in what `results.json` holds."""
@@ -114,11 +113,11 @@ def run_job(job: Job, folder: Path, run: Callable[[], dict[str, Any] | None], re
 
 def read_jobs(folder: Path) -> list[Job]:
     """The jobs of the sweep in `folder` that have ended, by number."""
-    found = map(Job.read, folder.glob(f"*/{JOB_FILE}"))
+    found = map(Job.read, folder.glob(f"*/{JOB}"))
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
 def _ended(job: Job, folder: Path) -> Job | None:
-    before = Job.read(folder / JOB_FILE)
+    before = Job.read(folder / JOB)
     same = before is not None and before.overrides == job.overrides and before.state is not State.failed
     return before if same else None

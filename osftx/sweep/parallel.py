@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-OUTPUT_FILE = "output.log"
 
 
 class DryRunHere(Callback):

@@ -9,14 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from osftx.config.objective import Direction, as_list, best
+from osftx.config.run_layout import SWEEP, SWEEP_REPORT
 from osftx.results.retention import FIGURES
 from osftx.sweep.importance import importance
 from osftx.sweep.job import Job, State
 from osftx.utils.console import console
 from osftx.utils.files import write_json
 
-TABLE_FILE = "sweep.json"
-REPORT_FILE = "sweep.html"
 SHOWN_FIGURES = FIGURES[:3]
 
 
@@ -80,15 +79,15 @@ def write(sweep: Sweep, folder: Path) -> None:
         "jobs": jobs,
         "importance": {},
     }
-    write_json(folder / TABLE_FILE, content)
+    write_json(folder / SWEEP, content)
     from osftx.report import write_sweep_report  # with matplotlib
 
     try:
-        write_json(folder / TABLE_FILE, content | {"importance": sweep.importance()})
+        write_json(folder / SWEEP, content | {"importance": sweep.importance()})
         write_sweep_report(folder)
     except Exception as error:  # whatever Optuna or a drawing library raises must not cost the table
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"warning: the report could not be written ({reason}); {TABLE_FILE} holds its numbers", flush=True)
+        print(f"warning: the report could not be written ({reason}); {SWEEP} holds its numbers", flush=True)
 
 
 def show(sweep: Sweep, folder: Path) -> None:
@@ -124,8 +123,8 @@ def show(sweep: Sweep, folder: Path) -> None:
     failed, pruned = (sum(job.state is state for job in sweep.jobs) for state in (State.failed, State.pruned))
     ended = f", {pruned} ended early" if pruned else ""
     print(f"{trained} phases trained, {reused} reused, {failed} of {len(sweep.jobs)} jobs failed{ended}")
-    if (folder / REPORT_FILE).exists():
-        print(f"Report:       {folder / REPORT_FILE}")
+    if (folder / SWEEP_REPORT).exists():
+        print(f"Report:       {folder / SWEEP_REPORT}")
     print(f"Sweep folder: {folder}")
 
 

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-from osftx.config.run_layout import save_folder, saved_steps
+from osftx.config.run_layout import METRICS, save_folder, saved_steps
 from osftx.config.schema import CheckpointingConfig
 from osftx.distributed.collectives import agreed
 from osftx.distributed.masters import follow_masters, trained_parameters
@@ -35,7 +35,6 @@ from osftx.utils.files import write_json
 from osftx.utils.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
 
 STATE = "state.json"
-METRICS = "metrics.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, by its names."""
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch.distributed as dist
 
+from osftx.config.run_layout import CURVE
 from osftx.distributed.collectives import agreed
 from osftx.utils.files import write_text
-
-CURVE = "curve.jsonl"
 
 
 class Curve:

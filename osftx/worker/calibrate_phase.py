@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.config.run_layout import PHASE_RESULT
 from osftx.distributed.engine import after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.distributed.load_model import DTYPES
 from osftx.evaluation.held_out import evaluate
@@ -70,7 +71,7 @@ def calibrate_phase(spec: PhaseSpec) -> None:
         )
     )
     if dist.get_rank() == 0:
-        write_json(Path(spec.folder) / "result.json", {**pace, "duration_s": time.monotonic() - begun})
+        write_json(Path(spec.folder) / PHASE_RESULT, {**pace, "duration_s": time.monotonic() - begun})
     close(engine)
 
 

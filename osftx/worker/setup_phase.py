@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.config.run_layout import BASES, INPUT_COVARIANCE
 from osftx.config.schema import Method, RankAllocation
 from osftx.distributed.collectives import agreed
 from osftx.distributed.load_model import load_model
 from osftx.distributed.source_weights import SourceWeights
 from osftx.distributed.zero_config import zero_config
 from osftx.methods.covariance.covariance import KeptInputs
-from osftx.methods.covariance.index import FOLDER as KEPT_INPUTS
 from osftx.methods.covariance.index import PRESERVED
 from osftx.methods.covariance.measure import measure_inputs
 from osftx.methods.osft.eigenvector_cache import Eigenvectors
@@ -29,8 +29,6 @@ from osftx.probes.packing_check import check_samples_apart
 from osftx.training.batches import Samples, open_samples
 from osftx.training.measured_once import measured_once
 from osftx.utils.manifest import is_whole
-
-BASES = "bases"
 
 
 @dataclass
@@ -145,7 +143,7 @@ def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, devic
     if spec.preserve.record is not None:
         return KeptInputs.load(Path(spec.preserve.record))
     assert spec.preserve.samples is not None
-    known = Path(spec.resume.folder) / KEPT_INPUTS if spec.resume is not None else None
+    known = Path(spec.resume.folder) / INPUT_COVARIANCE if spec.resume is not None else None
     if known is not None and agreed(is_whole, known):
         return KeptInputs.load(known)
     with gathering(model):

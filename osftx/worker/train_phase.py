@@ -18,6 +18,7 @@ from filelock import FileLock
 from torch import nn
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.config.run_layout import BASES, INPUT_COVARIANCE, PHASE_RESULT, RANKS_LOCK
 from osftx.config.schema import BestState
 from osftx.config.steps import validation_steps
 from osftx.distributed.engine import after_each_step, be_deterministic, close, init_distributed, initialize
@@ -37,7 +38,7 @@ from osftx.utils.files import link_folder, write_json
 from osftx.utils.library_logging import quiet_libraries
 from osftx.worker.export import export
 from osftx.worker.foresight import free_shares
-from osftx.worker.setup_phase import BASES, KEPT_INPUTS, OpenPhase, load, measure_own_inputs, open_phase
+from osftx.worker.setup_phase import OpenPhase, load, measure_own_inputs, open_phase
 
 Evaluation = dict[str, dict[str, float]]
 """Figures by evaluation set."""
@@ -103,12 +104,12 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
         export(engine.module, opened.subspaces, source, spec.best, save_dtype, opened.source.turned)
         left.append(spec.best)
     if opened.kept is not None:
-        opened.kept.save(folder / KEPT_INPUTS, left)
+        opened.kept.save(folder / INPUT_COVARIANCE, left)
     if dist.get_rank() == 0:
         if spec.resume is not None and spec.osft.save_bases:
             link_folder(Path(spec.resume.folder) / BASES, folder / BASES)
         write_json(
-            folder / "result.json",
+            folder / PHASE_RESULT,
             {
                 "name": spec.name,
                 "steps": done.steps,
@@ -139,7 +140,7 @@ def _to_itself(spec: PhaseSpec) -> Iterator[None]:
         return
     folder = Path(spec.resume.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "ranks.lock", timeout=spec.distributed.timeout_s):
+    with FileLock(folder / RANKS_LOCK, timeout=spec.distributed.timeout_s):
         yield
 
 
@@ -148,7 +149,7 @@ def _evaluate_only(model: nn.Module, spec: PhaseSpec, measure: Measure) -> None:
     engine, *_ = initialize(model, spec.training, 0, spec.distributed)
     evaluation = measure(engine, 0)
     if dist.get_rank() == 0:
-        write_json(Path(spec.folder) / "result.json", {"evaluation": evaluation})
+        write_json(Path(spec.folder) / PHASE_RESULT, {"evaluation": evaluation})
     close(engine)
 
 
@@ -163,7 +164,7 @@ def _evaluation_before(spec: PhaseSpec, measure: Callable[[], Evaluation]) -> Ev
 def _clear(spec: PhaseSpec) -> None:
     """Nothing of an earlier run may pass for this one's, nor be written through: folders may link to the store."""
     folder = Path(spec.folder)
-    (folder / "result.json").unlink(missing_ok=True)
+    (folder / PHASE_RESULT).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_symlink():
             path.unlink()

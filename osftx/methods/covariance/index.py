@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from osftx.config.run_layout import INPUT_COVARIANCE
 from osftx.errors import ConfigurationError
 from osftx.models.files import tensor_files
 from osftx.models.targets import Target
 from osftx.utils.files import write_json
 from osftx.utils.manifest import digest
 
-FOLDER = "kept_inputs"
-"""Stands beside the checkpoint that it belongs to."""
 INDEX = "index.json"
 PRESERVED = "preserve.data"
 """The source that stands for everything before the first phase; the others are phases."""
@@ -94,5 +93,5 @@ def moment_bytes(width: int) -> int:
 
 def record_beside(model: str | Path) -> Path | None:
     """The folder of the record that a phase left beside its checkpoint `model`, if there is one."""
-    folder = Path(model).expanduser().resolve().parent / FOLDER  # a checkpoint may be a link to another run's
+    folder = Path(model).expanduser().resolve().parent / INPUT_COVARIANCE  # a checkpoint may be a link to another run's
     return folder if folder.is_dir() else None
