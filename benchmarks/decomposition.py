@@ -103,13 +103,13 @@ def against_svd(weight: Any, bases: Any, device: str) -> dict[str, Any]:
 
 def measure(hidden: int, device: str, with_svd: bool) -> Rows:
     """A row for each weight; without full SVDs, which take minutes at the sizes of an 8B, no error is known."""
-    from osftx.methods.covariance.cholesky import Root
+    from osftx.methods.covariance.cholesky import CholeskyFactor
     from osftx.methods.osft.decomposition import short_side_vectors, split_by_inputs, split_by_weight
-    from osftx.methods.osft.eigenvector_cache import Eigenvectors
+    from osftx.methods.osft.eigenvector_cache import EigenvectorCache
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        cache = Eigenvectors(Path(folder))
+        cache = EigenvectorCache(Path(folder))
         seconds(lambda: split_by_weight(make_weight((256, 128), device, 99), 64), device)  # libraries start
         for place, (name, shape) in enumerate(shapes(hidden).items()):
             weight = make_weight(shape, device, place)
@@ -126,7 +126,7 @@ def measure(hidden: int, device: str, with_svd: bool) -> Rows:
                 square = make_weight((shape[1], shape[1]), device, place).double()
                 moment = square @ square.T
                 by_inputs, _ = seconds(partial(split_by_inputs, moment, int(shape[1] * RATIO)), device)
-                root, _ = seconds(partial(Root.of, moment), device)
+                root, _ = seconds(partial(CholeskyFactor.of, moment), device)
             row = {
                 "weight": name,
                 "shape": list(shape),

@@ -142,7 +142,7 @@ def osftx_engine(
     from osftx.distributed.load_model import load_model
     from osftx.distributed.source_weights import SourceWeights
     from osftx.distributed.zero_config import zero_config
-    from osftx.methods.osft.eigenvector_cache import Eigenvectors
+    from osftx.methods.osft.eigenvector_cache import EigenvectorCache
     from osftx.methods.osft.projection import Projection
     from osftx.methods.osft.setup import open_subspaces
     from osftx.methods.osft.weight_update import Merging
@@ -157,7 +157,7 @@ def osftx_engine(
         files = read_folder(model)
         targets = find_targets(files.config, files.shapes, None)
         ratios = dict.fromkeys((target.name for target in targets), ratio)
-        known = Eigenvectors(model.parent / "eigenvectors")
+        known = EigenvectorCache(model.parent / "eigenvectors")
         spaces = open_subspaces(loaded, targets, ratios, zero_config(training, distributed), source, None, None, known)
     else:
         loaded.requires_grad_(True)

@@ -66,11 +66,11 @@ def forms() -> dict[str, Callable[[Any, Any], tuple[Any, float]]]:
     """(inputs, moment) -> (moment in that form, bytes in n^2)."""
     import torch
 
-    from osftx.methods.covariance.cholesky import Root
+    from osftx.methods.covariance.cholesky import CholeskyFactor
     from osftx.methods.covariance.index import moment_bytes
 
     def root(_: Any, moment: Any) -> tuple[Any, float]:
-        return Root.of(moment).moment(moment.device), moment_bytes(len(moment)) / moment.numel()
+        return CholeskyFactor.of(moment).moment(moment.device), moment_bytes(len(moment)) / moment.numel()
 
     def energy(_: Any, moment: Any) -> tuple[Any, float]:
         values, vectors = torch.linalg.eigh(moment)

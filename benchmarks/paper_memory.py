@@ -1,4 +1,4 @@
-"""What a rank holds in large models, estimated from shapes: the tables of docs/memory.md.
+"""What a rank holds in large models, estimated from shapes: the tables of docs/operations/memory.md.
 
     python benchmarks/paper_memory.py [--tokens 10000] [--json FILE]
 
@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness import Rows, write
+from osftx.planning.estimate.workload import Shape, Workload
 
-from osftx.config.schema import Method, OffloadConfig, OsftConfig, TrainingConfig
+from osftx.config.schema import OffloadConfig, OsftConfig, TrainingConfig
 from osftx.models.targets import find_targets
 from osftx.planning.estimate.memory import Memory, of_phase
-from osftx.planning.estimate.workload import Shape, Workload
 
 VOCABULARY, NARROW = 128256, 1024
 """Of all three models; features of keys and values."""
@@ -52,7 +52,7 @@ def estimate(model: str, ratio: float | None, ranks: int, offload: OffloadConfig
         Workload(
             shapes=weights,
             targets=[] if ratio is None else find_targets({"model_type": "llama"}, weights, None),
-            method=Method.sft if ratio is None else Method.osft,
+            method="sft" if ratio is None else "osft",
             ratio=ratio,
             training=TrainingConfig(max_tokens_per_gpu=tokens),
             osft=OsftConfig(),

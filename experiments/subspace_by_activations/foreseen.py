@@ -16,7 +16,7 @@ from tables import Groups, accuracy, by_preserve_set, runs_of
 
 from osftx.compare.runs import RunRecord
 from osftx.report.drawing import STYLE, new_figure
-from osftx.worker.foresight import NEAR
+from osftx.methods.osft.foresight import NEAR
 
 OTHERS = {"other learning rates": "rates/activations", "a skill of known words": "known/activations"}
 LOST = 0.05

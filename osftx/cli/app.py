@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals, signal
 from tempfile import TemporaryDirectory
@@ -29,14 +30,14 @@ from yaml import YAMLError
 
 from osftx.cli.hydra_errors import explain, no_option, reaching_every_phase
 from osftx.config.load import typed
-from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, PLAN, REPORT, RUN_DATA
+from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, PLAN, REPORT
 from osftx.config.schema import ExperimentConfig
-from osftx.config.validate import problems
 from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
 from osftx.launch.follower import meet
 from osftx.launch.launcher import check_devices
 from osftx.launch.leader import Nodes
 from osftx.launch.outer_launcher import outer_launcher, placed
+from osftx.planning.validate import problems
 from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.sweep.callback import RESUME, Summary
 from osftx.sweep.job import Job, Objective, run_job
@@ -150,7 +151,7 @@ def run(
     if config.dry_run and config.output_dir is not None:  # the usual one may be on another machine
         remove_empty(make_run_folder(config, Path(config.output_dir), asked)[1])
     if config.dry_run and not config.plan.calibrate:
-        show_plan(check(config, data_folder=None).plan)
+        show_plan(check(config, None).plan)
         return None
     if config.inspect_data is not None:
         _inspect(config, config.inspect_data)
@@ -170,14 +171,15 @@ def run(
     run_folder, made = make_run_folder(config, usual, asked)
     try:
         with alone_in(run_folder):
-            checked = check(config, run_folder / RUN_DATA)
+            checked = check(config, run_folder)
             from osftx.planning.calibration import calibrate
-            from osftx.planning.room import check_room
+            from osftx.planning.resources import check_room
             from osftx.runs import orchestrator
 
             check_room(config, checked, run_folder)
             if config.plan.calibrate:
-                calibrate(config, checked)
+                durations = calibrate(config, checked)
+                checked = replace(checked, plan=checked.plan.with_durations(durations))
             write_text(run_folder / CONFIG, asked)
             write_json(run_folder / PLAN, checked.plan.to_dict())
             show_plan(checked.plan)
@@ -196,10 +198,10 @@ def _calibrate(config: ExperimentConfig) -> None:
     from osftx.planning.show_plan import show_plan
 
     with TemporaryDirectory(prefix="osftx-data-") as scratch:
-        checked = check(config, Path(scratch) / RUN_DATA)
-        checked.plan.warnings += lacking(config, checked.plan.phases, None)
-        calibrate(config, checked)
-    show_plan(checked.plan)
+        checked = check(config, Path(scratch))
+        plan = checked.plan.with_warnings(lacking(config, checked.plan.phases, None))
+        plan = plan.with_durations(calibrate(config, checked))
+    show_plan(plan)
 
 
 def _inspect(config: ExperimentConfig, samples: int) -> None:
@@ -209,7 +211,7 @@ def _inspect(config: ExperimentConfig, samples: int) -> None:
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigurationError([f"inspect_data={samples}: shows the data of one run; leave out -m"])
     with TemporaryDirectory(prefix="osftx-data-") as scratch:  # where it cannot be kept for the run itself
-        show_data(check(config, Path(scratch) / RUN_DATA, fetch_model=False), samples)
+        show_data(check(config, Path(scratch), fetch_model=False), samples)
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -9,7 +9,8 @@ from typing import Any
 from osftx.compare.runs import RunRecord
 from osftx.compare.same import repeats
 from osftx.config.phases import phases_to_run
-from osftx.config.schema import Method, RankAllocation, SubspaceKind
+from osftx.config.schema import ExperimentConfig
+from osftx.methods.registry import built_in, method_named
 
 Settings = dict[str, str]
 """By key of the configuration; a key that is not there decides nothing in this run."""
@@ -70,16 +71,20 @@ def settings_of(run: RunRecord) -> Settings:
     config = run.config
     phases = {name: phase for _, name, phase in phases_to_run(config)}
     left_out = ELSEWHERE | IRRELEVANT
-    if all(phase.method is Method.sft for phase in phases.values()):
-        left_out = left_out | {"osft", "preserve"}
-    elif config.osft.subspace is not SubspaceKind.activations:
-        left_out = left_out | {"preserve"}
+    unread = _unread(config, [phase.method for phase in phases.values()])
+    left_out = left_out | unread
     found = _flat({key: value for key, value in asdict(config).items() if key not in left_out})
     for name, phase in phases.items():
         own = {key: value for key, value in asdict(phase).items() if key not in IRRELEVANT_IN_A_PHASE}
         found |= _flat({"phases": {name: own | {"unfreeze_rank_ratio": run.ratios[name]}}})
-    unused = {"osft.minimum_retention"} if config.osft.rank_allocation is RankAllocation.uniform else set()
-    return {key: value for key, value in found.items() if key not in IRRELEVANT_KEYS | unused}
+    return {key: value for key, value in found.items() if key not in IRRELEVANT_KEYS | unread}
+
+
+def _unread(config: ExperimentConfig, methods: Sequence[str]) -> set[str]:
+    """Groups and keys of methods that decide nothing in a run with these `methods`."""
+    used = {method_named(name) for name in methods}
+    found = {group for method in built_in() if method not in used for group in method.groups}
+    return found.union(*(method.unread(config) for method in used))
 
 
 def short(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -9,7 +10,6 @@ from osftx.config.run_layout import BEST, CHECKPOINT, PHASE
 from osftx.config.schema import (
     CheckpointingConfig,
     DistributedConfig,
-    Method,
     ModelConfig,
     OsftConfig,
     TrainingConfig,
@@ -36,9 +36,12 @@ class ValidationSpec:
 
     settings: ValidationConfig
     samples: str | None
-    """Folder of the tokenised samples; null: those that `settings.split` holds out of the phase's own."""
+    """Folder of the tokenised samples; null: those that `split` holds out of the phase's own."""
     own_samples: int
     """The first samples of the phase's data are its own; what is behind so many of them is replayed."""
+    split: str | None = None
+    """File with the places of the samples that are trained on and of those that are held out (`data.splitting`); null
+    where `samples` is given."""
 
 
 @dataclass
@@ -57,9 +60,10 @@ class PhaseSpec:
     index: int
     """Place in the plan, from 0; skipped phases count."""
     name: str
-    method: Method
+    method: str
+    """As `phases.<name>.method`."""
     unfreeze_rank_ratio: float | None
-    """Trainable share of the rank; null for `sft`."""
+    """Trainable share of the rank; null for a method that takes none."""
     model: ModelConfig
     """`path` is the local folder that this phase starts from."""
     training: TrainingConfig
@@ -71,6 +75,8 @@ class PhaseSpec:
     """Where this phase writes: metrics.jsonl, checkpoint/, best/, kept_inputs/, bases/, result.json."""
     evaluation_max_tokens: int
     """Tokens in one micro-batch of the evaluation."""
+    method_settings: dict[str, Any] = field(default_factory=dict)
+    """As `phases.<name>.method_settings`."""
     preserve: PreserveSpec | None = None
     """null: the weights decide."""
     validation: ValidationSpec | None = None

@@ -1,8 +1,8 @@
-"""The unfreeze ratio of each phase, and what practice advises about it. Pure functions."""
+"""The unfreeze ratio of each phase that takes one, and what practice advises about it. Pure functions."""
 
 from collections.abc import Mapping
 
-from osftx.config.schema import Method, PhaseConfig, ScheduleConfig, ScheduleKind
+from osftx.config.schema import ScheduleConfig, ScheduleKind
 
 # Practice's guidance; a ratio outside it earns a warning, never an error.
 FIRST_LOW, FIRST_HIGH = 0.25, 0.35
@@ -10,22 +10,21 @@ REDUCTION_LOW, REDUCTION_HIGH = 0.05, 0.15
 LOWEST = 0.1
 
 
-def unfreeze_ratios(schedule: ScheduleConfig, phases: Mapping[str, PhaseConfig]) -> dict[str, float | None]:
-    """The ratio of each phase, in the given order; None for `sft`.
+def unfreeze_ratios(schedule: ScheduleConfig, own: Mapping[str, float | None]) -> dict[str, float]:
+    """Returns the ratio of each phase in `own`: its own ratio, else that of the schedule.
 
-    Every OSFT phase advances the schedule, also one that is skipped or has a ratio of its own: a phase keeps
-    its ratio when a neighbour changes. Rounded to 6 digits, because 0.3 - 0.1 is not 0.2 in binary.
+    `own` holds all phases that take a ratio, in their order. Each of them advances the schedule, also one that is
+    skipped or has a ratio of its own: a phase keeps its ratio when a neighbour changes. Rounded to 6 digits, because
+    0.3 - 0.1 is not 0.2 in binary.
     """
-    ratios: dict[str, float | None] = dict.fromkeys(phases)
-    osft_phases = [name for name, phase in phases.items() if phase.method is Method.osft]
-    for i, name in enumerate(osft_phases):
-        own = phases[name].unfreeze_rank_ratio
-        ratios[name] = round(_scheduled(schedule, i) if own is None else own, 6)
-    return ratios
+    return {
+        name: round(_scheduled(schedule, place) if ratio is None else ratio, 6)
+        for place, (name, ratio) in enumerate(own.items())
+    }
 
 
 def _scheduled(schedule: ScheduleConfig, i: int) -> float:
-    """Ratio of the i-th OSFT phase, i from 0."""
+    """Ratio of the i-th phase that takes one, i from 0."""
     match schedule.kind:
         case ScheduleKind.progressive:
             return max(schedule.minimum, schedule.initial - i * schedule.reduction)
@@ -37,13 +36,16 @@ def _scheduled(schedule: ScheduleConfig, i: int) -> float:
             return schedule.ratios[i]
 
 
-def advice(schedule: ScheduleConfig, phases: Mapping[str, PhaseConfig]) -> list[str]:
-    """One line for each ratio outside the guidance: the value, the guidance, the key to change."""
-    ratios = [(name, ratio) for name, ratio in unfreeze_ratios(schedule, phases).items() if ratio is not None]
+def advice(schedule: ScheduleConfig, own: Mapping[str, float | None]) -> list[str]:
+    """Returns one line for each ratio outside the guidance: the value, the guidance, the key to change.
+
+    `own`: see `unfreeze_ratios`.
+    """
+    ratios = list(unfreeze_ratios(schedule, own).items())
     lines = []
     for i, (name, ratio) in enumerate(ratios):
         value = f"phase {name}: unfreeze ratio {ratio:g}"
-        key = _deciding_key(schedule, i, name, phases[name])
+        key = _deciding_key(schedule, i, name, own[name])
         if i == 0 and not FIRST_LOW <= ratio <= FIRST_HIGH:
             lines.append(f"{value}; advised for the first phase: {FIRST_LOW:g} to {FIRST_HIGH:g}; change {key}")
         if i > 0:
@@ -59,9 +61,9 @@ def advice(schedule: ScheduleConfig, phases: Mapping[str, PhaseConfig]) -> list[
     return lines
 
 
-def _deciding_key(schedule: ScheduleConfig, i: int, name: str, phase: PhaseConfig) -> str:
-    """The configuration key that decides the ratio of the i-th OSFT phase."""
-    if phase.unfreeze_rank_ratio is not None:
+def _deciding_key(schedule: ScheduleConfig, i: int, name: str, own: float | None) -> str:
+    """The configuration key that decides the ratio of the i-th phase that takes one."""
+    if own is not None:
         return f"phases.{name}.unfreeze_rank_ratio"
     if schedule.kind is ScheduleKind.explicit:
         return "schedule.ratios"

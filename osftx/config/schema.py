@@ -14,20 +14,6 @@ from omegaconf import II, MISSING
 DEFAULT_STORE = "outputs/store"
 
 
-class Method(Enum):
-    osft = "osft"
-    """Train in the free singular subspace of the target weights; everything else is frozen."""
-    sft = "sft"
-    """Plain fine-tuning: every weight is trained. The baseline to compare with."""
-
-
-class SubspaceKind(Enum):
-    weights = "weights"
-    """The smallest singular directions of each weight, on both sides (the paper)."""
-    activations = "activations"
-    """The input directions that the layers use least on what must be kept (`preserve`)."""
-
-
 class RankAllocation(Enum):
     uniform = "uniform"
     """The same share of every target's rank."""
@@ -107,7 +93,7 @@ class ModelConfig:
 class DataConfig:
     path: Any = MISSING
     """A JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, a name on the Hugging Face Hub, or a
-    list of these. Formats: docs/data.md."""
+    list of these. Formats: docs/how-to/data.md."""
     weights: list[float] | None = None
     """One number for each entry of a list of paths: how often each of its samples is there. 2.5: twice, and half of
     them, drawn by `training.seed`, a third time; 0: the entry is left out. null: all once."""
@@ -180,7 +166,7 @@ class TrainingConfig:
     """Precision of forward and backward; the optimizer always keeps an fp32 master copy."""
     save_dtype: Precision = Precision.bfloat16
     """Precision of the last phase's saved weights. bfloat16 rounds a part of small updates away (`update_kept` in the
-    results). See docs/precision.md."""
+    results). See docs/method/precision.md."""
     hand_on_dtype: Precision = Precision.float32
     """The same of every phase that another one follows. With float32 the next one starts from what was trained,
     whatever its own `train_dtype`."""
@@ -229,10 +215,14 @@ class ValidationConfig:
 class PhaseConfig:
     """One phase. Every key of `TrainingConfig` can be set here and otherwise follows `training`."""
 
-    method: Method = Method.osft
-    """`osft` or `sft`."""
+    method: str = "osft"
+    """`osft`: train in free directions of the target weights, everything else is frozen. `sft`: plain fine-tuning of
+    every weight. Or a method from outside the package, by the name of its entry point (group `osftx.methods`) or by the
+    import path of its class: `my_package.my_module.MyMethod`."""
     unfreeze_rank_ratio: float | None = None
     """Trainable share of each target's rank, 0 to 1; null takes it from `schedule`. Paper, section 3."""
+    method_settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of a method from outside the package; `osft` has the groups `osft`, `preserve` and `schedule`."""
     init_from: str | None = None
     """Start the run at this phase from this checkpoint folder; the phases before it are skipped."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -284,8 +274,9 @@ class ScheduleConfig:
 
 @dataclass
 class OsftConfig:
-    subspace: SubspaceKind = SubspaceKind.weights
-    """What decides which directions are free: `weights` or `activations`."""
+    subspace: str = "weights"
+    """What decides which directions are free. `weights`: the smallest singular directions of each weight, on both sides
+    (the paper). `activations`: the input directions that the layers use least on what must be kept (`preserve`)."""
     rank_allocation: RankAllocation = RankAllocation.uniform
     """How the free rank is shared out among the layers: `uniform` or `layer_importance`, which each phase measures on
     its own samples. The plan counts as if it were uniform."""
@@ -373,7 +364,7 @@ class DistributedConfig:
     """Seconds that a rank waits for the others before the phase fails."""
     deepspeed: dict[str, Any] = field(default_factory=dict)
     """Keys of a DeepSpeed configuration, such as `zero_optimization.overlap_comm`; those that osftx sets itself are
-    refused. The estimates of memory are for DeepSpeed's defaults. See docs/precision.md."""
+    refused. The estimates of memory are for DeepSpeed's defaults. See docs/method/precision.md."""
 
 
 @dataclass
@@ -387,7 +378,7 @@ class EvaluationSetConfig(DataConfig):
 @dataclass
 class LmEvalConfig:
     """Benchmarks of the lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness), in one
-    process on one GPU or the CPU: `pip install 'osftx[eval]'`. See docs/benchmarks.md."""
+    process on one GPU or the CPU: `pip install 'osftx[eval]'`. See docs/how-to/benchmarks.md."""
 
     tasks: list[str] = field(default_factory=list)
     """Names of tasks and groups, measured before the first phase and after each phase. Empty: none."""

@@ -1,16 +1,38 @@
 """Hold a share of a phase's samples out of its training."""
 
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 
 
-def split_samples(digests: np.ndarray, own: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the samples that are trained on, and of those that are held out, each (samples,) int64.
+class Split(NamedTuple):
+    """The places of a phase's samples on both sides, each (samples,) int64."""
 
-    The first `own` samples are the phase's own, of which `share`, rounded, is held out; what is behind them is
-    replayed. Contents are drawn, not places: however often a sample occurs, on one side alone, whatever the order of
-    the file. `digests` (samples,) is what tells contents apart. A smaller share is a part of a larger one.
+    trained: np.ndarray
+    held_out: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Writes both sides to one file. A reader never meets half of it."""
+        partial = path.with_name(f"{path.stem}.partial.npz")
+        np.savez(partial, trained=self.trained, held_out=self.held_out)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Split":
+        """Returns what `save` wrote. Raises OSError where it is not there."""
+        with np.load(path) as arrays:
+            return cls(arrays["trained"], arrays["held_out"])
+
+
+def split_samples(digests: np.ndarray, own: int, share: float, seed: int) -> Split:
+    """Returns which samples are trained on and which are held out.
+
+    The first `own` samples are the phase's own, of which `share`, rounded, is held out; replayed samples come behind
+    them. Contents are drawn, not places: a sample is on one side alone, however often it occurs and whatever the order
+    of the file. `digests` (samples,) tell contents apart. A smaller share is a part of a larger one.
     """
     contents = np.unique(digests[:own])
     drawn = np.random.default_rng(seed).permutation(contents)[: round(share * len(contents))]
     held_out = np.isin(digests, drawn)
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out[:own])
+    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out[:own]))

@@ -2,7 +2,9 @@
 
 import re
 
-_BLOCK = r"(?:.*\.)?(?:layers|h|blocks)\.\d+\."
+DECODER_LAYER = r"(?:.*?\.)?(?:layers|h|blocks)\.\d+"
+"""Regular expression of a decoder layer's module name. The only one: what counts as a layer is decided here."""
+_BLOCK = rf"{DECODER_LAYER}\."
 _ATTENTION = r"self_attn\.[qkvo]_proj"
 _LLAMA = rf"{_BLOCK}(?:{_ATTENTION}|mlp\.(?:gate|up|down)_proj)"
 FAMILIES: dict[str, str] = {
@@ -21,7 +23,7 @@ FAMILIES: dict[str, str] = {
 """Regular expression over whole module names, by transformers' `config.model_type`."""
 TRANSPOSED = ("gpt2",)
 """Families whose linear layers are transformers' Conv1D: their files hold (in, out)."""
-_NO_LAYER = re.compile(
+NOT_LINEAR = re.compile(
     r".*(?:^|\.)(?:gate|router|experts|\w*embed\w*|\w*norm\w*|vision\w*|visual|audio\w*|\w*bias|\w+_gate)(?:\.|$).*"
 )
-"""Of an unknown family, matrices that are routers, experts, tables, or not of the text."""
+"""Matrices that are no target in a model of an unknown family: routers, experts, tables, and what is not text."""

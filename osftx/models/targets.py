@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from osftx.errors import ConfigurationError
-from osftx.models.families import _BLOCK, _NO_LAYER, FAMILIES, TRANSPOSED
+from osftx.models.families import DECODER_LAYER, FAMILIES, NOT_LINEAR, TRANSPOSED
+
+_IN_LAYER = rf"{DECODER_LAYER}\."
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,19 @@ def left_out(shapes: Mapping[str, Sequence[int]], targets: Sequence[Target]) -> 
         for name, shape in shapes.items()
         if name not in protected
         and len(shape) in (2, 3)
-        and re.match(_BLOCK, name)
+        and re.match(_IN_LAYER, name)
         and not name.endswith(("bias", "norm.weight"))
     ]
 
 
 def kinds(names: Iterable[str]) -> str:
     """Module names counted over the decoder blocks, such as `self_attn.q_proj x 32, mlp.experts.N.up_proj x 256`."""
-    counted = Counter(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", re.sub(_BLOCK, "", name, count=1)) for name in names)
+    counted = Counter(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", re.sub(_IN_LAYER, "", name, count=1)) for name in names)
     return ", ".join(f"{kind} x {count}" for kind, count in counted.items())
 
 
 def _looks_linear(name: str) -> bool:
-    return re.match(_BLOCK, name) is not None and _NO_LAYER.fullmatch(name) is None
+    return re.match(_IN_LAYER, name) is not None and NOT_LINEAR.fullmatch(name) is None
 
 
 def _matched(modules: Sequence[str], shapes: Mapping[str, Sequence[int]], patterns: Sequence[str]) -> set[str]:

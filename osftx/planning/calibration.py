@@ -4,20 +4,18 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.phases import phases_to_run
-from osftx.config.run_layout import LOGS, PHASE_RESULT
-from osftx.config.schema import ExperimentConfig, PhaseConfig
+from osftx.config.run_layout import LOGS, PHASE_RESULT, phase_folder
+from osftx.config.schema import ExperimentConfig
 from osftx.config.steps import validation_steps
 from osftx.errors import TrainingError
 from osftx.launch.launcher import launch
 from osftx.planning.estimate.duration import Duration, Pace, duration
-from osftx.planning.phase_specs import phase_specs
 from osftx.planning.plan import PlannedPhase
 from osftx.planning.preflight import Checked
 from osftx.utils.files import nearest
@@ -26,43 +24,50 @@ STEPS = 4
 """Behind a first one, which is slower."""
 
 
-def calibrate(config: ExperimentConfig, checked: Checked) -> None:
-    """Fill in `duration` of every phase of the plan. Raises TrainingError where a phase cannot be begun.
+def calibrate(config: ExperimentConfig, checked: Checked) -> list[Duration]:
+    """Returns how long each phase of the plan will take. Raises TrainingError where a phase cannot be begun.
 
     All phases begin from the start model, whose size is that of every later one, and what must be kept is measured
     anew for each; both take as long as for real. Everything is written beside the store, a phase at a time, and removed
     again, but for the logs of ranks that failed.
     """
     disk = nearest(config.store_dir)  # that of the run, if it can be written
+    durations = []
     with TemporaryDirectory(prefix=".osftx-calibration-", dir=disk if os.access(disk, os.W_OK) else None) as scratch:
-        for spec, planned, (_, _, phase) in zip(
-            _specs(config, checked, Path(scratch)), checked.plan.phases, phases_to_run(config), strict=True
-        ):
-            planned.duration = _duration(spec, config, checked, planned, phase)
-            shutil.rmtree(spec.folder)  # with its checkpoint
+        for planned in _from_the_start_model(checked.plan.phases, Path(scratch)):
+            durations.append(_duration(planned, config, checked))
+            shutil.rmtree(phase_folder(Path(scratch), planned.index, planned.name))  # with its checkpoint
+    return durations
 
 
-def _specs(config: ExperimentConfig, checked: Checked, scratch: Path) -> Iterator[PhaseSpec]:
-    specs = phase_specs(config, checked, scratch)
+def _from_the_start_model(phases: Sequence[PlannedPhase], scratch: Path) -> Iterator[PlannedPhase]:
+    """The phases as they are begun to be timed."""
+    specs = [phase.spec for phase in phases if phase.spec is not None]
     preserve = next((spec.preserve for spec in specs if spec.preserve is not None), None)
-    for spec in specs:
-        spec.model.path = specs[0].model.path
-        spec.preserve = preserve if spec.preserve is not None else None
-        yield replace(spec, evaluation_sets={}, evaluate_before=False, calibration_steps=STEPS)
+    for planned, spec in zip(phases, specs, strict=True):
+        timed = replace(
+            spec,
+            model=replace(spec.model, path=specs[0].model.path),
+            folder=str(phase_folder(scratch, spec.index, spec.name)),
+            preserve=preserve if spec.preserve is not None else None,
+            evaluation_sets={},
+            evaluate_before=False,
+            calibration_steps=STEPS,
+        )
+        yield replace(planned, spec=timed)
 
 
-def _duration(
-    spec: PhaseSpec, config: ExperimentConfig, checked: Checked, planned: PlannedPhase, phase: PhaseConfig
-) -> Duration:
-    print(f"\nTiming a first step and {STEPS} more of phase {spec.name}", flush=True)
-    spec.save()
+def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked) -> Duration:
+    print(f"\nTiming a first step and {STEPS} more of phase {planned.name}", flush=True)
+    spec = planned.ready()
     begun = time.monotonic()
     _launch(spec)
     wall_s = time.monotonic() - begun
     found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text())
     found["start_s"] += wall_s - found.pop("duration_s")  # the start of the processes, and their end
     pace = Pace(**found)
-    return duration(pace, planned.tokens * phase.num_epochs, _measured_tokens(config, checked, planned, phase))
+    trained = planned.tokens * spec.training.num_epochs
+    return duration(pace, trained, _measured_tokens(config, checked, planned))
 
 
 def _launch(spec: PhaseSpec) -> None:
@@ -78,10 +83,12 @@ def _launch(spec: PhaseSpec) -> None:
         raise TrainingError(str(error).replace(logs, kept)) from error
 
 
-def _measured_tokens(config: ExperimentConfig, checked: Checked, planned: PlannedPhase, phase: PhaseConfig) -> int:
+def _measured_tokens(config: ExperimentConfig, checked: Checked, planned: PlannedPhase) -> int:
     """Tokens that the phase reads without training on them."""
+    assert planned.outline is not None
+    phase = planned.outline.config
     sets = [checked.read[f"evaluation.sets.{name}"].summary.tokens for name in config.evaluation.sets]
-    times = 1 + (planned is checked.plan.phases[0])
+    times = 1 + (planned.name == checked.plan.phases[0].name)
     if config.evaluation.every_steps is not None:
         times += planned.steps // config.evaluation.every_steps
     validated = planned.validated * planned.tokens // max(planned.samples, 1)  # samples as long as those of the phase

@@ -1,60 +1,59 @@
-"""The phases of a checked run as pure data, each to start from the checkpoint that the one before will leave."""
+"""What the ranks of a phase are told, as plain data: each phase starts from the checkpoint of the one before."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from osftx.config.phase_spec import PhaseSpec, PreserveSpec
-from osftx.config.phases import evaluation_budget, phases_to_run, sets_to_keep, training_of
-from osftx.config.run_layout import INPUT_COVARIANCE, phase_folder
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.phases import evaluation_budget, sets_to_keep
+from osftx.config.run_layout import phase_folder
 from osftx.config.schema import ExperimentConfig, ModelConfig
-from osftx.methods.covariance.index import PRESERVED
-from osftx.planning.plan import kept_sources
-from osftx.planning.preflight import Checked
+from osftx.methods.base import PhaseOutline
+from osftx.planning.run_data.phase_data import PhaseData
 
 
-def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) -> list[PhaseSpec]:
-    """What the ranks of each phase will be told; nothing is written."""
-    assert checked.model_folder is not None
-    source = checked.model_folder
-    kept = kept_sources(config, checked.recorded)
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run that is to be started has its files."""
+
+    run_folder: Path
+    model_folder: Path
+    """Local folder of the start model."""
+    evaluation_sets: Mapping[str, Path] = field(default_factory=dict)
+    """Folder of the tokenised samples, by evaluation set."""
+    extra_data: Mapping[str, Path] = field(default_factory=dict)
+    """Folder of the tokenised samples, by the setting of data that a method reads beside the phases' own."""
+
+
+def make_spec(
+    config: ExperimentConfig, phase: PhaseOutline, data: PhaseData, files: RunFiles, before: PhaseSpec | None
+) -> PhaseSpec:
+    """Returns the spec of a phase; `before` is that of the phase before it, None for the first one. Writes nothing."""
+    source = files.model_folder if before is None else before.checkpoint
+    folder = phase_folder(files.run_folder, phase.index, phase.name)
     _, budget = evaluation_budget(config)
-    specs: list[PhaseSpec] = []
-    for (index, name, phase), planned in zip(phases_to_run(config), checked.plan.phases, strict=True):
-        spec = PhaseSpec(
-            index=index,
-            name=name,
-            method=phase.method,
-            unfreeze_rank_ratio=planned.unfreeze_rank_ratio,
-            model=ModelConfig(
-                path=str(source),
-                attn_implementation=config.model.attn_implementation,
-                trust_remote_code=config.model.trust_remote_code,
-            ),
-            training=training_of(config, name),
-            osft=config.osft,
-            distributed=config.distributed,
-            data=str(checked.data[name]),
-            folder=str(phase_folder(run_folder, index, name)),
-            preserve=_preserve(config, checked, kept.get(name), source),
-            validation=checked.validation.get(name),
-            evaluation_sets={name: str(path) for name, path in checked.evaluation_sets.items()},
-            sets_to_keep=sets_to_keep(config, name),
-            evaluation_max_tokens=budget,
-            evaluate_every_steps=config.evaluation.every_steps,
-            evaluate_before=not specs,
-        )
-        specs.append(spec)
-        source = spec.checkpoint
-    return specs
-
-
-def _preserve(
-    config: ExperimentConfig, checked: Checked, sources: list[str] | None, source: Path
-) -> PreserveSpec | None:
-    """Where a phase that starts from the checkpoint `source` finds the `sources` that it must keep."""
-    if sources is None:
-        return None
-    if sources == [PRESERVED]:
-        return PreserveSpec(record=None, samples=str(checked.preserved), max_tokens=config.preserve.max_tokens)
-    return PreserveSpec(
-        record=str(source.parent / INPUT_COVARIANCE), samples=None, max_tokens=config.preserve.max_tokens
+    assert data.folder is not None
+    return PhaseSpec(
+        index=phase.index,
+        name=phase.name,
+        method=phase.config.method,
+        unfreeze_rank_ratio=phase.ratio,
+        model=ModelConfig(
+            path=str(source),
+            attn_implementation=config.model.attn_implementation,
+            trust_remote_code=config.model.trust_remote_code,
+        ),
+        training=phase.training,
+        osft=config.osft,
+        distributed=config.distributed,
+        data=str(data.folder),
+        folder=str(folder),
+        validation=data.held_out.spec(folder) if data.held_out is not None else None,
+        evaluation_sets={name: str(path) for name, path in files.evaluation_sets.items()},
+        sets_to_keep=sets_to_keep(config, phase.name),
+        evaluation_max_tokens=budget,
+        evaluate_every_steps=config.evaluation.every_steps,
+        evaluate_before=before is None,
+        method_settings=phase.config.method_settings,
+        **phase.method.spec_fields(config, phase, source, files.extra_data),
     )

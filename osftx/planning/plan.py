@@ -1,27 +1,29 @@
-"""The plan of a run: what each phase does, from what, with how much. Pure data, made before anything is started."""
+"""The plan of a run: what each phase does, from what, with how much. Made before anything is started, never changed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from osftx.config.phases import BASE_STATE, ordered_phases, phases_to_run, start_model
-from osftx.config.schedule import advice, unfreeze_ratios
-from osftx.config.schema import ExperimentConfig, Method, SubspaceKind
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.phases import BASE_STATE, start_model
+from osftx.config.schema import ExperimentConfig
 from osftx.config.steps import total_steps
-from osftx.data.samples import DataSummary
-from osftx.methods.covariance.index import PRESERVED
-from osftx.methods.osft.ranks import update_shapes
+from osftx.methods.base import Method, PhaseOutline
 from osftx.models.files import ModelFiles
 from osftx.models.targets import Target, kinds, left_out
+from osftx.planning.estimate import disk, memory
 from osftx.planning.estimate.disk import Disk
 from osftx.planning.estimate.duration import Duration
 from osftx.planning.estimate.memory import Memory
+from osftx.planning.outline import by_method
+from osftx.planning.phase_specs import RunFiles, make_spec
+from osftx.planning.resources import too_large, workload
+from osftx.planning.run_data.phase_data import PhaseData
 
 
-@dataclass
+@dataclass(frozen=True)
 class PlannedPhase:
-    """One line of the plan."""
+    """One phase: the figures that the plan shows, and all that is needed to run it."""
 
     index: int
     name: str
@@ -42,129 +44,140 @@ class PlannedPhase:
     trainable_parameters: int
     frozen_parameters: int
     keeps: str | None
-    """What decides which directions are free, where that is not the weights: the sources of the kept inputs."""
+    """The sources of the records that the phase keeps to; null where it reads none."""
     validated: int = 0
     """Samples on which the phase validates; those that are held out of its own are not in `samples`."""
     memory: Memory | None = None
-    """Of each rank; filled in, like `disk`, by `fits.estimate`."""
+    """Estimated bytes of each rank."""
     disk: Disk | None = None
     duration: Duration | None = None
-    """With `plan.calibrate`: filled in by `calibration.calibrate`."""
+    """Known after `plan.calibrate`."""
+    outline: PhaseOutline | None = field(default=None, compare=False, repr=False)
+    data: PhaseData | None = field(default=None, compare=False, repr=False)
+    spec: PhaseSpec | None = field(default=None, compare=False, repr=False)
+    """What the ranks will be told; None in a dry run, which has no run folder."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures, as plan.json has them."""
+        shown = [one.name for one in fields(self) if one.name not in ("outline", "data", "spec")]
+        values = {name: getattr(self, name) for name in shown}
+        return {
+            name: asdict(value) if isinstance(value, Memory | Disk | Duration) else value
+            for name, value in values.items()
+        }
+
+    def ready(self) -> PhaseSpec:
+        """Returns the spec of a phase that was planned to be run, after writing what its ranks read into its folder."""
+        assert self.spec is not None and self.data is not None
+        self.spec.save()
+        if self.data.held_out is not None:
+            self.data.held_out.save(self.spec)
+        return self.spec
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     name: str
     phases: list[PlannedPhase]
     """The phases that run; those before an `init_from` are left out."""
     warnings: list[str]
     protected: str = ""
-    """Kinds of weights that OSFT protects, and how many there are of each."""
+    """Kinds of weights that a method treats by themselves, and how many there are of each."""
     left_out: str = ""
-    """The same of the other matrices in the decoder blocks, such as experts: frozen unless `osft.train_others`."""
+    """The same for the other matrices in the decoder blocks, such as experts: frozen unless `osft.train_others`."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Returns the content of plan.json."""
+        return {
+            "name": self.name,
+            "phases": [phase.to_dict() for phase in self.phases],
+            "warnings": self.warnings,
+            "protected": self.protected,
+            "left_out": self.left_out,
+        }
 
+    def with_warnings(self, more: Sequence[str]) -> "Plan":
+        """Returns the plan with further warnings behind its own."""
+        return replace(self, warnings=[*self.warnings, *more])
 
-def kept_sources(config: ExperimentConfig, recorded: Sequence[str]) -> dict[str, list[str]]:
-    """By phase whose free directions activations choose: the sources of the inputs that it keeps.
-
-    `recorded` are those of the record beside the start model. A phase keeps the inputs of all before it, in so far as
-    they have left a record; an `sft` phase leaves none, and what `preserve.data` shows is measured anew after it.
-    """
-    if config.osft.subspace is not SubspaceKind.activations:
-        return {}
-    sources: dict[str, list[str]] = {}
-    known = list(recorded)
-    for _, name, phase in phases_to_run(config):
-        if phase.method is Method.osft:
-            sources[name] = known or [PRESERVED]
-            known = [*sources[name], name]
-        else:
-            known = []
-    return sources
+    def with_durations(self, durations: Sequence[Duration]) -> "Plan":
+        """Returns the plan with the time that each of its phases will take."""
+        timed = [replace(phase, duration=one) for phase, one in zip(self.phases, durations, strict=True)]
+        return replace(self, phases=timed)
 
 
 def make_plan(
     config: ExperimentConfig,
     model: ModelFiles,
-    targets: list[Target],
-    data: Mapping[str, DataSummary],
-    recorded: Sequence[str] = (),
-    replayed: Mapping[str, dict[str, int]] | None = None,
-    validated: Mapping[str, int] | None = None,
+    phases: Sequence[PhaseOutline],
+    targets: Mapping[Method, list[Target]],
+    data: Mapping[str, PhaseData],
+    files: RunFiles | None = None,
 ) -> Plan:
-    """The plan from what was found: the model's tensors, the targets (none for sft alone), each phase's data.
+    """Returns the plan of the `phases`, which have their records.
 
-    `recorded`: see `kept_sources`. `replayed`: by phase, samples of each source, contained in `data`. `validated`: by
-    phase, samples that it validates on, not contained in it.
+    `targets` are those of each method in the model, `data` is what each phase trains on, `files` what a run that is to
+    be started has on disk (None: a dry run).
     """
-    ratios = unfreeze_ratios(config.schedule, ordered_phases(config))
-    kept = kept_sources(config, recorded)
-    planned = []
+    planned: list[PlannedPhase] = []
     starts_from, _ = start_model(config)
-    for index, name, phase in phases_to_run(config):
-        summary, ratio = data[name], ratios[name]
-        if phase.method is Method.sft:
-            trainable, frozen = model.parameters, 0
-        else:
-            assert ratio is not None
-            updates = (shape for target in targets for shape in update_shapes(target, ratio, config.osft.subspace))
-            trainable = sum(shape.trainable_numbers for shape in updates)
-            # At ratio 1 the targets themselves are trained, otherwise an update beside frozen weights.
-            frozen = model.parameters - (trainable if ratio == 1.0 else 0)
-            if config.osft.train_others:
-                others = model.parameters - sum(rows * columns for target in targets for rows, columns in target.blocks)
-                trainable, frozen = trainable + others, frozen - others
-        nothing = trainable == 0
-        planned.append(
-            PlannedPhase(
-                index=index,
-                name=name,
-                method=phase.method.value,
-                unfreeze_rank_ratio=ratio,
-                learning_rate=phase.learning_rate,
-                samples=summary.samples,
-                replayed=(replayed or {}).get(name, {}),
-                dropped=summary.dropped,
-                tokens=summary.tokens,
-                steps=0 if nothing else total_steps(phase, summary.samples),
-                starts_from=starts_from,
-                trainable_parameters=trainable,
-                frozen_parameters=frozen,
-                keeps=" + ".join(kept[name]) if name in kept else None,
-                validated=(validated or {}).get(name, 0),
-            )
+    before: PhaseOutline | None = None
+    too_large_for_gpu: list[str] = []
+    for phase in phases:
+        own, summary = data[phase.name], data[phase.name].summary
+        work = workload(config, model, phase, targets[phase.method], before)
+        steps = total_steps(phase.training, summary.samples) if work.sizes.trainable else 0
+        saves = config.checkpointing if config.reuse else None
+        entry = PlannedPhase(
+            index=phase.index,
+            name=phase.name,
+            method=phase.config.method,
+            unfreeze_rank_ratio=phase.ratio,
+            learning_rate=phase.training.learning_rate,
+            samples=summary.samples,
+            replayed=own.replayed,
+            dropped=summary.dropped,
+            tokens=summary.tokens,
+            steps=steps,
+            starts_from=starts_from,
+            trainable_parameters=work.sizes.trainable,
+            frozen_parameters=work.sizes.frozen,
+            keeps=" + ".join(phase.keeps) if phase.keeps is not None else None,
+            validated=own.held_out.summary.samples if own.held_out is not None else 0,
+            memory=memory.of_phase(work),
+            disk=disk.of_phase(work, summary, steps, saves),
+            outline=phase,
+            data=own,
+            spec=make_spec(config, phase, own, files, planned[-1].spec if planned else None) if files else None,
         )
-        starts_from = name
-    # The guidance is the paper's, for subspaces by weights.
-    by_weights = config.osft.subspace is SubspaceKind.weights
-    beside = kinds(left_out(model.shapes, targets)) if targets else ""
-    warnings = advice(config.schedule, ordered_phases(config)) if by_weights else []
-    first = planned[0]
-    if first.index > 0 and first.keeps == PRESERVED:
-        warnings.append(
-            f"phase {first.name}: no record of kept inputs lies beside {first.starts_from}; preserve.data must show "
-            "what the skipped phases taught, too"
-        )
-    for before, entry in pairwise(planned):
-        if entry.keeps is not None and before.method == Method.sft.value:
-            warnings.append(
-                f"phase {entry.name}: follows {before.name}, an sft phase, which leaves no record of its inputs; "
-                "preserve.data must show what it taught, too"
-            )
+        too_large_for_gpu += too_large(entry.name, work, config)
+        planned.append(entry)
+        starts_from, before = phase.name, phase
+    treated = next((found for found in targets.values() if found), [])
+    return Plan(
+        config.name,
+        planned,
+        [*_warnings(config, phases, planned), *too_large_for_gpu],
+        kinds(target.name for target in treated),
+        kinds(left_out(model.shapes, treated)) if treated else "",
+    )
+
+
+def _warnings(
+    config: ExperimentConfig, phases: Sequence[PhaseOutline], planned: Sequence[PlannedPhase]
+) -> Iterator[str]:
+    for method in by_method(phases):
+        yield from method.warnings(config, phases, planned[0].starts_from)
     for entry in planned:
         warmup = config.phases[entry.name].warmup_steps
         if 0 < entry.steps <= warmup:
-            warnings.append(
+            yield (
                 f"phase {entry.name}: warmup_steps={warmup}, but the phase has {entry.steps} steps and never reaches "
                 f"its learning rate; lower phases.{entry.name}.warmup_steps"
             )
     for name, evaluation_set in config.evaluation.sets.items():
         if evaluation_set.learned_in is None and name not in (BASE_STATE, *config.phases):
-            warnings.append(
+            yield (
                 f"evaluation set {name}: no phase has its name, so it counts as what the base model knows; set "
                 f"evaluation.sets.{name}.learned_in=base, or leave it out with ~evaluation.sets.{name}"
             )
-    return Plan(config.name, planned, warnings, kinds(target.name for target in targets), beside)

@@ -1,55 +1,44 @@
-"""Look at everything that a run will touch, before it starts: model, targets, tokenizer, every phase's data.
-
-All problems are collected into one error. Imports no torch, so a dry run answers at once.
-"""
+"""Check everything that can be checked before ranks start, and plan the run. Every problem is found at once."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from osftx.config.phase_spec import ValidationSpec
-from osftx.config.phases import evaluation_budget, ordered_phases, phases_to_run, start_model
-from osftx.config.schedule import unfreeze_ratios
-from osftx.config.schema import DataConfig, ExperimentConfig, Method, RankAllocation
+from osftx.config.phases import evaluation_budget, start_model
+from osftx.config.run_layout import RUN_DATA
+from osftx.config.schema import DataConfig, ExperimentConfig
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import DataSummary, Prepared, prepared_folders, remove_prepared
 from osftx.data.sources import check_origin
 from osftx.errors import ConfigurationError
 from osftx.evaluation.lm_eval.tasks import Task, find_tasks
-from osftx.methods.covariance.index import PRESERVED
-from osftx.methods.osft.rank_allocation import layers_of
+from osftx.methods.base import Method, PhaseOutline
 from osftx.models.families import FAMILIES
 from osftx.models.files import ModelFiles, check_trainable, embedding_rows
 from osftx.models.hub import fetch, inspect
-from osftx.models.targets import Target, find_targets, of_unknown_family
-from osftx.planning.plan import Plan, kept_sources, make_plan
-from osftx.planning.resources import estimate, lacking
-from osftx.planning.run_data.preserve import advice, check_amount, check_given, check_new, recorded_sources
+from osftx.models.targets import Target, of_unknown_family
+from osftx.planning.outline import by_method, outline, with_records
+from osftx.planning.phase_specs import RunFiles
+from osftx.planning.plan import Plan, make_plan
+from osftx.planning.resources import lacking, workload
+from osftx.planning.run_data.phase_data import PhaseData
 from osftx.planning.run_data.replay import overlap_advice, with_replay
-from osftx.planning.run_data.validation import HeldOut, hold_out, validates
+from osftx.planning.run_data.validation import hold_out, validates
 from osftx.utils.files import nearest
+from osftx.utils.problems import Problems
 
 
-@dataclass
+@dataclass(frozen=True)
 class Checked:
-    """What a run needs beyond its plan."""
+    """A run that can start: its plan, and what it needs beside it."""
 
     plan: Plan
+    run_folder: Path | None
+    """None after a dry run, which writes nothing."""
     model_folder: Path | None
-    """Local folder of the start model; None after a dry run, which fetches nothing."""
-    data: dict[str, Path] = field(default_factory=dict)
-    """Folder of the tokenised samples, by phase; empty after a dry run."""
-    evaluation_sets: dict[str, Path] = field(default_factory=dict)
-    """The same, by evaluation set."""
-    validation: dict[str, ValidationSpec] = field(default_factory=dict)
-    """What is validated, by phase that does."""
-    preserved: Path | None = None
-    """Folder of the tokenised samples of `preserve.data`; None where no phase reads it."""
-    recorded: list[str] = field(default_factory=list)
-    """The sources of the kept inputs beside the start model."""
+    """Local folder of the start model; None where it was not fetched."""
     benchmarks: dict[str, Task] = field(default_factory=dict)
     """The tasks of the lm-evaluation-harness, by name."""
     read: dict[str, Prepared] = field(default_factory=dict)
@@ -64,197 +53,182 @@ class Checked:
         return _skipped(self.read)
 
 
-class _Problems:
-    """Gathers what several checks find, so that one run shows all of it, each thing once."""
+def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool = True) -> Checked:
+    """Plans the run. With a `run_folder` (None: a dry run) also tokenises the data and, with `fetch_model`, fetches the
+    model and prepares what the ranks will be told.
 
-    def __init__(self) -> None:
-        self._lines: dict[str, str] = {}
-
-    @contextmanager
-    def of(self, setting: str | None = None) -> Iterator[None]:
-        """Keeps the problems of a check, behind the `setting` that led to it where the check cannot know that.
-
-        When two settings name the same file, the first one is told.
-        """
-        try:
-            yield
-        except ConfigurationError as error:
-            for problem in error.problems:
-                self._lines.setdefault(problem, f"{setting}: {problem}" if setting else problem)
-
-    @property
-    def lines(self) -> list[str]:
-        return list(self._lines.values())
-
-
-def check(config: ExperimentConfig, data_folder: Path | None, fetch_model: bool = True) -> Checked:
-    """Plan the run. With `data_folder`, also tokenise the data and, if it is to be trained, fetch the model; None is a
-    dry run.
-
-    `data_folder` is the run's own, which is used where the data cannot be kept for other runs. Raises
-    ConfigurationError with every problem that was found.
+    Tokenised data is kept for other runs where it can be, else in the run folder. Raises ConfigurationError with every
+    problem that was found.
     """
+    data_folder = run_folder / RUN_DATA if run_folder is not None else None
     before = prepared_folders(data_folder) if data_folder is not None else set()
-    kept_in = _data_folder(config, data_folder) if data_folder is not None else None
     path, revision = start_model(config)
-    _, first, first_phase = next(phases_to_run(config))
-    key = "model.path" if first_phase.init_from is None else f"phases.{first}.init_from"
-    found = _Problems()
+    phases = outline(config)
+    first = phases[0]
+    key = "model.path" if first.config.init_from is None else f"phases.{first.name}.init_from"
+    found = Problems()
     with found.of():
         _check_store(config)
     model = tokenizer = None
-    model_folder: Path | None = None
-    targets: list[Target] = []
     with found.of():  # names the key itself
         model = inspect(path, revision, key)
+    targets: dict[Method, list[Target]] = {method: [] for method in by_method(phases)}
     if model is not None:
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
-            if any(phase.method is Method.osft for _, _, phase in phases_to_run(config)):
-                targets = find_targets(model.config, model.shapes, config.osft.target_patterns)
-                _check_allocation(config, targets)
+            for method, own in by_method(phases).items():
+                targets[method] = method.targets(config, model, own)
         with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
-    recorded: list[str] = []
+    records: list[str] = []
     with found.of():
-        recorded = recorded_sources(config, path, targets)
+        records = first.method.found_beside(config, path, targets[first.method])
+    phases = with_records(config, phases, records)
     benchmarks: dict[str, Task] = {}
     with found.of():
         benchmarks = find_tasks(config.evaluation.lm_eval)
-    data = _read_data(config, found, model, tokenizer, targets, recorded, kept_in)
+    reader = _DataReader(config, found, model, tokenizer, _kept_in(config, data_folder))
+    reader.read_all(phases, targets)
     if found.lines or model is None:
         if data_folder is not None:
             remove_prepared(data_folder, prepared_folders(data_folder) - before)
         raise ConfigurationError(found.lines)
-    if data_folder is not None and fetch_model:
-        model_folder = fetch(path, revision, key).resolve()
-    summaries = {name: read.summary for name, read in data.training.items()}
-    validated = {name: held_out.summary.samples for name, held_out in data.held_out.items()}
-    plan = make_plan(config, model, targets, summaries, recorded, data.replayed, validated)
-    estimate(plan, config, model, targets, summaries)
-    if data.preserved is not None:
-        plan.warnings += advice(config, data.preserved, targets, data.evaluation, data.training)
-    plan.warnings += _skipped_advice(_skipped(data.read))
-    plan.warnings += _dropped_advice(data.evaluation, evaluation_budget(config)[0])
-    plan.warnings += [line for held_out in data.held_out.values() for line in held_out.advice]
-    plan.warnings += [*data.replay_advice, *overlap_advice(data.evaluation, data.training)]
-    plan.warnings += _store_advice(config)
-    plan.warnings += _model_advice(config, model, targets, tokenizer)
-    if data_folder is None:
-        plan.warnings += lacking(config, plan.phases, None)
+    model_folder = fetch(path, revision, key).resolve() if run_folder is not None and fetch_model else None
+    files = None
+    if run_folder is not None and model_folder is not None:
+        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(reader.extra))
+    plan = make_plan(config, model, phases, targets, reader.phases, files)
+    plan = plan.with_warnings(
+        [
+            *reader.warnings(phases, targets),
+            *_store_advice(config),
+            *_model_advice(config, model, next((own for own in targets.values() if own), []), tokenizer),
+            *(lacking(config, plan.phases, None) if run_folder is None else []),
+        ]
+    )
     return Checked(
         plan=plan,
+        run_folder=run_folder,
         model_folder=model_folder,
-        data=_folders(data.training),
-        evaluation_sets=_folders(data.evaluation),
-        validation={name: held_out.spec for name, held_out in data.held_out.items()},
-        preserved=_folder(data.preserved),
-        recorded=recorded,
         benchmarks=benchmarks,
-        read=data.read,
+        read=reader.read,
         made=prepared_folders(data_folder) - before if data_folder is not None else set(),
         tokenizer=tokenizer,
     )
 
 
-@dataclass
-class _Data:
-    """What could be read of a run's data."""
+class _DataReader:
+    """Reads, checks and, where a folder is given, tokenises all data of a run; `found` takes the problems."""
 
-    training: dict[str, Prepared] = field(default_factory=dict)
-    """By phase, with what it replays and without what it validates on."""
-    held_out: dict[str, HeldOut] = field(default_factory=dict)
-    """By phase that validates."""
-    replayed: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By phase: samples of each source."""
-    replay_advice: list[str] = field(default_factory=list)
-    evaluation: dict[str, Prepared] = field(default_factory=dict)
-    """By evaluation set."""
-    preserved: Prepared | None = None
-    read: dict[str, Prepared] = field(default_factory=dict)
-    """All that was read, by setting."""
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        found: Problems,
+        model: ModelFiles | None,
+        tokenizer: ChatTokenizer | None,
+        folder: Path | None,
+    ):
+        self.config, self.found, self.model, self.tokenizer = config, found, model, tokenizer
+        self.folder = folder if tokenizer is not None else None
+        self.longest, _ = evaluation_budget(config)
+        self.phases: dict[str, PhaseData] = {}
+        self.own: dict[str, Prepared] = {}
+        """Each phase's own data, without what it replays."""
+        self.extra: dict[str, Prepared] = {}
+        """Data that methods read beside that, by setting."""
+        self.evaluation: dict[str, Prepared] = {}
+        """By evaluation set."""
+        self.read: dict[str, Prepared] = {}
+        """All that was read, by setting."""
+        self.replay_advice: list[str] = []
+
+    def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
+        for phase in phases:
+            self._read_phase(phase, targets[phase.method])
+        for method, own in by_method(phases).items():
+            self._read_extra(method, own, targets[method])
+        for name, evaluation_set in self.config.evaluation.sets.items():
+            setting = f"evaluation.sets.{name}"
+            with self.found.of(f"{setting}.path"):
+                self.evaluation[name] = self._read(setting, evaluation_set, self.longest, self.config.training.seed)
+                _check_fits(self.model, self.evaluation[name].summary, "training.max_seq_len")
+
+    def warnings(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> list[str]:
+        """Advice about all data."""
+        training = {name: data.training for name, data in self.phases.items()}
+        lines: list[str] = []
+        for method in by_method(phases):
+            if self.extra:
+                lines += method.data_warnings(self.config, self.extra, targets[method], self.evaluation, training)
+        lines += _skipped_advice(_skipped(self.read))
+        lines += _dropped_advice(self.evaluation, self.longest)
+        lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
+        return [*lines, *self.replay_advice, *overlap_advice(self.evaluation, training)]
+
+    def _read(self, setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
+        check_origin(settings)
+        prepared = prepare(settings, self.tokenizer, max_seq_len, self.folder, self.config.data.num_proc, seed)
+        self.read[setting] = prepared
+        return prepared
+
+    def _read_phase(self, phase: PhaseOutline, targets: list[Target]) -> None:
+        name, config, key = phase.name, phase.config, f"phases.{phase.name}"
+        with self.found.of(f"{key}.data.path"):
+            self.own[name] = self._read(f"{key}.data", config.data, config.max_seq_len, config.seed)
+            _check_fits(self.model, self.own[name].summary, f"{key}.max_seq_len")
+        if name not in self.own:
+            return
+        with self.found.of():  # names the key itself
+            mixed, replayed, advised = with_replay(self.config, name, self.own[name], self._read, self.folder)
+            self.replay_advice += advised
+            self.phases[name] = PhaseData(mixed, replayed)
+            _check_fits(self.model, mixed.summary, f"{key}.max_seq_len")
+        if name not in self.phases or not validates(config) or self.tokenizer is None:  # which tells samples apart
+            return
+        with self.found.of():  # names the key itself
+            self._check_trains(phase, targets)
+            held_out = hold_out(name, config, mixed, self.own[name].summary.samples, self._read)
+            self.phases[name] = PhaseData(held_out.trained, replayed, held_out)
+            _check_fits(self.model, held_out.summary, f"{key}.max_seq_len")
+
+    def _read_extra(self, method: Method, phases: Sequence[PhaseOutline], targets: list[Target]) -> None:
+        setting = "data"
+        extra: dict[str, DataConfig] = {}
+        with self.found.of():
+            extra = method.extra_data(self.config, phases)
+        read: dict[str, Prepared] = {}
+        for setting, settings in extra.items():
+            with self.found.of(f"{setting}.path"):
+                read[setting] = self._read(setting, settings, self.longest, self.config.training.seed)
+                _check_fits(self.model, read[setting].summary, "training.max_seq_len")
+                if self.tokenizer is not None:  # which tells samples apart
+                    method.check_extra_data(self.config, {setting: read[setting]}, self.own, targets)
+        self.extra |= read
+
+    def _check_trains(self, phase: PhaseOutline, targets: list[Target]) -> None:
+        """Raises ConfigurationError for a phase that validates and trains nothing."""
+        if self.model is not None and not workload(self.config, self.model, phase, targets, None).sizes.trainable:
+            raise ConfigurationError(
+                [
+                    f"phases.{phase.name}.validation: the phase has unfreeze ratio {phase.ratio or 0:g} and trains "
+                    "nothing; set split and path to null, or a ratio"
+                ]
+            )
 
 
-def _skipped(read: dict[str, Prepared]) -> dict[str, DataSummary]:
+def _skipped(read: Mapping[str, Prepared]) -> dict[str, DataSummary]:
     return {setting: prepared.summary for setting, prepared in read.items() if prepared.summary.skipped}
 
 
-def _data_folder(config: ExperimentConfig, run_data: Path) -> Path:
-    """Where tokenised data is kept for other runs, too; else the run's own folder for it."""
+def _kept_in(config: ExperimentConfig, run_data: Path | None) -> Path | None:
+    """Where tokenised data is kept for other runs; else the run's own folder for it. None in a dry run."""
+    if run_data is None:
+        return None
     if config.data.processing_dir is not None:
         return Path(config.data.processing_dir).expanduser().resolve()
     if config.reuse and os.access(nearest(config.store_dir), os.W_OK):
         return Path(config.store_dir).expanduser().resolve() / "data"
     return run_data
-
-
-def _check_allocation(config: ExperimentConfig, targets: list[Target]) -> None:
-    """Raise for ranks that cannot be shared out by the importance of layers."""
-    if config.osft.rank_allocation is RankAllocation.uniform:
-        return
-    layers_of([target.name for target in targets])
-    minimum = config.osft.minimum_retention
-    problems = [
-        f"osft.minimum_retention={minimum}: phase {name} keeps {1 - ratio:g} of the directions on average (unfreeze "
-        f"ratio {ratio:g}); set it to {1 - ratio:g} or less"
-        for name, ratio in unfreeze_ratios(config.schedule, ordered_phases(config)).items()
-        if ratio is not None and round(1 - ratio, 6) < minimum  # 1 - 0.9 is not 0.1 in binary
-    ]
-    if problems:
-        raise ConfigurationError(problems)
-
-
-def _read_data(
-    config: ExperimentConfig,
-    found: _Problems,
-    model: ModelFiles | None,
-    tokenizer: ChatTokenizer | None,
-    targets: list[Target],
-    recorded: list[str],
-    data_folder: Path | None,
-) -> _Data:
-    """Read, check and, with a `data_folder`, tokenise all data of the run; `found` takes the problems."""
-    data = _Data()
-    own: dict[str, Prepared] = {}
-    longest, _ = evaluation_budget(config)
-
-    folder = data_folder if tokenizer is not None else None
-
-    def read(setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
-        check_origin(settings)
-        prepared = prepare(settings, tokenizer, max_seq_len, folder, config.data.num_proc, seed)
-        data.read[setting] = prepared
-        return prepared
-
-    for _, name, phase in phases_to_run(config):
-        with found.of(f"phases.{name}.data.path"):
-            own[name] = read(f"phases.{name}.data", phase.data, phase.max_seq_len, phase.seed)
-            _check_fits(model, own[name].summary, f"phases.{name}.max_seq_len")
-        if name in own:
-            with found.of():  # names the key itself
-                mixed = with_replay(config, name, own[name], read, folder)
-                data.training[name], data.replayed[name], advised = mixed
-                data.replay_advice += advised
-                _check_fits(model, data.training[name].summary, f"phases.{name}.max_seq_len")
-        if name in data.training and validates(phase) and tokenizer is not None:  # which tells samples apart
-            with found.of():  # names the key itself
-                held_out = hold_out(config, name, data.training[name], own[name].summary.samples, read)
-                data.held_out[name], data.training[name] = held_out, held_out.trained
-                _check_fits(model, held_out.summary, f"phases.{name}.max_seq_len")
-    if [PRESERVED] in kept_sources(config, recorded).values():
-        with found.of("preserve.data.path"):
-            check_given(config)
-            data.preserved = read("preserve.data", config.preserve.data, longest, config.training.seed)
-            _check_fits(model, data.preserved.summary, "training.max_seq_len")
-            if tokenizer is not None:  # which tells samples apart
-                check_new(data.preserved, own)
-                check_amount(config, data.preserved.summary, targets)
-    for name, evaluation_set in config.evaluation.sets.items():
-        setting = f"evaluation.sets.{name}"
-        with found.of(f"{setting}.path"):
-            data.evaluation[name] = read(setting, evaluation_set, longest, config.training.seed)
-            _check_fits(model, data.evaluation[name].summary, "training.max_seq_len")
-    return data
 
 
 def _check_store(config: ExperimentConfig) -> None:
@@ -266,7 +240,7 @@ def _check_store(config: ExperimentConfig) -> None:
         )
 
 
-def _skipped_advice(skipped: dict[str, DataSummary]) -> list[str]:
+def _skipped_advice(skipped: Mapping[str, DataSummary]) -> list[str]:
     return [
         f"{setting}: {summary.skipped} rows cannot be used and are left out (on_bad_row=skip; see results.json); "
         f"the first, {summary.skipped_rows[0].place}: {summary.skipped_rows[0].reason}"
@@ -274,7 +248,7 @@ def _skipped_advice(skipped: dict[str, DataSummary]) -> list[str]:
     ]
 
 
-def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
+def _dropped_advice(evaluation: Mapping[str, Prepared], longest: int) -> list[str]:
     return [
         f"evaluation set {name}: {summary.dropped} of {summary.samples + summary.dropped} samples are longer than "
         f"training.max_seq_len={longest} and are not measured"
@@ -284,7 +258,7 @@ def _dropped_advice(evaluation: dict[str, Prepared], longest: int) -> list[str]:
 
 
 def _model_advice(
-    config: ExperimentConfig, model: ModelFiles, targets: list[Target], tokenizer: ChatTokenizer | None
+    config: ExperimentConfig, model: ModelFiles, targets: Sequence[Target], tokenizer: ChatTokenizer | None
 ) -> list[str]:
     """What is unusual about the model."""
     advice = []
@@ -332,9 +306,5 @@ def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) ->
         raise ConfigurationError(problems)
 
 
-def _folders(read: dict[str, Prepared]) -> dict[str, Path]:
-    return {name: folder for name, one in read.items() if (folder := _folder(one)) is not None}
-
-
-def _folder(read: Prepared | None) -> Path | None:
-    return read.folder.resolve() if read is not None and read.folder is not None else None
+def _folders(read: Mapping[str, Prepared]) -> dict[str, Path]:
+    return {name: one.folder.resolve() for name, one in read.items() if one.folder is not None}

@@ -1,60 +1,77 @@
-"""Put what each phase will need into the plan, and warn where that is more than a GPU or a disk has."""
+"""What each phase needs of memory and disk, and whether it is there."""
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from osftx.config.phases import phases_to_run, training_of
+from osftx.config.run_layout import RUN_DATA
 from osftx.config.schema import Accelerator, ExperimentConfig, Precision
-from osftx.data.samples import DataSummary
+from osftx.data.samples import remove_prepared
+from osftx.errors import ConfigurationError
 from osftx.launch.devices import smallest_memory
+from osftx.methods.base import PhaseOutline
+from osftx.methods.sizes import BYTES, Workload, untied
 from osftx.models.files import ModelFiles
 from osftx.models.targets import Target
 from osftx.planning.estimate import disk, memory
-from osftx.planning.estimate.workload import BYTES, Workload, untied
-from osftx.planning.plan import Plan, PlannedPhase
+from osftx.store.entries import PhaseStore
+from osftx.store.fingerprint import of_phase, start_fingerprint
 from osftx.utils.files import nearest
 
+if TYPE_CHECKING:
+    from osftx.planning.plan import PlannedPhase
+    from osftx.planning.preflight import Checked
 
-def estimate(
-    plan: Plan,
+
+def workload(
     config: ExperimentConfig,
     model: ModelFiles,
+    phase: PhaseOutline,
     targets: Sequence[Target],
-    data: Mapping[str, DataSummary],
-) -> None:
-    """Fill in `memory` and `disk` of every phase of the `plan`, and add its warnings about the memory of the GPUs."""
-    gpu = smallest_memory() if config.distributed.accelerator is not Accelerator.cpu else None
+    before: PhaseOutline | None,
+) -> Workload:
+    """Returns the sizes of a phase that follows `before` (None: it starts from the run's start model)."""
     start_dtype = model.config.get("dtype") or model.config.get("torch_dtype")  # the older name of the same key
     # What bfloat16 has no room for is set aside in fp32 (`SourceWeights`).
-    start_bytes = BYTES[Precision.float32 if start_dtype in ("float32", "float16") else Precision.bfloat16]
-    for planned, (_, name, phase) in zip(plan.phases, phases_to_run(config), strict=True):
-        training = training_of(config, name)
-        work = Workload(
-            shapes=untied(model),
-            targets=targets if planned.unfreeze_rank_ratio is not None else [],
-            method=phase.method,
-            ratio=planned.unfreeze_rank_ratio,
-            training=training,
-            osft=config.osft,
-            offload=config.distributed.offload,
-            ranks=config.distributed.nproc_per_node * config.distributed.nnodes,
-            best=phase.validation.best,
-            start_bytes=start_bytes,
-        )
-        planned.memory = memory.of_phase(work)
-        saves = config.checkpointing if config.reuse else None
-        planned.disk = disk.of_phase(work, model.parameters, data[name], planned.steps, saves)
-        start_bytes = BYTES[training.save_dtype]
-        if gpu is not None and planned.memory.peak > gpu:
-            plan.warnings.append(_too_large(planned, work, gpu))
+    start = Precision.float32 if start_dtype in ("float32", "float16") else Precision.bfloat16
+    shapes = untied(model)
+    return Workload(
+        shapes=shapes,
+        targets=targets,
+        method=phase.method,
+        ratio=phase.ratio,
+        training=phase.training,
+        osft=config.osft,
+        offload=config.distributed.offload,
+        ranks=config.distributed.nproc_per_node * config.distributed.nnodes,
+        best=phase.config.validation.best,
+        start_bytes=BYTES[start if before is None else before.training.save_dtype],
+        repeated=model.parameters - sum(map(prod, shapes.values())),
+        method_settings=phase.config.method_settings,
+    )
+
+
+def too_large(name: str, work: Workload, config: ExperimentConfig) -> Iterator[str]:
+    """Yields a warning where the phase `name` needs more than the smallest GPU has, with what would save memory."""
+    gpu = smallest_memory() if config.distributed.accelerator is not Accelerator.cpu else None
+    needed = memory.of_phase(work)
+    if gpu is None or needed.peak <= gpu:
+        return
+    remedies = (f"{setting} ({decimal(saved)} less)" for setting, saved in memory.savings(name, work))
+    yield (
+        f"phase {name}: an estimated {decimal(needed.peak)} on each GPU at the peak of a step "
+        f"({decimal(needed.between_steps)} between two steps), and the smallest GPU has {decimal(gpu)}. What "
+        f"each setting alone would save, from what costs least time on: {', '.join(remedies)}"
+    )
 
 
 def lacking(
-    config: ExperimentConfig, phases: Sequence[PlannedPhase], run_folder: Path | None, in_store: int = 0
+    config: ExperimentConfig, phases: "Sequence[PlannedPhase]", run_folder: Path | None, in_store: int = 0
 ) -> list[str]:
     """One problem for each disk that has less free than the `phases` need.
 
@@ -88,11 +105,39 @@ def lacking(
     ]
 
 
-def _too_large(planned: PlannedPhase, work: Workload, gpu: int) -> str:
-    assert planned.memory is not None
-    remedies = (f"{setting} ({decimal(saved)} less)" for setting, saved in memory.savings(planned.name, work))
-    return (
-        f"phase {planned.name}: an estimated {decimal(planned.memory.peak)} on each GPU at the peak of a step "
-        f"({decimal(planned.memory.between_steps)} between two steps), and the smallest GPU has {decimal(gpu)}. What "
-        f"each setting alone would save, from what costs least time on: {', '.join(remedies)}"
-    )
+def check_room(config: ExperimentConfig, checked: "Checked", run_folder: Path) -> None:
+    """Raises ConfigurationError where the phases that are still to be trained need more than the disks have.
+
+    The tokenised data that is new in the run folder is removed then.
+    """
+    if not lacking(config, checked.plan.phases, run_folder):
+        return
+    phases, in_store = _to_train(config, checked)
+    problems = lacking(config, phases, run_folder, in_store)
+    if problems:
+        remove_prepared(run_folder / RUN_DATA, checked.made)
+        raise ConfigurationError(problems)
+
+
+def _to_train(config: ExperimentConfig, checked: "Checked") -> "tuple[Sequence[PlannedPhase], int]":
+    """The phases that are not in the store, and the bytes of what they have there from a run that was broken off.
+
+    The start model is read for that, if it is not known by then.
+    """
+    if not config.reuse:
+        return checked.plan.phases, 0
+    assert checked.model_folder is not None
+    store = PhaseStore(Path(config.store_dir).expanduser())
+    parent = start_fingerprint(checked.model_folder, store)
+    found, folders = [], [store.eigenvectors]
+    for planned in checked.plan.phases:
+        assert planned.spec is not None
+        parent = of_phase(planned.spec, parent)
+        if not (store.phases / parent).exists():
+            found.append(planned)
+            folders.append(store.unfinished / parent)
+    return found, _bytes(folders)
+
+
+def _bytes(folders: Collection[Path]) -> int:
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

@@ -16,7 +16,6 @@ from osftx.config.run_layout import BEFORE, BENCHMARKS, RESULTS
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.lm_eval.measure import Benchmarks
-from osftx.planning.phase_specs import phase_specs
 from osftx.planning.preflight import Checked
 from osftx.report import write_report
 from osftx.results.retention import summary, table
@@ -45,16 +44,16 @@ def run(
     assert checked.model_folder is not None
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
-    specs = phase_specs(config, checked, run_folder)
     store = PhaseStore(Path(config.store_dir).expanduser().resolve()) if config.reuse else None
     start = parent = start_fingerprint(checked.model_folder, store)
     benchmarks = Benchmarks(config, checked.benchmarks, store)
-    for place, (spec, planned) in enumerate(zip(specs, checked.plan.phases, strict=True), start=1):
+    phases = checked.plan.phases
+    for place, planned in enumerate(phases, start=1):
+        spec = planned.ready()
         name, folder, source = spec.name, Path(spec.folder), Path(spec.model.path)
         fingerprint = of_phase(spec, parent)
-        spec.save()
         print(
-            f"\nPhase {place} of {len(specs)}: {name}, {planned.steps} steps on "
+            f"\nPhase {place} of {len(phases)}: {name}, {planned.steps} steps on "
             f"{config.distributed.nproc_per_node * config.distributed.nnodes} ranks",
             flush=True,
         )
@@ -74,7 +73,7 @@ def run(
         write_json(run_folder / RESULTS, results)
         _report(run_folder)
         show_retention(results)
-        if between_phases is not None and place < len(specs):
+        if between_phases is not None and place < len(phases):
             between_phases(results)
     return results
 
@@ -135,7 +134,7 @@ def _phase(spec: PhaseSpec, result: dict[str, Any], run_folder: Path) -> dict[st
     worst = max(targets, key=lambda target: target["leak_saved"], default=None)
     return {
         "name": spec.name,
-        "method": spec.method.value,
+        "method": spec.method,
         "unfreeze_rank_ratio": spec.unfreeze_rank_ratio,
         "checkpoint": str(spec.checkpoint.relative_to(run_folder)),
         "fingerprint": result["fingerprint"],

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.schema import LmEvalConfig, Method, ModelConfig, Precision, RankAllocation, TrainingConfig
+from osftx.config.schema import LmEvalConfig, ModelConfig, Precision, TrainingConfig
 from osftx.methods.covariance.index import record_beside
+from osftx.methods.registry import method_named
 from osftx.models.files import MODEL_FILES
 from osftx.store.entries import PhaseStore, verified
 from osftx.utils.files import write_json
@@ -84,7 +85,7 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "packages": {package: _version(package, spec.training) for package in PACKAGES},
         "parent": parent,
         "data": Path(spec.data).name,
-        "method": spec.method.value,
+        "method": spec.method,
         "training": training,
         "attn_implementation": spec.model.attn_implementation,
         "trust_remote_code": spec.model.trust_remote_code,
@@ -99,19 +100,9 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         samples = spec.validation.samples
         own = spec.validation.own_samples if samples is None else None  # a split leaves replayed samples alone
         content["validation"] = settings | {"samples": Path(samples).name if samples is not None else None, "own": own}
-    if spec.method is Method.osft:
-        content["ratio"] = spec.unfreeze_rank_ratio
-        content["subspace"] = spec.osft.subspace.value
-        content["rank_allocation"] = spec.osft.rank_allocation.value
-        content["train_others"] = spec.osft.train_others
-        if spec.osft.rank_allocation is RankAllocation.layer_importance:
-            content["minimum_retention"] = spec.osft.minimum_retention
-        content["target_patterns"] = spec.osft.target_patterns
-        content["save_bases"] = spec.osft.save_bases
-        if spec.preserve is not None:
-            content["preserved"] = Path(spec.preserve.samples).name if spec.preserve.samples is not None else None
-            content["preserve_max_tokens"] = spec.preserve.max_tokens
-    return _hash(content)
+    if spec.method_settings:
+        content["method_settings"] = spec.method_settings
+    return _hash(content | method_named(spec.method).fingerprint(spec))
 
 
 def of_evaluation(spec: PhaseSpec, samples: Path) -> str:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.data.packing import pack
-from osftx.data.samples import counted_tokens, load_samples, read_index, sample_lengths
-from osftx.data.splitting import split_samples
+from osftx.data.samples import counted_tokens, load_samples, sample_lengths
+from osftx.data.splitting import Split
 
 IGNORED = -100
 """Label of a token that does not count (torch's cross-entropy default)."""
@@ -45,10 +45,9 @@ def open_samples(spec: PhaseSpec) -> tuple[Samples, Samples | None]:
         return Samples(folder), None
     if validation.samples is not None:
         return Samples(folder), Samples(Path(validation.samples))
-    assert validation.settings.split is not None
-    _, _, digests = read_index(folder)
-    trained, held_out = split_samples(digests, validation.own_samples, validation.settings.split, spec.training.seed)
-    return Samples(folder, trained), Samples(folder, held_out)
+    assert validation.split is not None
+    split = Split.load(Path(validation.split))
+    return Samples(folder, split.trained), Samples(folder, split.held_out)
 
 
 @dataclass(frozen=True)

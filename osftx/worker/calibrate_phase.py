@@ -18,8 +18,6 @@ from osftx.config.run_layout import PHASE_RESULT
 from osftx.distributed.engine import after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.distributed.load_model import DTYPES
 from osftx.evaluation.held_out import evaluate
-from osftx.methods.osft.projection import Projection
-from osftx.methods.osft.weight_update import Merging
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS
 from osftx.training.trainer import Trainer
@@ -48,8 +46,7 @@ def calibrate_phase(spec: PhaseSpec) -> None:
     pace = {"start_s": time.monotonic() - begun, "training_s_per_token": 0.0}
     few = Samples(Path(spec.data), np.sort(trainer.steps[0]))
     if optimizer is not None and scheduler is not None:
-        merging = Merging(opened.subspaces, opened.source, spec.distributed.offload.bases)
-        after_each_step(engine, Projection(opened.subspaces), merging)
+        after_each_step(engine, *opened.method.after_step(engine).calls)
         trainer.steps = trainer.steps[: 1 + spec.calibration_steps]
         metrics = Path(spec.folder) / METRICS
         trainer.run(engine, scheduler, f"timing {spec.name}", metrics, None, None, None)
@@ -59,17 +56,8 @@ def calibrate_phase(spec: PhaseSpec) -> None:
     measure()  # the first pass of a kind is slower
     pace["forward_s_per_token"] = _seconds(measure) / int(few.lengths.sum())
     save_dtype = DTYPES[spec.training.save_dtype]
-    pace["saving_s"] = _seconds(
-        partial(
-            export,
-            engine.module,
-            opened.subspaces,
-            Path(spec.model.path),
-            spec.checkpoint,
-            save_dtype,
-            opened.source.turned,
-        )
-    )
+    save = partial(export, engine.module, opened.method, Path(spec.model.path), spec.checkpoint, save_dtype)
+    pace["saving_s"] = _seconds(save)
     if dist.get_rank() == 0:
         write_json(Path(spec.folder) / PHASE_RESULT, {**pace, "duration_s": time.monotonic() - begun})
     close(engine)

@@ -1,30 +1,23 @@
-"""Leave a plain Hugging Face folder: the source's files, tensor by tensor, with the trained ones replaced.
+"""Write a plain Hugging Face folder: the source's files, tensor by tensor, with the trained ones replaced.
 
-Frozen tensors are copied from the source file (cast only where `save_dtype` is another precision than theirs). A target
-is saved as it was trained, bit for bit where `save_dtype` is the precision of training; where it is a finer one, the
-update is added to the source's own value in fp32. No rank holds more than two full weights and one file.
+Frozen tensors are copied from the source file, cast only where `save_dtype` is another precision than theirs. A weight
+that the method replaces is what `OpenedPhase.merged` returns. No rank holds more than two full weights and one file.
 """
 
 import json
-import math
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osftx.distributed.zero3 import set_parameter
-from osftx.methods.osft.decomposition import leak
-from osftx.methods.osft.layer import dense_update
-from osftx.methods.osft.setup import Subspace
+from osftx.distributed.zero3 import full_master, set_parameter
+from osftx.methods.base import OpenedPhase
 from osftx.models.files import MODEL_FILES, tensor_files
 from osftx.models.weight_names import Place, as_stored, places
 from osftx.utils.files import write_text
@@ -32,26 +25,14 @@ from osftx.utils.progress import progress
 
 
 def export(
-    model: nn.Module,
-    subspaces: Sequence[Subspace],
-    source: Path,
-    folder: Path,
-    save_dtype: torch.dtype,
-    turned: Collection[str] = (),
+    model: nn.Module, opened: OpenedPhase, source: Path, folder: Path, save_dtype: torch.dtype
 ) -> list[dict[str, Any]]:
-    """Write the trained model to `folder` and leave the partitioned `model` equal to what was written. Collective.
+    """Writes the trained model to `folder` and makes the partitioned `model` equal to what was written. Collective.
 
-    Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
-    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained), `leak_saved` (of the
-    difference between the saved weights), `update_norm` (||dW||), `update_kept` (<saved - W0, dW> / ||dW||^2: 1 when
-    nothing was rounded away, None for no update), `free_input_share` (see `KeptUse`) and `kept_output_change` (see
-    `_kept_output_change`). The folder appears whole or not at all. `turned` names the parameters that the files hold
-    transposed.
+    Returns, on rank 0, the records of the weights that the method replaced (`Merged.records`). The folder appears whole
+    or not at all.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    by_weight: dict[str, list[Subspace]] = defaultdict(list)
-    for space in subspaces:
-        by_weight[space.weight_name].append(space)
     by_file: dict[Path, list[str]] = defaultdict(list)
     files = tensor_files(source)
     at = places(model, files)
@@ -62,7 +43,7 @@ def export(
     if writes:
         _copy_companions(source, partial, save_dtype)
 
-    kept: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     parts: dict[str, dict[str, Tensor]] = {}  # of trained parameters, until they are written
     with progress("saving", sum(map(len, by_file.values())), "tensors") as bar, torch.no_grad():
         for path, names in by_file.items():
@@ -71,15 +52,17 @@ def export(
                 for name in names:
                     saved = stored.get_tensor(name) if writes else None
                     parameter = at[name].parameter
-                    if parameter in by_weight:
-                        saved = _merge(_turn(saved, parameter in turned), by_weight[parameter], save_dtype, kept)
-                        set_parameter(parameters[parameter], saved)
-                        saved = _turn(saved, parameter in turned)
+                    turned = parameter in opened.source.turned
+                    if parameter in opened.replaced:
+                        merged = opened.merged(parameter, _turn(saved, turned), save_dtype)
+                        records += merged.records
+                        set_parameter(parameters[parameter], merged.value)
+                        saved = _turn(merged.value, turned)
                     elif parameter in parameters and parameters[parameter].requires_grad:
                         if parameter not in parts:
-                            value = safe_get_full_fp32_param(parameters[parameter]).to("cpu", save_dtype)
+                            value = full_master(parameters[parameter]).to("cpu", save_dtype)
                             set_parameter(parameters[parameter], value)
-                            parts[parameter] = _parts(model, name, at[name], value, parameter in turned)
+                            parts[parameter] = _parts(model, name, at[name], value, turned)
                         saved = parts[parameter].pop(name)
                     elif saved is not None and saved.is_floating_point():
                         saved = saved.to(save_dtype)
@@ -92,47 +75,11 @@ def export(
         shutil.rmtree(folder, ignore_errors=True)  # of the same phase, run before
         partial.rename(folder)
     dist.barrier()
-    return kept
-
-
-def _merge(
-    before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype, kept: list[dict[str, Any]]
-) -> Tensor | None:
-    """W0 + dW on the rank that has W0 (`before`), None elsewhere; measures what was kept. Collective."""
-    updates = [(space, space.bases(), safe_get_full_fp32_param(space.update.delta)) for space in blocks]
-    after = _as_trained(blocks[0].weight)
-    if before is None or after is None:
-        return None
-    finer = torch.finfo(save_dtype).eps < torch.finfo(after.dtype).eps
-    after = before.to(after.device, torch.float32, copy=True) if finer else after.to(save_dtype)
-    for space, bases, held in updates:
-        delta = held[:, : bases.free.shape[1]]
-        old = before[space.rows].to(delta.device, torch.float32)
-        trained = dense_update(space.update.on_input, bases.free, delta)
-        if finer:
-            after[space.rows] += trained
-        saved = after[space.rows].to(save_dtype).float()
-        norm, moved = float(torch.linalg.norm(old)), float(torch.linalg.norm(trained))
-        kept.append(
-            {
-                "name": space.name,
-                "shape": list(space.update.shape),
-                "frozen_rank": bases.frozen_rank,
-                "free_rank": bases.free.shape[1],
-                "relative_change": moved / norm if norm else None,
-                "leak_fp32": leak(trained, bases),
-                "leak_saved": leak(saved - old, bases),
-                "update_norm": moved,
-                "update_kept": float(((saved - old) * trained).sum()) / moved**2 if moved else None,
-                "free_input_share": space.kept.free_input_share if space.kept is not None else None,
-                "kept_output_change": _kept_output_change(space, delta),
-            }
-        )
-    return after.to("cpu", save_dtype)
+    return records
 
 
 def _parts(model: nn.Module, name: str, place: Place, value: Tensor, turned: bool) -> dict[str, Tensor]:
-    """The tensors of the files that hold a trained parameter's `value`; `name` is one of them."""
+    """Returns the tensors of the files that hold a trained parameter's `value`; `name` is one of them."""
     if not place.whole:
         return as_stored(model, place.parameter, value)
     return {name: value.T if turned else value}
@@ -142,26 +89,8 @@ def _turn(value: Tensor | None, turned: bool) -> Tensor | None:
     return value.T if value is not None and turned else value
 
 
-def _as_trained(weight: nn.Parameter) -> Tensor | None:
-    """The whole weight on rank 0. Collective."""
-    with deepspeed.zero.GatheredParameters([weight]):
-        return weight.detach().clone() if dist.get_rank() == 0 else None
-
-
-def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
-    """sqrt(E ||dW x||^2 / E ||W0 x||^2) over the kept inputs x: how far the layer's output on them moved, relatively.
-
-    dW = delta F^T with F the free directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T).
-    None where the weight decided what is free, or where the layer answered nothing to those inputs.
-    """
-    if space.kept is None or space.kept.output_power == 0:
-        return None
-    moved = (delta @ space.energy.to(delta.device) * delta).sum()
-    return math.sqrt(max(float(moved), 0.0) / space.kept.output_power)
-
-
 def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:
-    """Everything beside the weights: config, generation config, tokenizer, chat template."""
+    """Copies everything beside the weights: config, generation config, tokenizer, chat template."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for pattern in MODEL_FILES:

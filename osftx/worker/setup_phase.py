@@ -1,34 +1,19 @@
 """From the spec of a phase to a model that is ready to be trained: what is trained of it, on which samples."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.run_layout import BASES, INPUT_COVARIANCE
-from osftx.config.schema import Method, RankAllocation
-from osftx.distributed.collectives import agreed
 from osftx.distributed.load_model import load_model
-from osftx.distributed.source_weights import SourceWeights
-from osftx.distributed.zero_config import zero_config
-from osftx.methods.covariance.covariance import KeptInputs
-from osftx.methods.covariance.index import PRESERVED
-from osftx.methods.covariance.measure import measure_inputs
-from osftx.methods.osft.eigenvector_cache import Eigenvectors
-from osftx.methods.osft.rank_allocation import layer_ratios, layers_of
-from osftx.methods.osft.setup import Subspace, open_subspaces
-from osftx.models.files import read_folder, tensor_files
-from osftx.models.targets import Target, find_targets
-from osftx.models.weight_names import lost, named_as_in_model, named_otherwise, stored_whole
-from osftx.probes.forward_pass import gathering
-from osftx.probes.layer_similarity import input_output_similarity
+from osftx.methods.base import OpenedPhase
+from osftx.methods.registry import method_named
+from osftx.models.files import tensor_files
+from osftx.models.weight_names import lost
 from osftx.probes.packing_check import check_samples_apart
 from osftx.training.batches import Samples, open_samples
-from osftx.training.measured_once import measured_once
-from osftx.utils.manifest import is_whole
 
 
 @dataclass
@@ -39,14 +24,7 @@ class OpenPhase:
     samples: Samples
     held_out: Samples | None
     """What the phase validates on."""
-    targets: list[Target]
-    """The layers that are protected; none for `sft`."""
-    source: SourceWeights
-    subspaces: list[Subspace]
-    kept: KeptInputs | None
-    """What the model must keep; None: the weights decide."""
-    similarity: dict[str, float] | None
-    """By layer; None for a uniform allocation of ranks."""
+    method: OpenedPhase
 
 
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
@@ -57,128 +35,14 @@ def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
 
 
 def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenPhase:
-    """Decide what of the `model` is trained: every weight (`sft`), or the free subspaces of the targets. Collective.
+    """Has the phase's method decide what of the `model` is trained. Collective.
 
     Raises ValueError where something is trained that could not be saved.
     """
-    folder = Path(spec.model.path)
-    targets = _targets(model, spec, folder)
-    kept = _kept_inputs(model, targets, spec, device)
     samples, held_out = open_samples(spec)
-    similarity = _similarity(model, targets, samples, spec, device)
-    turned = {f"{target.name}.weight" for target in targets if target.transposed}
-    source = SourceWeights(folder, stored_whole(model, tensor_files(folder)), turned)
-    subspaces = _choose_trainable(model, targets, source, spec, kept, similarity)
-    _check_exportable(model, folder)
-    return OpenPhase(model, samples, held_out, targets, source, subspaces, kept, similarity)
-
-
-def measure_own_inputs(forward: nn.Module, opened: OpenPhase, spec: PhaseSpec, device: torch.device) -> KeptInputs:
-    """The inputs of the targets on the phase's own samples; `forward` is the engine of the model. Collective."""
-    room = spec.training.max_tokens_per_gpu
-    return _measure_inputs(forward, opened.model, opened.targets, opened.samples, spec.name, spec, device, room)
-
-
-def _targets(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Target]:
-    """The layers that are protected, by their names in the model; none for `sft`."""
-    if spec.method is Method.sft:
-        return []
-    files = read_folder(source)
-    return named_as_in_model(model, find_targets(files.config, files.shapes, spec.osft.target_patterns))
-
-
-def _choose_trainable(
-    model: nn.Module,
-    targets: list[Target],
-    source: SourceWeights,
-    spec: PhaseSpec,
-    kept: KeptInputs | None,
-    similarity: dict[str, float] | None,
-) -> list[Subspace]:
-    """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`).
-
-    `similarity`: see `_similarity`.
-    """
-    if spec.method is Method.sft:
-        model.requires_grad_(True)
-        return []
-    assert spec.unfreeze_rank_ratio is not None
-    bases, known = Path(spec.folder) / BASES if spec.osft.save_bases else None, None
-    if spec.resume is not None:  # needed to go on, whatever is kept at the end
-        bases, known = Path(spec.resume.folder) / BASES, Path(spec.resume.eigenvectors)
-    ratios = dict.fromkeys((target.name for target in targets), spec.unfreeze_rank_ratio)
-    if similarity is not None:
-        by_layer = layer_ratios(similarity, spec.unfreeze_rank_ratio, spec.osft.minimum_retention)
-        ratios = {target: by_layer[layer] for target, layer in layers_of(list(ratios)).items()}
-    settings = zero_config(spec.training, spec.distributed)
-    subspaces = open_subspaces(
-        model, targets, ratios, settings, source, bases, kept, Eigenvectors(known), spec.distributed.offload.bases
-    )
-    if spec.osft.train_others:
-        protected = {f"{target.name}.weight" for target in targets}
-        for name, parameter in model.named_parameters():
-            if name not in protected and ".updates." not in name:
-                parameter.requires_grad_(True)
-    return subspaces
-
-
-def _similarity(
-    model: nn.Module, targets: list[Target], samples: Samples, spec: PhaseSpec, device: torch.device
-) -> dict[str, float] | None:
-    """What ranks the layers for the allocation of ranks; None for a uniform one. Collective.
-
-    A phase that was broken off goes on with what it measured at first, lest rounding give another free rank.
-    """
-    if spec.method is Method.sft or spec.osft.rank_allocation is RankAllocation.uniform:
-        return None
-    layers = list(dict.fromkeys(layers_of([target.name for target in targets]).values()))
-    measure = partial(input_output_similarity, model, layers, samples, spec.training.max_tokens_per_gpu, device)
-    return measured_once(spec, "similarity", measure)
-
-
-def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:
-    """What the model must keep: the record of the phase before, or measured on samples. None: the weights decide."""
-    if spec.preserve is None:
-        return None
-    if spec.preserve.record is not None:
-        return KeptInputs.load(Path(spec.preserve.record))
-    assert spec.preserve.samples is not None
-    known = Path(spec.resume.folder) / INPUT_COVARIANCE if spec.resume is not None else None
-    if known is not None and agreed(is_whole, known):
-        return KeptInputs.load(known)
-    with gathering(model):
-        samples = Samples(Path(spec.preserve.samples))
-        kept = _measure_inputs(model, model, targets, samples, PRESERVED, spec, device, spec.evaluation_max_tokens)
-    if known is not None:
-        kept.save(known, [Path(spec.model.path)])
-    return kept
-
-
-def _measure_inputs(
-    forward: nn.Module,
-    model: nn.Module,
-    targets: list[Target],
-    samples: Samples,
-    source: str,
-    spec: PhaseSpec,
-    device: torch.device,
-    max_tokens_per_gpu: int,
-) -> KeptInputs:
-    """Measure the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine."""
-    assert spec.preserve is not None
-    names = [target.name for target in targets]
-    kept = measure_inputs(
-        forward,
-        model,
-        names,
-        samples,
-        source,
-        max_tokens=spec.preserve.max_tokens,
-        max_tokens_per_gpu=max_tokens_per_gpu,
-        device=device,
-    )
-    kept.record.stored = named_otherwise(model, tensor_files(Path(spec.model.path)), names)
-    return kept
+    opened = method_named(spec.method).open(model, spec, samples, device)
+    _check_exportable(model, Path(spec.model.path))
+    return OpenPhase(model, samples, held_out, opened)
 
 
 def _check_exportable(model: nn.Module, source: Path) -> None:

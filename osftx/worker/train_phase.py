@@ -11,22 +11,19 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from filelock import FileLock
 from torch import nn
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.run_layout import BASES, INPUT_COVARIANCE, PHASE_RESULT, RANKS_LOCK
+from osftx.config.run_layout import BASES, PHASE_RESULT, RANKS_LOCK
 from osftx.config.schema import BestState
 from osftx.config.steps import validation_steps
-from osftx.distributed.engine import after_each_step, be_deterministic, close, init_distributed, initialize
+from osftx.distributed.engine import Engine, after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.distributed.load_model import DTYPES
 from osftx.distributed.masters import start_masters
 from osftx.evaluation.held_out import check_finite, evaluate
-from osftx.methods.osft.projection import Projection
-from osftx.methods.osft.weight_update import Merging
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.curve import Curve
@@ -34,15 +31,14 @@ from osftx.training.measured_once import measured_once
 from osftx.training.snapshot import Snapshot
 from osftx.training.trainer import Trainer
 from osftx.training.validation import Validation, outcome
-from osftx.utils.files import link_folder, write_json
+from osftx.utils.files import write_json
 from osftx.utils.library_logging import quiet_libraries
 from osftx.worker.export import export
-from osftx.worker.foresight import free_shares
-from osftx.worker.setup_phase import OpenPhase, load, measure_own_inputs, open_phase
+from osftx.worker.setup_phase import OpenPhase, load, open_phase
 
 Evaluation = dict[str, dict[str, float]]
 """Figures by evaluation set."""
-Measure = Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]
+Measure = Callable[[Engine, int], Evaluation]
 """Takes the engine and the steps that were trained before."""
 
 
@@ -71,43 +67,40 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
         _evaluate_only(model, spec, measure)
         return
     opened = open_phase(model, spec, device)
+    method = opened.method
     trainer = Trainer(opened.samples, spec.training, device)
     engine, optimizer, scheduler = initialize(model, spec.training, len(trainer.steps), spec.distributed)
-    shares = free_shares(spec, engine, opened, device)
+    method.before_training(engine)
     evaluation_before = _evaluation_before(spec, partial(measure, engine, 0))
     curve = _curve(spec, partial(measure, engine), len(trainer.steps))
     use_of_best = spec.validation.settings.best if spec.validation is not None else BestState.ignore
     best: Snapshot | None = None
     if optimizer is not None and scheduler is not None:
-        start_masters(engine, opened.source)
-        merging = Merging(opened.subspaces, opened.source, spec.distributed.offload.bases)
-        after_each_step(engine, Projection(opened.subspaces), merging)
+        start_masters(engine, method.source)
+        calls, restored = method.after_step(engine)
+        after_each_step(engine, *calls)
         if use_of_best is not BestState.ignore:
-            best = Snapshot(engine, merging)
+            best = Snapshot(engine, restored)
         saves = None
         if spec.resume is not None:
             where = Path(spec.resume.folder)
-            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun, merging, best)
+            saves = Saves(where, spec.resume.checkpointing, engine, scheduler, folder / METRICS, begun, restored, best)
         validation = _validation(spec, engine, opened, best, device)
         trainer.run(engine, scheduler, f"training {spec.name}", folder / METRICS, saves, curve, validation)
         if best is not None and use_of_best is BestState.hand_on:
             best.put_back()
     done = trainer.progress
     save_dtype = DTYPES[spec.training.save_dtype]
-    protection = export(engine.module, opened.subspaces, source, spec.checkpoint, save_dtype, opened.source.turned)
-    left = [spec.checkpoint]
-    if opened.kept is not None:
-        opened.kept.add(measure_own_inputs(engine, opened, spec, device), device)
+    records = export(engine.module, method, source, spec.checkpoint, save_dtype)
+    checkpoints = [spec.checkpoint]
+    method.after_training(engine)
     evaluation = measure(engine, done.steps)
     if best is not None and use_of_best is BestState.keep:
         best.put_back()
-        export(engine.module, opened.subspaces, source, spec.best, save_dtype, opened.source.turned)
-        left.append(spec.best)
-    if opened.kept is not None:
-        opened.kept.save(folder / INPUT_COVARIANCE, left)
+        export(engine.module, method, source, spec.best, save_dtype)
+        checkpoints.append(spec.best)
+    method.leave(folder, checkpoints)
     if dist.get_rank() == 0:
-        if spec.resume is not None and spec.osft.save_bases:
-            link_folder(Path(spec.resume.folder) / BASES, folder / BASES)
         write_json(
             folder / PHASE_RESULT,
             {
@@ -124,9 +117,10 @@ def _run(spec: PhaseSpec, device: torch.device, begun: float) -> None:
                 "curve": curve.points() if curve is not None else None,
                 "validation": outcome(done, use_of_best),
                 "fill": asdict(trainer.fill()) if optimizer is not None else None,
-                "layer_similarity": opened.similarity,
-                "free_shares": shares,
-                "targets": protection,
+                "layer_similarity": None,
+                "free_shares": None,
+                "targets": records,
+                **method.results(),
             },
         )
     close(engine)
@@ -183,7 +177,7 @@ def _evaluation(spec: PhaseSpec, device: torch.device) -> Measure:
     """Measures every evaluation set. Collective."""
     sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
 
-    def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> Evaluation:
+    def measure(engine: Engine, steps: int) -> Evaluation:
         measured = {name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in sets.items()}
         check_finite({f"evaluation set {name!r}": figures for name, figures in measured.items()}, steps)
         return measured
@@ -193,7 +187,7 @@ def _evaluation(spec: PhaseSpec, device: torch.device) -> Measure:
 
 def _validation(
     spec: PhaseSpec,
-    engine: deepspeed.DeepSpeedEngine,
+    engine: Engine,
     opened: OpenPhase,
     best: Snapshot | None,
     device: torch.device,

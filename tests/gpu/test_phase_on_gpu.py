@@ -12,7 +12,7 @@ from small_model import make_model, make_samples
 
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec
 from osftx.config.run_layout import save_folder, saved_steps
-from osftx.config.schema import Accelerator, CheckpointingConfig, Method, OffloadConfig, Precision
+from osftx.config.schema import Accelerator, CheckpointingConfig, OffloadConfig, Precision
 from osftx.launch.launcher import launch
 
 RunPhase = Callable[..., PhaseSpec]
@@ -55,7 +55,7 @@ def test_it_trains_as_a_cpu_does(
 ) -> None:
     """In fp32: the losses, what is measured, and the weights, of which only the targets' free directions change."""
     kinds: dict[str, dict[str, Any]] = {
-        "sft": {"method": Method.sft, "ratio": None, "learning_rate": 1e-3},
+        "sft": {"method": "sft", "ratio": None, "learning_rate": 1e-3},
         "by_weights": {},
         "by_inputs": {"preserve": PreserveSpec(record=None, samples=str(kept_samples), max_tokens=1000)},
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from osftx.methods.osft.ranks import frozen_rank
 from safetensors.torch import load_file
 from small_model import make_model, make_samples
 from torch import Tensor, nn
@@ -14,15 +15,14 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, get_scheduler
 
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec
-from osftx.config.schema import Method, OsftConfig, Precision, RankAllocation
+from osftx.config.schema import OsftConfig, Precision, RankAllocation
 from osftx.data.packing import plan_steps, sample_order
 from osftx.data.samples import load_samples
 from osftx.errors import TrainingError
 from osftx.launch.launcher import launch
-from osftx.methods.covariance.cholesky import Root
+from osftx.methods.covariance.cholesky import CholeskyFactor
 from osftx.methods.covariance.index import Record
 from osftx.methods.osft.rank_allocation import layer_ratios
-from osftx.methods.osft.ranks import frozen_rank
 
 RunPhase = Callable[..., PhaseSpec]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -226,7 +226,7 @@ def test_ratio_one_trains_all_of_the_targets_and_nothing_else(run_phase: RunPhas
 
 
 def test_sft_trains_every_weight(run_phase: RunPhase, model: Path, samples: Path) -> None:
-    spec = run_phase(model, samples, method=Method.sft, ratio=None)
+    spec = run_phase(model, samples, method="sft", ratio=None)
     before, after = weights(model), weights(spec.checkpoint)
     assert not [name for name in before if torch.equal(before[name], after[name])]
     assert losses(spec)[-1] < losses(spec)[0]
@@ -330,7 +330,7 @@ def test_a_phase_starts_from_what_was_saved_and_not_from_what_bfloat16_leaves_of
 
 def test_so_does_plain_fine_tuning(run_phase: RunPhase, model: Path, samples: Path) -> None:
     settings: dict[str, Any] = {"dtype": Precision.bfloat16, "save_dtype": Precision.float32, "learning_rate": 1e-9}
-    spec = run_phase(model, samples, method=Method.sft, ratio=None, **settings)
+    spec = run_phase(model, samples, method="sft", ratio=None, **settings)
     before, after = weights(model), weights(spec.checkpoint)
     for name, old in before.items():
         assert (after[name] - old).abs().max() < 1e-6, name
@@ -341,7 +341,7 @@ def test_a_diverging_loss_names_phase_rank_and_cause(run_phase: RunPhase, model:
     with pytest.raises(
         TrainingError, match=r"phase 'study' failed on rank \d .*the loss of step \d+ is nan.*"
     ) as raised:
-        run_phase(model, samples, method=Method.sft, ratio=None, learning_rate=1e30, max_grad_norm=0.0, start=launch)
+        run_phase(model, samples, method="sft", ratio=None, learning_rate=1e30, max_grad_norm=0.0, start=launch)
     log = Path(str(raised.value).rpartition("full log: ")[2])
     assert "FloatingPointError" in log.read_text()
 
@@ -383,7 +383,7 @@ def saved_moments(spec: PhaseSpec) -> dict[str, Tensor]:
     folder = Path(spec.folder) / "kept_inputs"
     record = Record.load(folder)
     return {
-        name: Root(**load_file(folder / f"{readers[0]}.safetensors")).moment(torch.device("cpu"))
+        name: CholeskyFactor(**load_file(folder / f"{readers[0]}.safetensors")).moment(torch.device("cpu"))
         for readers in record.readers
         for name in readers
     }

@@ -79,7 +79,7 @@ def test_run_folder_holds_what_the_contract_says(run_folder: Path) -> None:
 
 
 def test_it_learns_and_keeps(run_folder: Path) -> None:
-    """The floor of what README's table shows, with room for another machine's rounding."""
+    """The floor of what the table in docs/results/results.md shows, with room for another machine's rounding."""
     base, knowledge, skills = results(run_folder)["retention"]["metrics"]["exact_match"]
     assert base[0] >= 0.99
     assert knowledge[1] >= base[1] + 0.8

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
 from osftx.config.run_layout import save_folder, saved_steps
-from osftx.config.schema import BestState, CheckpointingConfig, Method, OsftConfig, Precision, ValidationConfig
+from osftx.config.schema import BestState, CheckpointingConfig, OsftConfig, Precision, ValidationConfig
 from osftx.data.samples import DataSummary, load_samples, sample_lengths, write_index
 from osftx.data.splitting import split_samples
 
@@ -133,7 +133,7 @@ def test_every_kind_of_trained_weight_goes_back(
     """In bfloat16, too: what is kept is what was trained, bit for bit."""
     start = make_model(tmp_path / "model", dtype=torch.bfloat16)
     own: dict[str, Any] = {
-        "sft": {"method": Method.sft, "ratio": None},
+        "sft": {"method": "sft", "ratio": None},
         "train_others": {"osft": OsftConfig(train_others=True)},
         "by_inputs": {"preserve": PreserveSpec(record=None, samples=str(held_out), max_tokens=1000)},
     }[kind]

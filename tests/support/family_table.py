@@ -1,6 +1,6 @@
-"""What was tried of each family, and the tables of it in docs/families.md and README.md.
+"""What was tried of each family, and the table of it in docs/reference/families.md.
 
-python tests/support/family_table.py     # trains all of them on two ranks, then writes the tables anew
+python tests/support/family_table.py     # trains all of them on two ranks, then writes the table anew
 """
 
 import json
@@ -27,7 +27,6 @@ from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import (
     Accelerator,
     DistributedConfig,
-    Method,
     ModelConfig,
     OsftConfig,
     Precision,
@@ -36,6 +35,7 @@ from osftx.config.schema import (
 from osftx.models.files import read_folder
 from osftx.models.targets import find_targets, kinds, left_out
 
+PAGE = ROOT / "docs/reference/families.md"
 SFT = ["gpt2", "mixtral", "qwen3_moe", "gpt_oss"]
 """Families of which plain fine-tuning is tried, too: their files hold what is trained in another form."""
 BARE = "gpt2_base"
@@ -69,13 +69,13 @@ def measure(folder: Path, accelerator: Accelerator = Accelerator.cpu, ranks: int
     the largest logit, between the trained engine and what transformers reads from the export.
     """
     many, few = make_samples(folder / "many", 12), make_samples(folder / "few", 4, seed=1)  # three steps and one
-    cases = {family: Method.osft for family in [*FAMILIES, BARE]} | {f"sft_{family}": Method.sft for family in SFT}
+    cases = {family: "osft" for family in [*FAMILIES, BARE]} | {f"sft_{family}": "sft" for family in SFT}
     phases = {}
     for case, method in cases.items():
         model = _model(folder / case / "model", case)
         distributed = DistributedConfig(nproc_per_node=ranks, accelerator=accelerator, timeout_s=120)
         specs = [_spec(folder / case / "first", model, many, method, distributed)]
-        if method is Method.osft:
+        if method == "osft":
             specs.append(_spec(folder / case / "next", specs[0].checkpoint, few, method, distributed))
         phases[case] = [str(spec.save()) for spec in specs]
     (folder / "cases.json").write_text(json.dumps(phases))
@@ -92,9 +92,9 @@ def measure(folder: Path, accelerator: Accelerator = Accelerator.cpu, ranks: int
         return {case: _came_of(folder / case) for case in cases}
 
 
-def tables(measured: dict[str, dict[str, Any]]) -> dict[Path, str]:
-    """The text between the markers of each page."""
-    long, short = [], defaultdict(list)
+def table(measured: dict[str, dict[str, Any]]) -> str:
+    """The text between the markers of the page."""
+    rows = []
     for family in FAMILIES:
         config = config_of(family)
         with torch.device("meta"):
@@ -105,20 +105,15 @@ def tables(measured: dict[str, dict[str, Any]]) -> dict[Path, str]:
         frozen = _kinds(left_out(shapes, targets)) or "-"
         same = "bit for bit" if measured[family]["difference"] == 0.0 else "within 1e-5"
         tried = "OSFT, plain fine-tuning" if family in SFT else "OSFT"
-        long.append([f"`{family}`", PLAINLY[family], protected, frozen, same, tried])
-        short[protected, same].append(PLAINLY[family])
+        rows.append([f"`{family}`", PLAINLY[family], protected, frozen, same, tried])
     heads = ["`model_type`", "such as", "protected, in each layer", "frozen matrices beside them"]
-    rows = [["; ".join(families), protected, same] for (protected, same), families in short.items()]
-    return {
-        ROOT / "docs/families.md": _markdown([*heads, "logits of the saved model", "tried"], long),
-        ROOT / "README.md": _markdown(["families", heads[2], "logits of the saved model"], rows),
-    }
+    return _markdown([*heads, "logits of the saved model", "tried"], rows)
 
 
-def between_markers(page: Path) -> str:
-    """What stands there now."""
-    match = _MARKED.search(page.read_text())
-    assert match is not None, f"{page} has no markers"
+def between_markers() -> str:
+    """What stands on the page now."""
+    match = _MARKED.search(PAGE.read_text())
+    assert match is not None, f"{PAGE} has no markers"
     return match[2]
 
 
@@ -135,7 +130,7 @@ def _model(folder: Path, case: str) -> Path:
     return folder
 
 
-def _spec(folder: Path, model: Path, data: Path, method: Method, distributed: DistributedConfig) -> PhaseSpec:
+def _spec(folder: Path, model: Path, data: Path, method: str, distributed: DistributedConfig) -> PhaseSpec:
     training = TrainingConfig(
         num_epochs=1,
         effective_batch_size=4,
@@ -150,7 +145,7 @@ def _spec(folder: Path, model: Path, data: Path, method: Method, distributed: Di
         index=0,
         name=folder.name,
         method=method,
-        unfreeze_rank_ratio=0.3 if method is Method.osft else None,
+        unfreeze_rank_ratio=0.3 if method == "osft" else None,
         model=ModelConfig(path=str(model)),
         training=training,
         osft=OsftConfig(),
@@ -211,5 +206,5 @@ if __name__ == "__main__":
     with TemporaryDirectory() as made:
         results = measure(Path(made))
     print(json.dumps(results, indent=1))
-    for page, text in tables(results).items():
-        page.write_text(_MARKED.sub(lambda match, text=text: match[1] + text + match[3], page.read_text()))
+    written = table(results)
+    PAGE.write_text(_MARKED.sub(lambda match: match[1] + written + match[3], PAGE.read_text()))

@@ -17,7 +17,7 @@ from small_model import make_batch
 from osftx.config.schema import DistributedConfig, ModelConfig, OffloadConfig, Precision, TrainingConfig
 from osftx.distributed import engine as engines
 from osftx.distributed.source_weights import SourceWeights
-from osftx.methods.osft.eigenvector_cache import Eigenvectors
+from osftx.methods.osft.eigenvector_cache import EigenvectorCache
 from osftx.methods.osft.projection import Projection
 from osftx.methods.osft.setup import open_subspaces
 from osftx.methods.osft.weight_update import Merging
@@ -50,7 +50,7 @@ def run(folder: Path, dtype: Precision, distributed: DistributedConfig, checkpoi
     targets = find_targets(files.config, files.shapes, None)
     ratios = dict.fromkeys((target.name for target in targets), 0.3)
     settings, offload = engines.zero_config(training, distributed), distributed.offload
-    spaces = open_subspaces(model, targets, ratios, settings, source, None, None, Eigenvectors(None), offload.bases)
+    spaces = open_subspaces(model, targets, ratios, settings, source, None, None, EigenvectorCache(None), offload.bases)
     engine, *_ = engines.initialize(model, training, STEPS, distributed)
     assert (len(engine.optimizer.fp32_partitioned_groups_flat) > 1) is parts
     engines.after_each_step(engine, Projection(spaces), Merging(spaces, source, offload.bases))

@@ -1,19 +1,22 @@
 """Specs of phases on small models: what the tests of the ranks start."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
+from osftx.config.run_layout import SPLIT
 from osftx.config.schema import (
     Accelerator,
     DistributedConfig,
-    Method,
     ModelConfig,
     OffloadConfig,
     OsftConfig,
     Precision,
     TrainingConfig,
 )
+from osftx.data.samples import read_index
+from osftx.data.splitting import split_samples
 
 
 def make_phase(
@@ -21,7 +24,7 @@ def make_phase(
     model: Path,
     samples: Path,
     *,
-    method: Method = Method.osft,
+    method: str = "osft",
     ratio: float | None = 0.3,
     accelerator: Accelerator = Accelerator.cpu,
     nproc: int = 2,
@@ -34,7 +37,10 @@ def make_phase(
     osft: OsftConfig | None = None,
     **training: Any,
 ) -> PhaseSpec:
-    """The spec of a phase, saved in its `folder`; further keywords override training settings."""
+    """The spec of a phase, saved in its `folder`; further keywords override training settings.
+
+    Of a `validation` with a share and without samples the places are drawn here, as the launching process draws them.
+    """
     settings: dict[str, Any] = {
         "num_epochs": 2,
         "effective_batch_size": 8,
@@ -70,5 +76,17 @@ def make_phase(
         preserve=preserve,
         validation=validation,
     )
+    if validation is not None and validation.settings.split is not None and validation.samples is None:
+        spec.validation = _drawn(spec, validation)
     spec.save()
     return spec
+
+
+def _drawn(spec: PhaseSpec, validation: ValidationSpec) -> ValidationSpec:
+    share = validation.settings.split
+    assert share is not None
+    _, _, digests = read_index(Path(spec.data))
+    place = Path(spec.folder) / SPLIT
+    place.parent.mkdir(parents=True, exist_ok=True)
+    split_samples(digests, validation.own_samples, share, spec.training.seed).save(place)
+    return replace(validation, split=str(place))

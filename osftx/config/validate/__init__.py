@@ -1,17 +1,28 @@
 """What the types cannot say: ranges, and rules across keys. Every problem is found at once.
 
-A new range is a line in a table of its group's module; a new rule is one function there, named in its `RULES`. Whether
-files exist, and what is in them, is checked where they are read.
+A new range is a line in a table of its group's module; a new rule is one function there, named in its `RULES`. Rules of
+a method's own settings are in its folder (`methods/`). Whether files exist, and what is in them, is checked where they
+are read.
 """
 
 from osftx.config.phases import BASE_STATE
 from osftx.config.schema import ExperimentConfig
-from osftx.config.validate import data, deepspeed, evaluation, experiment, osft, phases, running, training, validation
+from osftx.config.validate import (
+    data,
+    deepspeed,
+    evaluation,
+    experiment,
+    phases,
+    running,
+    schedule,
+    training,
+    validation,
+)
 from osftx.config.validate.ranges import is_missing
 
 __all__ = ["BASE_STATE", "GROUPS", "is_missing", "problems"]
 
-GROUPS = (experiment, phases, data, training, validation, osft, running, deepspeed, evaluation)
+GROUPS = (experiment, phases, data, training, validation, schedule, running, deepspeed, evaluation)
 
 
 def problems(config: ExperimentConfig) -> list[str]:

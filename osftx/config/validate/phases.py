@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from osftx.config.phases import BASE_STATE
-from osftx.config.schema import DataConfig, ExperimentConfig, Method, ReplayConfig
+from osftx.config.schema import DataConfig, ExperimentConfig, ReplayConfig
 from osftx.config.validate.ranges import RATIO, at_least, is_missing, out_of_range
 
 REPLAY_RANGES = {"ratio": RATIO, "samples": at_least(1)}
@@ -25,11 +25,6 @@ def _phases(config: ExperimentConfig) -> Iterator[str]:
             yield f"{path}: is the name of the model before the first phase; rename the phase"
         if is_missing(phase.data.path):
             yield f"{path}.data.path=???: no training data; set {path}.data.path=FILE"
-        ratio = phase.unfreeze_rank_ratio
-        if ratio is not None and phase.method is Method.sft:
-            yield f"{path}.unfreeze_rank_ratio={ratio}: sft trains every weight; set it to null"
-        elif ratio is not None and not RATIO.allows(ratio):
-            yield f"{path}.unfreeze_rank_ratio={ratio}: must be {RATIO.words}, or null to follow schedule"
 
 
 def _replay(config: ExperimentConfig) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Tokens and loss mask of one conversation: see docs/masks.md.
+"""Tokens and loss mask of one conversation: see docs/reference/masks.md.
 
 Loss is counted on what the model itself has to write: every assistant turn, from the first token after the generation
 prompt through the token that ends the turn (not the newline that the template puts behind it). `turns` finds them.

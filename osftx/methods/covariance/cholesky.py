@@ -1,6 +1,6 @@
-"""A second moment at rest: its Cholesky root in half precision, n^2 bytes of E[x x^T] (n, n) whatever its spectrum.
+"""A second moment in compact form: its Cholesky factor in half precision, n^2 bytes for E[x x^T] (n, n).
 
-A root needs half the digits of the moment: rounding its numbers in their eleventh binary digit hides what the free
+A factor needs half the digits of the moment: rounding its numbers in their eleventh binary digit hides what the free
 directions have of the inputs' length only below about 1e-4 of it. A moment in bf16 hides it below some 4e-3; the
 eigenvectors that hold all but 1e-6 of the energy hide it below 1e-3, and are larger (benchmarks/kept_inputs.py).
 """
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-9
-"""Energy added to each feature, relative to its own: above the rounding of fp64, below that of the root."""
+"""Energy added to each feature, relative to its own: above the rounding of fp64, below that of the factor."""
 
 
 @dataclass(frozen=True)
-class Root:
+class CholeskyFactor:
     """L with L L^T = E[x x^T] (n, n)."""
 
     rows: Tensor
@@ -24,8 +24,8 @@ class Root:
     """(n,) fp32: sqrt(E[x_i^2]), the length of each row of L."""
 
     @classmethod
-    def of(cls, moment: Tensor) -> "Root":
-        """The root of `moment` (n, n) fp64, computed where that is; in host memory."""
+    def of(cls, moment: Tensor) -> "CholeskyFactor":
+        """Returns the factor of `moment` (n, n) fp64, computed on its device, in host memory."""
         scales = moment.diagonal().sqrt()
         lengths = torch.where(scales > 0, scales, 1.0)  # of a feature that is always zero
         correlation = moment / lengths / lengths[:, None]
@@ -34,12 +34,12 @@ class Root:
         return cls(lower[_lower_triangle(len(lower), lower.device)].cpu(), scales.float().cpu())
 
     def moment(self, device: torch.device) -> Tensor:
-        """E[x x^T] (n, n), fp64 on `device`."""
+        """Returns E[x x^T] (n, n), fp64 on `device`."""
         n = len(self.scales)
-        root = torch.zeros(n, n, dtype=torch.float64, device=device)
-        root[_lower_triangle(n, device)] = self.rows.to(device, torch.float64)
-        root *= self.scales.to(device, torch.float64)[:, None]
-        return root @ root.T
+        factor = torch.zeros(n, n, dtype=torch.float64, device=device)
+        factor[_lower_triangle(n, device)] = self.rows.to(device, torch.float64)
+        factor *= self.scales.to(device, torch.float64)[:, None]
+        return factor @ factor.T
 
 
 def _lower_triangle(n: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""The index of a record of kept inputs (`kept_inputs.py`): which inputs of which layers it holds. Needs no torch."""
+"""The index of a record of input covariance (`covariance`): which inputs of which layers it holds. Needs no torch."""
 
 import hashlib
 import json
@@ -87,7 +87,7 @@ def weights_digest(checkpoint: Path) -> str:
 
 
 def moment_bytes(width: int) -> int:
-    """What the moment of an input of `width` features takes, on the disk and in host memory (`root.py`)."""
+    """Returns the bytes of the Cholesky factor of an input of `width` features, on disk and in host memory."""
     return width * (width + 1) + 4 * width
 
 

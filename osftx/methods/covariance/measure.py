@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from osftx.methods.covariance.cholesky import Root
-from osftx.methods.covariance.covariance import KeptInputs, owners
+from osftx.methods.covariance.cholesky import CholeskyFactor
+from osftx.methods.covariance.covariance import InputCovariance, owners
 from osftx.methods.covariance.index import Record
 from osftx.probes.forward_pass import read_samples
 from osftx.training.batches import Samples
@@ -31,14 +31,14 @@ def measure_inputs(
     max_tokens: int,
     max_tokens_per_gpu: int,
     device: torch.device,
-) -> KeptInputs:
+) -> InputCovariance:
     """E[x x^T] of the inputs of the modules `targets` over the tokens of `samples`, uncentred, fp64 sums. Collective.
 
     `forward` runs the `model`: its engine, or the model itself inside `gathering`. At most `max_tokens` tokens are read
     (but one sample always), of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
     Raises ValueError for a target that does not read every token.
     """
-    moments, roots = _Moments(), {}
+    moments, factors = _Moments(), {}
     left = list(targets)
     while left:
         hooks = [
@@ -58,11 +58,11 @@ def measure_inputs(
         for hook in hooks:
             hook.remove()
         for place, total in moments.take().items():
-            roots[place] = Root.of(total.div_(tokens))
+            factors[place] = CholeskyFactor.of(total.div_(tokens))
         unseen = [name for name in left if name not in moments.place_of]
         left = unseen if len(unseen) < len(left) else []
     _check_seen(moments, targets)
-    return KeptInputs(Record(moments.readers, moments.widths, [source]), roots)
+    return InputCovariance(Record(moments.readers, moments.widths, [source]), factors)
 
 
 class _Moments:

@@ -1,4 +1,4 @@
-"""Eigenvectors on disk, by the content of the matrix that they belong to: no weight is decomposed twice.
+"""EigenvectorCache on disk, by the content of the matrix that they belong to: no weight is decomposed twice.
 
 They do not depend on the unfreeze ratio, so a sweep over ratios decomposes a base model once. A file is used only while
 its content is what was written: it carries a digest of the vectors.
@@ -19,7 +19,7 @@ VERSION = 2
 """Raised when the same matrix has to give other vectors."""
 
 
-class Eigenvectors:
+class EigenvectorCache:
     """The cache in `folder`, which need not exist yet; without a folder everything is computed."""
 
     def __init__(self, folder: Path | None):

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from osftx.errors import ConfigurationError
+from osftx.models.families import DECODER_LAYER
 
-_LAYER = re.compile(r"((?:.*\.)?(?:layers|h)\.\d+)\..*")
+_IN_LAYER = re.compile(rf"({DECODER_LAYER})\..*")
 
 
 def layers_of(targets: Sequence[str]) -> dict[str, str]:
@@ -21,12 +22,13 @@ def layers_of(targets: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for target in targets:
-        match = _LAYER.fullmatch(target)
+        match = _IN_LAYER.fullmatch(target)
         if match is None:
             raise ConfigurationError(
                 [
-                    f"osft.rank_allocation=layer_importance: target {target} lies in no decoder layer (layers.N or "
-                    "h.N), so it has no importance; leave it out of osft.target_patterns, or set it to uniform"
+                    f"osft.rank_allocation=layer_importance: target {target} lies in no decoder layer (layers.N, "
+                    "h.N or blocks.N), so it has no importance; leave it out of osft.target_patterns, or set it to "
+                    "uniform"
                 ]
             )
         found[target] = match[1]
@@ -48,3 +50,19 @@ def layer_ratios(similarity: Mapping[str, float], ratio: float, minimum_retentio
     spread = 1.0 - ratio - minimum_retention
     kept = {layer: minimum_retention + cosine / mean * spread for layer, cosine in similarity.items()}
     return {layer: round(1.0 - min(max(share, 0.0), 1.0), 6) for layer, share in kept.items()}
+
+
+def check_allocation(targets: Sequence[str], ratios: Mapping[str, float], minimum_retention: float) -> None:
+    """Raises ConfigurationError where ranks cannot be shared out among the layers of `targets`.
+
+    `ratios` are the unfreeze ratios of the phases, by name.
+    """
+    layers_of(targets)
+    problems = [
+        f"osft.minimum_retention={minimum_retention}: phase {name} keeps {1 - ratio:g} of the directions on average "
+        f"(unfreeze ratio {ratio:g}); set it to {1 - ratio:g} or less"
+        for name, ratio in ratios.items()
+        if round(1 - ratio, 6) < minimum_retention  # 1 - 0.9 is not 0.1 in binary
+    ]
+    if problems:
+        raise ConfigurationError(problems)

@@ -1,184 +1,124 @@
-"""Open the free subspaces of a model that ZeRO-3 has partitioned: find them, put the layers in, keep the bases.
-
-The decompositions go round in groups: each rank computes one of the group. So the work is shared, and no rank ever
-holds more than two full weights, or by inputs one weight beside the second moment of one input and its eigenvectors.
-"""
+"""Set up OSFT in a partitioned model: freeze it, replace the targets' layers, find the bases and keep them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from osftx.config.schema import SubspaceKind
 from osftx.distributed.collectives import agreed
-from osftx.distributed.partition import Range
 from osftx.distributed.sharded_rows import ShardedRows, row_ranges
 from osftx.distributed.source_weights import SourceWeights
-from osftx.distributed.zero3 import Partitioned
-from osftx.methods.covariance.covariance import KeptInputs, owners
-from osftx.methods.osft.decomposition import (
-    Bases,
-    input_share,
-    input_vectors,
-    short_side_vectors,
-    split_by_inputs,
-    split_by_weight,
-)
-from osftx.methods.osft.eigenvector_cache import Eigenvectors
+from osftx.distributed.zero3 import gathered_to_write, partitioned, whole_shape
+from osftx.methods.covariance.covariance import InputCovariance
+from osftx.methods.osft.decomposition import Bases
+from osftx.methods.osft.eigenvector_cache import EigenvectorCache
 from osftx.methods.osft.layer import FreeUpdate, OsftLinear
-from osftx.methods.osft.ranks import UpdateShape, stored_columns, update_shapes
+from osftx.methods.osft.subspace import FoundBases, Matrix, Subspace, UseOfKept
+from osftx.methods.osft.subspace_rule import SubspaceRule, stored_columns
 from osftx.models.targets import Target
 from osftx.utils.manifest import begin, is_whole, seal
 from osftx.utils.progress import progress
-
-
-class KeptUse(NamedTuple):
-    """What the kept inputs x make of a matrix W0 and of its free directions F."""
-
-    output_power: float
-    """E ||W0 x||^2."""
-    free_input_share: float
-    """sqrt(E ||F^T x||^2 / E ||x||^2): how much of what is kept the update can move."""
-
-
-@dataclass
-class Subspace:
-    """The free subspace of one matrix of shape (m, n): the trained update and, spread over the ranks, its fp32 bases.
-
-    ZeRO-3 holds a copy of the free basis in the precision of training; the projection, the merging and the export need
-    the exact one, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
-    """
-
-    name: str
-    weight_name: str
-    """The tensor in the checkpoint that this matrix is (a block of rows of)."""
-    weight: Partitioned
-    """That tensor, partitioned: W0 + dW while training."""
-    rows: slice
-    """The matrix's rows within that tensor."""
-    weight_rows: list[Range]
-    """Those of them, counted from the first, that touch each rank's shard of the weight."""
-    update: FreeUpdate
-    free_rank: int
-    """r, which the update holds in c columns."""
-    free: ShardedRows
-    """(d, c), filled up as the update is; on the output side cut like the weight, so that the merging finds the rows of
-    its shard at hand."""
-    frozen: ShardedRows
-    """(e, k), cut where ZeRO-3 cuts `delta` (e, c), so that the projection finds its rows at hand."""
-    energy: Tensor
-    """(r, r) on every rank; (0, 0) where the weight decided."""
-    kept: KeptUse | None
-    """What the kept inputs make of it; None where the weight decided."""
-
-    def bases(self) -> Bases:
-        """The whole bases, on every rank. Collective."""
-        free = self.free.gather()[:, : self.free_rank]
-        return Bases(self.update.on_input, free, self.frozen.gather(), self.energy)
 
 
 def open_subspaces(
     model: nn.Module,
     targets: Sequence[Target],
     ratios: Mapping[str, float],
+    rule: SubspaceRule,
     zero_config: dict[str, Any],
     source: SourceWeights,
     bases_folder: Path | None,
-    kept: KeptInputs | None,
-    eigenvectors: Eigenvectors,
+    covariance: InputCovariance | None,
+    cache: EigenvectorCache,
     bases_on_host: bool = False,
 ) -> list[Subspace]:
-    """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
+    """Freezes `model`, makes directions of the `targets` trainable, and returns their subspaces in a fixed order.
 
-    `ratios` has the unfreeze ratio of each target by its name, `source` the weights as they are in their files. The
-    directions are chosen by what must be `kept`, or by the weights where that is None. A target with ratio 0 stays
-    frozen, with ratio 1 its weight itself is trained: both without a subspace.
-    Between two steps each rank's part of the bases waits in host memory with `bases_on_host`.
-    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32;
-    `kept_use`, fp64); the folder appears whole or not at all. Where it is there already, its bases are taken: what was
-    trained means nothing in others. Raises ValueError for a target that is no linear layer.
+    `ratios` has the unfreeze ratio of each target by its name. A target with ratio 0 stays frozen, with ratio 1 its
+    weight itself is trained: both without a subspace. The `rule` chooses the directions from the weights as they are in
+    their files (`source`) or from the `covariance` of inputs that must be kept. With `bases_on_host` the rank's part of
+    the bases waits in host memory between two steps.
+
+    The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32; `kept_use`,
+    fp64); the folder appears whole or not at all. Where it is there already, its bases are used: what was trained means
+    nothing in others. Collective. Raises ValueError for a target that is no linear layer.
     """
     model.requires_grad_(False)
-    kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
     for target in targets:
         _linear_layer(model, target, zero_config).weight.requires_grad_(ratios[target.name] == 1.0)
     cut = [target for target in targets if 0.0 < ratios[target.name] < 1.0]
-    matrices = [matrix for target in cut for matrix in _replace(model, target, ratios[target.name], kind, zero_config)]
+    matrices = [matrix for target in cut for matrix in _replace(model, target, ratios[target.name], rule, zero_config)]
     if not matrices:
         return []
     unfinished = None
     if bases_folder is not None and agreed(is_whole, bases_folder):
         found = _from_folder(matrices, bases_folder)
     else:
-        found = (
-            _by_weights(matrices, source, eigenvectors)
-            if kept is None
-            else _by_inputs(matrices, source, kept, eigenvectors)
-        )
+        found = rule.find(matrices, source, covariance, cache)
         unfinished = begin(bases_folder) if bases_folder is not None and dist.get_rank() == 0 else None
     subspaces = []
-    for matrix, bases, use in found:
-        free = functional.pad(bases.free, (0, matrix.update.columns - matrix.shape.free_rank))
-        with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
-            if dist.get_rank() == 0:
-                matrix.update.basis.data.copy_(free)
+    for one in found:
         if unfinished is not None:
-            tensors = {"free": bases.free, "frozen": bases.frozen, "energy": bases.energy}
-            if use is not None:
-                tensors["kept_use"] = torch.tensor(use, dtype=torch.float64)
-            save_file(tensors, unfinished / matrix.file)
-        rows, columns = matrix.weight.ds_shape
-        weight_rows = row_ranges(rows, columns, matrix.rows)
-        free_rows = row_ranges(len(bases.free), 1) if bases.on_input else weight_rows
-        frozen_rows = row_ranges(len(bases.frozen), matrix.update.columns)
-        subspaces.append(
-            Subspace(
-                matrix.shape.name,
-                matrix.weight_name,
-                matrix.weight,
-                matrix.rows,
-                weight_rows,
-                matrix.update,
-                matrix.shape.free_rank,
-                free=ShardedRows.keep(free, free_rows, bases_on_host),
-                frozen=ShardedRows.keep(bases.frozen, frozen_rows, bases_on_host),
-                energy=bases.energy,
-                kept=use,
-            )
-        )
+            _save(one, unfinished)
+        subspaces.append(_subspace(one, bases_on_host))
     if unfinished is not None and bases_folder is not None:
         seal(bases_folder)
     dist.barrier()
     return subspaces
 
 
-class _Matrix(NamedTuple):
-    """One matrix to find the subspace of: `rows` of a partitioned weight, and its update."""
+def _subspace(found: FoundBases, bases_on_host: bool) -> Subspace:
+    """Fills the update's basis and spreads the fp32 bases over the ranks. Collective."""
+    matrix, bases, use = found
+    free = functional.pad(bases.free, (0, matrix.update.columns - matrix.shape.free_rank))
+    with gathered_to_write(matrix.update.basis):
+        if dist.get_rank() == 0:
+            matrix.update.basis.data.copy_(free)
+    rows, columns = whole_shape(matrix.weight)
+    weight_rows = row_ranges(rows, columns, matrix.rows)
+    free_rows = row_ranges(len(bases.free), 1) if bases.on_input else weight_rows
+    frozen_rows = row_ranges(len(bases.frozen), matrix.update.columns)
+    return Subspace(
+        matrix.shape.name,
+        matrix.weight_name,
+        matrix.weight,
+        matrix.rows,
+        weight_rows,
+        matrix.update,
+        matrix.shape.free_rank,
+        free=ShardedRows.keep(free, free_rows, bases_on_host),
+        frozen=ShardedRows.keep(bases.frozen, frozen_rows, bases_on_host),
+        energy=bases.energy,
+        kept=use,
+    )
 
-    shape: UpdateShape
-    module_name: str
-    weight_name: str
-    weight: Partitioned
-    rows: slice
-    update: FreeUpdate
 
-    @property
-    def file(self) -> str:
-        return f"{self.shape.name}.safetensors"
+def _save(found: FoundBases, folder: Path) -> None:
+    matrix, bases, use = found
+    tensors = {"free": bases.free, "frozen": bases.frozen, "energy": bases.energy}
+    if use is not None:
+        tensors["kept_use"] = torch.tensor(use, dtype=torch.float64)
+    save_file(tensors, folder / matrix.file)
+
+
+def _from_folder(matrices: Sequence[Matrix], folder: Path) -> Iterator[FoundBases]:
+    """Yields the bases in `folder`. Every rank reads them, at about the same time: they come from the disk once."""
+    with progress("reading bases", total=len(matrices), unit="weights") as bar:
+        for matrix in matrices:
+            read = load_file(folder / matrix.file, device=str(matrix.weight.device))
+            use = UseOfKept(*read["kept_use"].tolist()) if "kept_use" in read else None
+            yield FoundBases(matrix, Bases(matrix.update.on_input, read["free"], read["frozen"], read["energy"]), use)
+            bar.update()
 
 
 def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any]) -> nn.Linear:
-    """The linear layer of that name, which a Conv1D becomes. Collective. Raises ValueError when it is neither."""
+    """Returns the linear layer of that name; a Conv1D becomes one. Collective. Raises ValueError when it is neither."""
     try:
         layer = model.get_submodule(target.name)
     except AttributeError as error:
@@ -197,11 +137,11 @@ def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any])
 
 
 def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
-    """A linear layer that does the same; the Conv1D holds its weight as (in, out)."""
-    columns, rows = conv.weight.ds_shape
-    with deepspeed.zero.Init(config_dict_or_path=zero_config):
+    """Returns a linear layer that does the same; a Conv1D holds its weight as (in, out). Collective."""
+    columns, rows = whole_shape(conv.weight)
+    with partitioned(zero_config):
         linear = nn.Linear(columns, rows, bias=False)
-    with deepspeed.zero.GatheredParameters([conv.weight, linear.weight], modifier_rank=0):
+    with gathered_to_write(conv.weight, linear.weight):
         if dist.get_rank() == 0:
             linear.weight.data.copy_(conv.weight.data.T)
     linear.weight.requires_grad_(False)
@@ -210,14 +150,14 @@ def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
 
 
 def _replace(
-    model: nn.Module, target: Target, ratio: float, kind: SubspaceKind, zero_config: dict[str, Any]
-) -> Iterator[_Matrix]:
-    """Put an OsftLinear in the place of the target's linear layer."""
+    model: nn.Module, target: Target, ratio: float, rule: SubspaceRule, zero_config: dict[str, Any]
+) -> Iterator[Matrix]:
+    """Puts an OsftLinear in the place of the target's linear layer, and yields its matrices."""
     parent_name, _, child = target.name.rpartition(".")
     parent = model.get_submodule(parent_name)
     linear = getattr(parent, child)
-    shapes = update_shapes(target, ratio, kind)
-    with deepspeed.zero.Init(config_dict_or_path=zero_config):
+    shapes = rule.updates(target, ratio)
+    with partitioned(zero_config):
         updates = [
             FreeUpdate(shape.shape, stored_columns(shape.free_rank, linear.weight.dtype.itemsize), shape.on_input)
             for shape in shapes
@@ -229,100 +169,4 @@ def _replace(
     for shape, update in zip(shapes, updates, strict=True):
         rows = slice(start, start + shape.shape[0])
         start = rows.stop
-        yield _Matrix(shape, target.name, f"{target.name}.weight", linear.weight, rows, update)
-
-
-_Found = tuple[_Matrix, Bases, KeptUse | None]
-"""A matrix, its bases and its use of what is kept, on every rank."""
-
-
-def _by_weights(matrices: Sequence[_Matrix], source: SourceWeights, eigenvectors: Eigenvectors) -> Iterator[_Found]:
-    """Free the smallest singular directions of each weight."""
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    with progress("decomposing", total=len(matrices), unit="weights") as bar:
-        for first in range(0, len(matrices), world_size):
-            group = matrices[first : first + world_size]
-            gathered = [_gather(matrix, source, owner) for owner, matrix in enumerate(group)]
-            mine = gathered[rank] if rank < len(group) else None
-            own = None
-            if mine is not None:
-                vectors = eigenvectors.of("gram", mine, partial(short_side_vectors, mine))
-                own = split_by_weight(mine, group[rank].shape.free_rank, vectors)
-            for owner, matrix in enumerate(group):
-                (m, n), free_rank = matrix.shape.shape, matrix.shape.free_rank
-                short, long = sorted((m, n))
-                free, frozen = _broadcast(
-                    [own.free, own.frozen] if own is not None and owner == rank else None,
-                    [(short, free_rank), (long, short - free_rank)],
-                    owner,
-                    matrix.weight.device,
-                )
-                yield matrix, Bases(matrix.shape.on_input, free, frozen, free.new_empty(0, 0)), None
-                bar.update()
-
-
-def _by_inputs(
-    matrices: Sequence[_Matrix], source: SourceWeights, kept: KeptInputs, eigenvectors: Eigenvectors
-) -> Iterator[_Found]:
-    """Free the input directions that carry least of what must be kept."""
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    of_module = {matrix.module_name: matrix for matrix in matrices}
-    device = matrices[0].weight.device
-    places: list[list[int]] = [[] for _ in range(world_size)]
-    for place, owner in enumerate(owners(kept.record.widths, world_size)):
-        if kept.record.readers[place][0] in of_module:  # all readers of an input lie in one layer, with one ratio
-            places[owner].append(place)
-    with progress("decomposing", total=len(kept.record.readers), unit="inputs") as bar:
-        for group in zip_longest(*places):  # one of each rank, while it has some
-            moment, own = torch.empty(0), None
-            if (mine := group[rank]) is not None:
-                moment = kept.roots[mine].moment(device)
-                vectors = eigenvectors.of("moment", moment, partial(input_vectors, moment))
-                own = list(split_by_inputs(moment, of_module[kept.record.readers[mine][0]].shape.free_rank, vectors))
-            for owner, place in enumerate(group):
-                if place is None:
-                    continue
-                readers = [of_module[name] for name in kept.record.readers[place]]
-                n, r = readers[0].shape.shape[1], readers[0].shape.free_rank
-                free, energy = _broadcast(own if owner == rank else None, [(n, r), (r, r)], owner, device)
-                for matrix in readers:
-                    weight = _gather(matrix, source, owner)
-                    use = torch.zeros(2, dtype=torch.float64, device=device)
-                    if weight is not None:
-                        power = (weight.double() @ moment * weight).sum()
-                        use.copy_(torch.stack([power, input_share(energy, moment)]))
-                    dist.broadcast(use, owner)
-                    bases = Bases(True, free, free.new_empty(matrix.shape.shape[0], 0), energy)
-                    yield matrix, bases, KeptUse(*use.tolist())
-                bar.update()
-
-
-def _from_folder(matrices: Sequence[_Matrix], folder: Path) -> Iterator[_Found]:
-    """The bases that are in `folder`. Every rank reads them, at about the same time: from the disk they come once."""
-    with progress("reading bases", total=len(matrices), unit="weights") as bar:
-        for matrix in matrices:
-            read = load_file(folder / matrix.file, device=str(matrix.weight.device))
-            use = KeptUse(*read["kept_use"].tolist()) if "kept_use" in read else None
-            yield matrix, Bases(matrix.update.on_input, read["free"], read["frozen"], read["energy"]), use
-            bar.update()
-
-
-def _gather(matrix: _Matrix, source: SourceWeights, owner: int) -> Tensor | None:
-    """The whole matrix in fp32 on rank `owner`, None elsewhere. Collective."""
-    weight, rows = matrix.weight, matrix.rows
-    with deepspeed.zero.GatheredParameters([weight]):
-        if owner != dist.get_rank():
-            return None
-        finer = source.rows(matrix.weight_name, weight.dtype, rows.start, rows.stop)
-        return weight.data[rows].to(torch.float32, copy=True) if finer is None else finer.to(weight.device)
-
-
-def _broadcast(
-    tensors: list[Tensor] | None, shapes: Sequence[tuple[int, ...]], owner: int, device: torch.device
-) -> list[Tensor]:
-    """The owner's fp32 `tensors`, of these `shapes`, on every rank; None elsewhere. Collective."""
-    if tensors is None:
-        tensors = [torch.empty(shape, device=device) for shape in shapes]
-    for tensor in tensors:
-        dist.broadcast(tensor, owner)
-    return tensors
+        yield Matrix(shape, target.name, f"{target.name}.weight", linear.weight, rows, update)

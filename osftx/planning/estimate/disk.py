@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from osftx.config.schema import BestState, CheckpointingConfig, SubspaceKind
+from osftx.config.schema import BestState, CheckpointingConfig
 from osftx.data.samples import DataSummary
-from osftx.methods.covariance.index import moment_bytes
-from osftx.planning.estimate.workload import BYTES, FP32, FP64, Workload
+from osftx.methods.sizes import BYTES, FP32, Workload
 
 TOKEN = 4.125
 """Bytes of a tokenised token: an int32, and the bit that says whether it counts."""
@@ -40,31 +39,20 @@ class Disk:
         return replace(self, bases=0, while_training=self.while_training + (self.bases if with_store else 0))
 
 
-def of_phase(
-    work: Workload, numbers: int, data: DataSummary, steps: int, checkpointing: CheckpointingConfig | None
-) -> Disk:
-    """`numbers`: in the model's files. `checkpointing`: None without a store."""
-    bases = FP32 * sum(
-        update.own_side * update.shape.free_rank + update.other_side * update.frozen_rank for update in work.updates
-    )
-    by_inputs = work.osft.subspace is SubspaceKind.activations
-    if by_inputs:  # each file of bases has the energies
-        bases += FP32 * sum(update.shape.free_rank**2 for update in work.updates)
-    kept_inputs = sum(moment_bytes(width) for width in work.inputs)
-    eigenvectors = FP64 * sum(min(update.shape.shape) ** 2 for update in work.updates)
-    if by_inputs:
-        eigenvectors = FP32 * sum(width * width for width in work.inputs)
+def of_phase(work: Workload, data: DataSummary, steps: int, checkpointing: CheckpointingConfig | None) -> Disk:
+    """Returns the room of one phase. `checkpointing` is None without a store."""
+    method = work.sizes.disk
     while_training = 0
     if checkpointing is not None:
         saves = min(checkpointing.keep + 1, steps)
         copies = 3 if work.best is BestState.ignore else 4  # the master, AdamW's moments, and the best state
-        while_training = saves * copies * FP32 * sum(work.trained) + (0 if work.osft.save_bases else bases)
-        while_training += kept_inputs  # of `preserve.data`; a later phase finds the record of the one before
+        while_training = saves * copies * FP32 * sum(work.trained) + method.unsaved_bases
+        while_training += method.kept_inputs  # of `preserve.data`; a later phase finds the record of the one before
     return Disk(
-        checkpoint=BYTES[work.training.save_dtype] * numbers * (2 if work.best is BestState.keep else 1),
-        bases=bases if work.osft.save_bases else 0,
-        kept_inputs=kept_inputs,
-        eigenvectors=eigenvectors if checkpointing is not None else 0,
+        checkpoint=BYTES[work.training.save_dtype] * work.parameters * (2 if work.best is BestState.keep else 1),
+        bases=method.bases,
+        kept_inputs=method.kept_inputs,
+        eigenvectors=method.eigenvectors if checkpointing is not None else 0,
         data=int(TOKEN * data.tokens) + SAMPLE * data.samples,
         while_training=while_training,
     )

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from osftx.config.schema import Method
-from osftx.planning.estimate.state import Held, between_steps
+from osftx.methods.sizes import Held, Workload
+from osftx.planning.estimate.state import between_steps
 from osftx.planning.estimate.step import Step, of_step
-from osftx.planning.estimate.workload import Workload
 
 
 @dataclass
@@ -62,6 +61,6 @@ def _changes(name: str, work: Workload) -> Iterator[tuple[str, Workload]]:
         yield "distributed.offload.optimizer=true", replace(work, offload=replace(offload, optimizer=True))
     more = f"{2 * work.ranks} ranks instead of {work.ranks} (distributed.nproc_per_node, nnodes)"
     yield more, replace(work, ranks=2 * work.ranks)
-    if work.method is Method.osft and work.ratio is not None:
+    if work.ratio is not None:
         lower = round(work.ratio / 2, 6)
         yield f"{key}.unfreeze_rank_ratio={lower:g}", replace(work, ratio=lower)

@@ -14,12 +14,10 @@ granted:
 """
 
 from dataclasses import dataclass
-from math import prod
 
-from osftx.config.schema import Method
 from osftx.distributed.gradient_bucket import gradient_bucket
+from osftx.methods.sizes import FP32, Layer, Workload
 from osftx.planning.estimate.state import KEPT_WHOLE
-from osftx.planning.estimate.workload import FP32, Layer, Workload
 
 MOST_GATHERED = 1_000_000_000
 """Numbers; DeepSpeed's `max_live_parameters`, and the distance within which it does not let go of a weight."""
@@ -79,19 +77,19 @@ def _kept_of_layer(work: Workload, layer: Layer) -> int:
     kept = size * (layer.outputs + layer.inputs)
     if not work.training.use_liger:
         kept += size * layer.widest_input + 2 * hidden * (FP32 - size)
-        if work.method is Method.sft or work.osft.train_others:  # the norms' weights want what they scale
+        if work.sizes.trains_norms:  # the norms' weights want what they scale
             kept += 2 * hidden * size
     return kept
 
 
 def _cut(work: Workload) -> list[int]:
     """Numbers of each weight that has to be gathered."""
-    return [numbers for numbers, _ in work.weights if numbers > KEPT_WHOLE and work.ranks > 1]
+    return [numbers for numbers in work.weights if numbers > KEPT_WHOLE and work.ranks > 1]
 
 
 def _gathered(work: Workload) -> tuple[int, int]:
     """(whole weights, what is fetched ahead of them) at a time."""
-    cut, bases = _cut(work), [update.own_side * update.columns for update in work.updates]
+    cut, bases = _cut(work), work.sizes.added_frozen
     whole = min(sum(cut), max([MOST_GATHERED, *cut])) + (max(bases, default=0) if work.ranks > 1 else 0)
     return work.number_bytes * whole, work.number_bytes * min(sum(cut), max([FETCHED_AHEAD, *cut]))
 
@@ -109,9 +107,7 @@ def _loss(work: Workload) -> int:
 
 
 def _optimizer(work: Workload) -> int:
-    """AdamW reads the gradients from a copy; OSFT then merges one weight after the other, in fp32."""
+    """AdamW reads the gradients from a copy; then the method does its part."""
     held = sum(-(-numbers // work.ranks) for numbers in work.trained)
     copied = 0 if work.offload.optimizer else FP32 * min(held, SUB_GROUP)
-    shards = [FP32 * -(-prod(update.weight) // work.ranks) for update in work.updates]
-    bases = [2 * FP32 * update.own_side * update.columns for update in work.updates]
-    return copied + max(shards, default=0) + max(bases, default=0)
+    return copied + work.sizes.after_step

@@ -1,48 +1,67 @@
-"""What a phase validates on, checked before the start: a share of its own samples, or a file."""
+"""What a phase validates on, checked before the start: a share of its own samples, or a file.
 
+The share is drawn here, once; the ranks get the places of both sides in a file.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from osftx.config.phase_spec import ValidationSpec
-from osftx.config.phases import ordered_phases
-from osftx.config.schedule import unfreeze_ratios
-from osftx.config.schema import ExperimentConfig, PhaseConfig
+from osftx.config.phase_spec import PhaseSpec, ValidationSpec
+from osftx.config.run_layout import SPLIT
+from osftx.config.schema import PhaseConfig, ValidationConfig
 from osftx.config.steps import total_steps
 from osftx.data.samples import DataSummary, Prepared, Reader
-from osftx.data.splitting import split_samples
+from osftx.data.splitting import Split, split_samples
 from osftx.errors import ConfigurationError
 
 
-@dataclass
+@dataclass(frozen=True)
 class HeldOut:
     """The two sides of a phase's samples."""
 
     trained: Prepared
     """What is left to train on; its folder holds both sides."""
     summary: DataSummary
-    """Of the samples to validate on."""
-    spec: ValidationSpec
-    advice: list[str]
+    """The samples to validate on."""
+    settings: ValidationConfig
+    own_samples: int
+    """Samples of the phase's own data; replayed ones come behind them."""
+    samples: Path | None = None
+    """Folder of the tokenised samples to validate on; None where they are held out of the phase's own."""
+    split: Split | None = None
+    """Places of both sides, where they are."""
+    advice: Sequence[str] = ()
+
+    def spec(self, folder: Path) -> ValidationSpec:
+        """Returns what the ranks of a phase in `folder` are told."""
+        return ValidationSpec(
+            self.settings,
+            str(self.samples.resolve()) if self.samples is not None else None,
+            self.own_samples,
+            str(folder / SPLIT) if self.split is not None else None,
+        )
+
+    def save(self, spec: PhaseSpec) -> None:
+        """Writes the places of both sides where the ranks of the phase look for them."""
+        if self.split is not None:
+            self.split.save(Path(spec.folder) / SPLIT)
 
 
 def validates(phase: PhaseConfig) -> bool:
     return phase.validation.split is not None or phase.validation.path is not None
 
 
-def hold_out(config: ExperimentConfig, name: str, data: Prepared, own: int, read: Reader) -> HeldOut:
-    """What the phase of this name trains on, and what it validates on.
+def hold_out(name: str, phase: PhaseConfig, data: Prepared, own: int, read: Reader) -> HeldOut:
+    """Returns what the phase of this name trains on, and what it validates on.
 
     `data` is what it would train on without, the first `own` samples not replayed; `read` reads other data, as the
     phase reads its own. Raises ConfigurationError for data that cannot be read or that the phase trains on, for a share
-    that leaves nothing on one side, and where nothing is trained or measured.
+    that leaves nothing on one side, and where nothing is measured.
     """
-    phase = config.phases[name]
     settings, key = phase.validation, f"phases.{name}.validation"
-    if unfreeze_ratios(config.schedule, ordered_phases(config))[name] == 0 and not config.osft.train_others:
-        problem = f"{key}: the phase has unfreeze ratio 0 and trains nothing; set split and path to null, or a ratio"
-        raise ConfigurationError([problem])
     held_out = _split(phase, key, data, own) if settings.path is None else _file(phase, key, data, own, read)
     steps = total_steps(phase, held_out.trained.summary.samples)
     every = settings.every_steps
@@ -58,7 +77,8 @@ def hold_out(config: ExperimentConfig, name: str, data: Prepared, own: int, read
 def _split(phase: PhaseConfig, key: str, data: Prepared, own: int) -> HeldOut:
     share = phase.validation.split
     assert share is not None
-    trained, held_out = split_samples(data.digests, own, share, phase.seed)
+    split = split_samples(data.digests, own, share, phase.seed)
+    held_out = split.held_out
     if len(held_out) in (0, own):
         different = len(np.unique(data.digests[:own]))
         problem = (
@@ -66,7 +86,8 @@ def _split(phase: PhaseConfig, key: str, data: Prepared, own: int) -> HeldOut:
             f"side may be empty; give another share, more samples, or a file: {key}.path=FILE"
         )
         raise ConfigurationError([problem])
-    return HeldOut(_part(data, trained), _part(data, held_out).summary, _spec(phase, None, own), [])
+    summary = _part(data, held_out).summary
+    return HeldOut(_part(data, split.trained), summary, phase.validation, own, split=split)
 
 
 def _file(phase: PhaseConfig, key: str, data: Prepared, own: int, read: Reader) -> HeldOut:
@@ -96,11 +117,7 @@ def _file(phase: PhaseConfig, key: str, data: Prepared, own: int, read: Reader) 
             f"{key}.path: {dropped} of {samples + dropped} samples are longer than "
             f"{key.removesuffix('validation')}max_seq_len={phase.max_seq_len} and are not measured"
         )
-    return HeldOut(data, measured.summary, _spec(phase, measured.folder, own), advice)
-
-
-def _spec(phase: PhaseConfig, folder: Path | None, own: int) -> ValidationSpec:
-    return ValidationSpec(phase.validation, str(folder.resolve()) if folder is not None else None, own)
+    return HeldOut(data, measured.summary, phase.validation, own, samples=measured.folder, advice=advice)
 
 
 def _part(data: Prepared, places: np.ndarray) -> Prepared:

@@ -105,7 +105,7 @@ def test_every_group_choice_composes(choice: str) -> None:
 
 
 @pytest.mark.parametrize("method", Method)
-def test_every_phase_choice_is_a_method(method: Method) -> None:
+def test_every_phase_choice_is_a_method(method: str) -> None:
     config = composed(TINY, f"+phase@phases.more={method.name}", "phases.more.data.path=x.jsonl")
     assert config.phases["more"].method is method
 
@@ -192,7 +192,7 @@ def test_an_evaluation_set_can_be_added(experiment: str) -> None:
 
 def test_a_phase_can_become_the_baseline() -> None:
     config = composed(TINY, "phases.skills.method=sft")
-    assert config.phases["skills"].method is Method.sft
+    assert config.phases["skills"].method == "sft"
     assert problems(config) == []
 
 

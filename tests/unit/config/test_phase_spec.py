@@ -1,29 +1,29 @@
 """`phase.yaml` holds a phase whole: what is saved is what is loaded."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
+from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
 from osftx.config.schema import (
     Accelerator,
     BestState,
+    CheckpointingConfig,
     DistributedConfig,
-    Method,
     ModelConfig,
     OffloadConfig,
     OsftConfig,
     Precision,
-    SubspaceKind,
+    RankAllocation,
     TrainingConfig,
     ValidationConfig,
 )
 
 
-def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.2) -> PhaseSpec:
+def spec_in(folder: Path, method: str = "osft", ratio: float | None = 0.2) -> PhaseSpec:
     """No field has its default value, so one that is lost on the way shows."""
     return PhaseSpec(
         index=3,
@@ -53,7 +53,10 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
             hand_on_dtype=Precision.bfloat16,
             deterministic=True,
         ),
-        osft=OsftConfig(SubspaceKind.activations, target_patterns=[r".*\.(?:q|k)_proj", "null"], save_bases=False),
+        osft=OsftConfig(
+            *("activations", RankAllocation.layer_importance, 0.3, True, [r".*\.(?:q|k)_proj", "null"]),
+            save_bases=False,
+        ),
         distributed=DistributedConfig(
             *(3, 2, 1, 48, "node:1", 120, Accelerator.cpu, False, 4, OffloadConfig(optimizer=True, bases=True), 60),
             {"zero_optimization": {"overlap_comm": True}},
@@ -61,22 +64,30 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
         data="/data/sämple",
         folder=str(folder),
         preserve=PreserveSpec(record=None, samples="/data/sämple", max_tokens=19),
-        validation=ValidationSpec(ValidationConfig(0.1, "v.jsonl", 3, True, False, BestState.hand_on), "/data/v", 23),
+        validation=ValidationSpec(
+            ValidationConfig(0.1, "v.jsonl", 3, True, False, BestState.hand_on), "/data/v", 23, "/run/split.npz"
+        ),
+        resume=ResumeSpec("/store/unfinished/a", "/store/eigenvectors", CheckpointingConfig(None, 5, 1, 60)),
         evaluation_sets={"base": "/sets/base", "1e3": "/sets/1e3"},
         sets_to_keep=["1e3"],
         evaluation_max_tokens=17,
+        method_settings={"rank": 8, "names": ["a", None], "nested": {"scale": 0.5}},
+        evaluate_every_steps=29,
         evaluate_before=True,
+        evaluate_only=True,
+        calibration_steps=4,
     )
 
 
-@pytest.mark.parametrize(("method", "ratio"), [(Method.osft, 0.2), (Method.osft, 0.0), (Method.sft, None)])
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path, method: Method, ratio: float | None) -> None:
+@pytest.mark.parametrize(("method", "ratio"), [("osft", 0.2), ("osft", 0.0), ("sft", None)])
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, method: str, ratio: float | None) -> None:
     spec = spec_in(tmp_path / "phases" / "04_skills", method, ratio)
     path = spec.save()
     assert path == tmp_path / "phases" / "04_skills" / "phase.yaml"
     loaded = PhaseSpec.load(path)
     assert loaded == spec
     for field in fields(PhaseSpec):
+        assert field.default is MISSING or getattr(spec, field.name) != field.default, field.name
         assert type(getattr(loaded, field.name)) is type(getattr(spec, field.name)), field.name
 
 
@@ -90,7 +101,8 @@ def test_a_hand_edited_file_is_checked(tmp_path: Path) -> None:
     """`phase.yaml` can be run again on its own, so its keys and types are those of the schema."""
     path = spec_in(tmp_path).save()
     content = OmegaConf.load(path)
-    for key, value in (("training.learning_rat", 1e-3), ("training.num_epochs", "many"), ("method", "lora")):
+    wrong = {"training.learning_rat": 1e-3, "training.num_epochs": "many", "training.save_dtype": "float64"}
+    for key, value in wrong.items():
         edited = OmegaConf.merge(content, OmegaConf.from_dotlist([f"{key}={value}"]))
         OmegaConf.save(edited, tmp_path / "edited.yaml")
         with pytest.raises(OmegaConfBaseException, match=key.rpartition(".")[2]):

@@ -23,7 +23,6 @@ from osftx.config.schema import (
     Accelerator,
     CheckpointingConfig,
     DistributedConfig,
-    Method,
     ModelConfig,
     OsftConfig,
     TrainingConfig,
@@ -65,7 +64,7 @@ def launched(
     spec = PhaseSpec(
         index=2,
         name="skills",
-        method=Method.osft,
+        method="osft",
         unfreeze_rank_ratio=0.2,
         model=ModelConfig(path="base"),
         training=TrainingConfig(),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.schema import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.config.schema import DistributedConfig, ModelConfig, OsftConfig, TrainingConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch import follower as following
 from osftx.launch import leader as nodes
@@ -60,7 +60,7 @@ def phase(folder: Path) -> PhaseSpec:
     spec = PhaseSpec(
         index=0,
         name="skills",
-        method=Method.sft,
+        method="sft",
         unfreeze_rank_ratio=None,
         model=ModelConfig(path=str(folder / "base")),
         training=TrainingConfig(use_liger=False),

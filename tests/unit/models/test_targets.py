@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from osftx.methods.osft.ranks import frozen_rank, update_shapes
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from osftx.config.schema import SubspaceKind
 from osftx.errors import ConfigurationError
-from osftx.methods.osft.ranks import frozen_rank, update_shapes
 from osftx.models.families import FAMILIES
 from osftx.models.targets import Target, find_targets, kinds, left_out, of_unknown_family
 
@@ -123,7 +122,7 @@ def test_plain_weights_are_one_block(model_type: str) -> None:
     config, shapes, _ = real_model(model_type)
     for target in find_targets(config, shapes, None):
         assert target.blocks == (shapes[f"{target.name}.weight"],)
-        assert [update.name for update in update_shapes(target, 0.5, SubspaceKind.weights)] == [target.name]
+        assert [update.name for update in update_shapes(target, 0.5, "weights")] == [target.name]
 
 
 def test_the_targets_of_a_llama_layer() -> None:
@@ -193,7 +192,7 @@ def test_shared_keys_and_values_are_not_cut_into_thirds() -> None:
 
 def test_the_blocks_of_a_fused_weight_have_names_of_their_own() -> None:
     target = Target("layers.0.self_attn.qkv_proj", ((4, 2), (2, 2), (2, 2)))
-    assert [update.name for update in update_shapes(target, 0.5, SubspaceKind.weights)] == [
+    assert [update.name for update in update_shapes(target, 0.5, "weights")] == [
         "layers.0.self_attn.qkv_proj[0]",
         "layers.0.self_attn.qkv_proj[1]",
         "layers.0.self_attn.qkv_proj[2]",
@@ -304,7 +303,7 @@ def test_frozen_rank_is_exact_for_every_percentage() -> None:
 @pytest.mark.parametrize(("ratio", "numbers"), [(0.7, 330), (0.0, 0), (1.0, 30 * 10 + 8 * 20)])
 def test_updates_by_weights(ratio: float, numbers: int) -> None:
     """Ratio 0.7: k = 3 and 2, r = 7 and 6 of the short sides 10 and 8; 30 * 7 + 20 * 6 = 330."""
-    updates = update_shapes(Target("x", ((30, 10), (8, 20))), ratio, SubspaceKind.weights)
+    updates = update_shapes(Target("x", ((30, 10), (8, 20))), ratio, "weights")
     assert [update.on_input for update in updates] == [True, False]
     assert sum(update.trainable_numbers for update in updates) == numbers
 
@@ -312,6 +311,6 @@ def test_updates_by_weights(ratio: float, numbers: int) -> None:
 @pytest.mark.parametrize(("ratio", "rank"), [(0.3, 6), (0.0, 0), (1.0, 20)])
 def test_updates_by_activations(ratio: float, rank: int) -> None:
     """One for the whole weight, on the input side whatever its shape; 0.3 of 20 directions are free."""
-    (update,) = update_shapes(Target("x", ((6, 20), (2, 20))), ratio, SubspaceKind.activations)
+    (update,) = update_shapes(Target("x", ((6, 20), (2, 20))), ratio, "activations")
     assert update == ("x", (8, 20), True, rank)
     assert update.trainable_numbers == 8 * rank

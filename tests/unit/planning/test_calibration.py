@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.schema import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
+from osftx.config.schema import DistributedConfig, ModelConfig, OsftConfig, TrainingConfig
 from osftx.errors import StoppedError, TrainingError
 from osftx.planning import calibration
 
@@ -14,7 +14,7 @@ def phase(folder: Path) -> PhaseSpec:
     return PhaseSpec(
         index=0,
         name="skills",
-        method=Method.sft,
+        method="sft",
         unfreeze_rank_ratio=None,
         model=ModelConfig(path="base"),
         training=TrainingConfig(),

@@ -9,12 +9,10 @@ from osftx.config.schema import (
     DataConfig,
     EvaluationSetConfig,
     ExperimentConfig,
-    Method,
     ModelConfig,
     PhaseConfig,
     Precision,
     ScheduleConfig,
-    SubspaceKind,
     TrainingConfig,
 )
 from osftx.data.samples import DataSummary
@@ -45,7 +43,7 @@ def planned(config: ExperimentConfig, targets: list[Target] = TARGETS) -> dict[s
 
 
 def test_every_number_of_a_plan() -> None:
-    config = experiment(one=phase(), two=phase(method=Method.sft, learning_rate=1e-4), three=phase())
+    config = experiment(one=phase(), two=phase(method="sft", learning_rate=1e-4), three=phase())
     plan = make_plan(config, MODEL, TARGETS, {name: DataSummary(name, 21, 4, 300, 100, 30) for name in config.phases})
     assert plan == Plan(
         name="study",
@@ -102,7 +100,7 @@ def test_counts_at_both_ends_of_the_ratio(ratio: float, trainable: int, frozen: 
 
 
 def test_sft_trains_every_number_of_the_model() -> None:
-    entry = planned(experiment(one=phase(method=Method.sft)), targets=[])["one"]
+    entry = planned(experiment(one=phase(method="sft")), targets=[])["one"]
     assert (entry.trainable_parameters, entry.frozen_parameters) == (1000, 0)
     assert entry.unfreeze_rank_ratio is None
 
@@ -211,7 +209,7 @@ def kept(config: ExperimentConfig, recorded: tuple[str, ...] = ()) -> dict[str, 
 def test_by_activations_each_phase_keeps_the_inputs_of_all_before_it() -> None:
     config = experiment(one=phase(), two=phase(), three=phase())
     assert set(kept(config).values()) == {None}
-    config.osft.subspace = SubspaceKind.activations
+    config.osft.subspace = "activations"
     assert kept(config) == {
         "one": "preserve.data",
         "two": "preserve.data + one",
@@ -222,7 +220,7 @@ def test_by_activations_each_phase_keeps_the_inputs_of_all_before_it() -> None:
 
 def test_a_start_without_a_record_is_told() -> None:
     config = experiment(one=phase(), two=phase(init_from="somewhere/checkpoint"))
-    config.osft.subspace = SubspaceKind.activations
+    config.osft.subspace = "activations"
     data = {"two": DataSummary("two.jsonl", samples=8)}
     (warning,) = make_plan(config, MODEL, TARGETS, data).warnings
     assert warning.startswith(
@@ -232,8 +230,8 @@ def test_a_start_without_a_record_is_told() -> None:
 
 
 def test_sft_leaves_no_record_of_inputs() -> None:
-    config = experiment(one=phase(), two=phase(method=Method.sft), three=phase())
-    config.osft.subspace = SubspaceKind.activations
+    config = experiment(one=phase(), two=phase(method="sft"), three=phase())
+    config.osft.subspace = "activations"
     assert kept(config) == {"one": "preserve.data", "two": None, "three": "preserve.data"}
     data = {name: DataSummary(f"{name}.jsonl", samples=8) for name in config.phases}
     (warning,) = make_plan(config, MODEL, TARGETS, data).warnings
@@ -243,5 +241,5 @@ def test_sft_leaves_no_record_of_inputs() -> None:
 def test_by_activations_the_input_directions_are_counted() -> None:
     """Ratio 0.3: 3 of 10 input directions for 20 outputs, 6 of 20 for 10 outputs."""
     config = experiment(one=phase())
-    config.osft.subspace = SubspaceKind.activations
+    config.osft.subspace = "activations"
     assert planned(config)["one"].trainable_parameters == 20 * 3 + 10 * 6

@@ -15,7 +15,6 @@ from osftx.config.schema import (
     ModelConfig,
     OnBadRow,
     PhaseConfig,
-    SubspaceKind,
     TrainingConfig,
 )
 from osftx.data.chat.tokenizer import ChatTokenizer
@@ -147,7 +146,7 @@ def test_a_model_without_tokenizer_is_no_problem_of_the_data(home: Path) -> None
     config = experiment(str(home / "good.jsonl"), str(home / "good.jsonl"))
     (home / "texts.jsonl").write_text(json.dumps({"document": "a b c"}) + "\n")
     config.phases["one"].data = DataConfig(path=str(home / "texts.jsonl"), block_size=8)
-    config.osft.subspace, config.preserve.data.path = SubspaceKind.activations, str(home / "kept.jsonl")
+    config.osft.subspace, config.preserve.data.path = "activations", str(home / "kept.jsonl")
     (home / "kept.jsonl").write_text(2 * (json.dumps(GOOD) + "\n"))
     (problem,) = problems(config)
     assert problem.startswith("model.path: ~/base: holds no tokenizer.json")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from checkout import TINY_BASE
+from osftx.planning.room import check_room
 
 from osftx.config.schema import Accelerator, DataConfig, ExperimentConfig, ModelConfig, PhaseConfig, TrainingConfig
 from osftx.errors import ConfigurationError
@@ -16,7 +17,6 @@ from osftx.launch.devices import smallest_memory
 from osftx.planning.phase_specs import phase_specs
 from osftx.planning.preflight import Checked, check
 from osftx.planning.resources import lacking
-from osftx.planning.room import check_room
 from osftx.planning.show_plan import show_plan
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_fingerprint

@@ -13,13 +13,11 @@ from osftx.config.schema import (
     Accelerator,
     BestState,
     DistributedConfig,
-    Method,
     ModelConfig,
     OffloadConfig,
     OsftConfig,
     Precision,
     RankAllocation,
-    SubspaceKind,
     TrainingConfig,
     ValidationConfig,
 )
@@ -29,7 +27,7 @@ from osftx.store.fingerprint import PLANNED, ROUNDING, of_files, of_phase
 SPEC = PhaseSpec(
     index=0,
     name="knowledge",
-    method=Method.osft,
+    method="osft",
     unfreeze_rank_ratio=0.3,
     model=ModelConfig(path="/models/base"),
     training=TrainingConfig(use_liger=False),
@@ -54,9 +52,9 @@ def changed(**changes: Any) -> PhaseSpec:
     "changes",
     [
         {"unfreeze_rank_ratio": 0.2},
-        {"method": Method.sft},
+        {"method": "sft"},
         {"data": "/run/data/abd"},
-        {"osft__subspace": SubspaceKind.activations},
+        {"osft__subspace": "activations"},
         {"osft__target_patterns": [".*q_proj"]},
         {"osft__save_bases": False},
         {"model__attn_implementation": "eager"},
@@ -172,7 +170,7 @@ def test_validation_is_told_by_its_settings_and_samples() -> None:
 
 
 def test_sft_does_not_read_what_osft_is_told() -> None:
-    sft = changed(method=Method.sft, unfreeze_rank_ratio=None)
+    sft = changed(method="sft", unfreeze_rank_ratio=None)
     assert of_phase(replace(sft, osft=OsftConfig(target_patterns=["x"])), "parent") == of_phase(sft, "parent")
 
 

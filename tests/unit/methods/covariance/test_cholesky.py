@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from osftx.methods.covariance.cholesky import Root
+from osftx.methods.covariance.cholesky import CholeskyFactor
 from osftx.methods.covariance.index import moment_bytes
 from osftx.methods.osft.decomposition import input_share, split_by_inputs
 
@@ -59,13 +59,13 @@ def share(moment: Tensor, free: Tensor) -> float:
 def test_what_a_root_frees_carries_as_little_as_what_the_moment_frees(name: str, ratio: float) -> None:
     moment, rank = MOMENTS[name], int(WIDTH * ratio)
     free, _ = split_by_inputs(moment, rank)
-    found, _ = split_by_inputs(Root.of(moment).moment(CPU), rank)
+    found, _ = split_by_inputs(CholeskyFactor.of(moment).moment(CPU), rank)
     assert share(moment, found) <= share(moment, free) + 2e-4
 
 
 @pytest.mark.parametrize("name", MOMENTS)
 def test_a_root_takes_little_more_than_a_byte_a_number_of_the_moment(name: str) -> None:
-    root = Root.of(MOMENTS[name])
+    root = CholeskyFactor.of(MOMENTS[name])
     assert root.rows.nbytes + root.scales.nbytes == moment_bytes(WIDTH) < 1.1 * WIDTH**2
     assert (root.moment(CPU) - MOMENTS[name]).norm() <= 1e-3 * MOMENTS[name].norm()
 
@@ -74,7 +74,7 @@ def test_a_root_of_a_root_loses_no_more() -> None:
     """Moments are added phase after phase."""
     moment = carried = MOMENTS["steep"]
     for _ in range(10):
-        carried = Root.of(carried).moment(CPU)
+        carried = CholeskyFactor.of(carried).moment(CPU)
     free, _ = split_by_inputs(moment, 30)
     found, _ = split_by_inputs(carried, 30)
     assert share(moment, found) == pytest.approx(share(moment, free), rel=1e-2)

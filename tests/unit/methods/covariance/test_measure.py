@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from osftx.methods.covariance import measure as inputs
-from osftx.methods.covariance.covariance import KeptInputs
+from osftx.methods.covariance.covariance import InputCovariance
 
 CPU = torch.device("cpu")
 TOKENS = 200
@@ -54,7 +54,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return read
 
 
-def measure(model: nn.Module) -> KeptInputs:
+def measure(model: nn.Module) -> InputCovariance:
     targets = [name for readers in READERS for name in readers]
     samples: Any = None
     return inputs.measure_inputs(
@@ -76,9 +76,9 @@ def test_what_does_not_fit_in_a_pass_is_read_in_another(
     kept = measure(model)
     assert len(passes) == count
     assert (kept.record.readers, kept.record.widths) == (READERS, [8, 8, 8, 16])
-    for place, root in kept.roots.items():
-        assert torch.equal(root.rows, whole.roots[place].rows)
-        assert torch.equal(root.scales, whole.roots[place].scales)
+    for place, root in kept.factors.items():
+        assert torch.equal(root.rows, whole.factors[place].rows)
+        assert torch.equal(root.scales, whole.factors[place].scales)
 
 
 def test_second_moments_of_what_each_layer_reads(passes: list[None]) -> None:
@@ -91,4 +91,4 @@ def test_second_moments_of_what_each_layer_reads(passes: list[None]) -> None:
     for place, (name, *_) in enumerate(READERS):
         x = torch.cat(seen[name])
         expected = x.T @ x / TOKENS
-        assert (kept.roots[place].moment(CPU) - expected).norm() < 1e-3 * expected.norm(), name
+        assert (kept.factors[place].moment(CPU) - expected).norm() < 1e-3 * expected.norm(), name

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from osftx.methods.osft.decomposition import short_side_vectors, split_by_weight
-from osftx.methods.osft.eigenvector_cache import Eigenvectors
+from osftx.methods.osft.eigenvector_cache import EigenvectorCache
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def never() -> Tensor:
 
 
 def test_a_matrix_is_decomposed_once(tmp_path: Path, weight: Tensor) -> None:
-    cache = Eigenvectors(tmp_path / "new" / "cache")
+    cache = EigenvectorCache(tmp_path / "new" / "cache")
     first = cache.of("gram", weight, lambda: short_side_vectors(weight))
-    again = Eigenvectors(tmp_path / "new" / "cache").of("gram", weight.clone(), never)
+    again = EigenvectorCache(tmp_path / "new" / "cache").of("gram", weight.clone(), never)
     assert torch.equal(first, again)
     assert again.dtype == torch.float64
     for free_rank in (1, 3):  # whatever the ratio, the bases are those of a decomposition of its own
@@ -33,7 +33,7 @@ def test_a_matrix_is_decomposed_once(tmp_path: Path, weight: Tensor) -> None:
 
 @pytest.mark.parametrize("change", ["content", "shape", "precision", "kind"])
 def test_another_matrix_is_another_entry(tmp_path: Path, weight: Tensor, change: str) -> None:
-    cache = Eigenvectors(tmp_path)
+    cache = EigenvectorCache(tmp_path)
     cache.of("gram", weight, lambda: torch.zeros(1))
     changed = {"content": weight + (weight == weight.max()), "shape": weight.T, "precision": weight.double()}
     kind = "moment" if change == "kind" else "gram"
@@ -43,7 +43,7 @@ def test_another_matrix_is_another_entry(tmp_path: Path, weight: Tensor, change:
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty"])
 def test_damage_is_found_and_mended(tmp_path: Path, weight: Tensor, damage: str) -> None:
-    cache = Eigenvectors(tmp_path)
+    cache = EigenvectorCache(tmp_path)
     right = cache.of("gram", weight, lambda: short_side_vectors(weight))
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
@@ -55,6 +55,6 @@ def test_damage_is_found_and_mended(tmp_path: Path, weight: Tensor, damage: str)
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path: Path, weight: Tensor) -> None:
     (tmp_path / "file").write_text("")
-    cache = Eigenvectors(tmp_path / "file" / "cache")
+    cache = EigenvectorCache(tmp_path / "file" / "cache")
     assert torch.equal(cache.of("gram", weight, lambda: torch.ones(2)), torch.ones(2))
-    assert torch.equal(Eigenvectors(None).of("gram", weight, lambda: torch.ones(2)), torch.ones(2))
+    assert torch.equal(EigenvectorCache(None).of("gram", weight, lambda: torch.ones(2)), torch.ones(2))

@@ -3,15 +3,15 @@
 import pytest
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.schema import DistributedConfig, Method, ModelConfig, OsftConfig, TrainingConfig
-from osftx.worker.foresight import NEAR, warnings
+from osftx.config.schema import DistributedConfig, ModelConfig, OsftConfig, TrainingConfig
+from osftx.methods.osft.foresight import NEAR, warnings
 
 
 def phase(**changes: object) -> PhaseSpec:
     spec = PhaseSpec(
         index=1,
         name="skills",
-        method=Method.osft,
+        method="osft",
         unfreeze_rank_ratio=0.2,
         model=ModelConfig(path="model"),
         training=TrainingConfig(),

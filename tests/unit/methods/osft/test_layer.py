@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
+from osftx.methods.osft.ranks import stored_columns
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from osftx.methods.osft.decomposition import Bases, leak, split_by_weight
 from osftx.methods.osft.layer import FreeUpdate, OsftLinear, dense_update
-from osftx.methods.osft.ranks import stored_columns
 
 # (shapes of the blocks of rows, free rank): tall, wide, square, and fused weights whose blocks are tall and wide.
 CASES = {

@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from osftx.planning.estimate.workload import Workload, untied
 
 from osftx.config.schema import (
     BestState,
     CheckpointingConfig,
-    Method,
     OffloadConfig,
     OsftConfig,
     Precision,
-    SubspaceKind,
     TrainingConfig,
 )
 from osftx.data.samples import DataSummary
@@ -26,7 +25,6 @@ from osftx.planning.estimate import disk, memory
 from osftx.planning.estimate.disk import Disk, Room, needed
 from osftx.planning.estimate.state import Held, between_steps, rows_by_rank
 from osftx.planning.estimate.step import of_step
-from osftx.planning.estimate.workload import Workload, untied
 
 LAYER = "model.layers.0"
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -52,7 +50,7 @@ def workload(ratio: float | None, **settings: Any) -> Workload:
     work = Workload(
         shapes=SHAPES,
         targets=[] if ratio is None else find_targets({"model_type": "llama"}, SHAPES, None),
-        method=Method.sft if ratio is None else Method.osft,
+        method="sft" if ratio is None else "osft",
         ratio=ratio,
         training=TrainingConfig(max_tokens_per_gpu=10, max_seq_len=5, activation_checkpointing=False),
         osft=OsftConfig(),
@@ -147,7 +145,7 @@ def test_by_activations_energies_are_whole_on_every_rank_and_moments_wait_on_the
     Updates (out, free): q and o 65,536, k and v 32,768, gate and up 131,072, down 512 * 256 = 131,072. Free bases
     (in, free): 65,536 for six targets, 1024 * 256 for down. Nothing is frozen on the other side.
     """
-    device, host = between_steps(workload(0.25, osft=OsftConfig(subspace=SubspaceKind.activations)))
+    device, host = between_steps(workload(0.25, osft=OsftConfig(subspace="activations")))
     free = 6 * 65_536 + 262_144
     energies = 3 * 128**2 + 256**2
     assert device.bases == 2 * (free // 2 + 6 * 65_536) + 4 * (free // 2) + 4 * energies
@@ -205,7 +203,7 @@ def test_the_projection_behind_the_attention_reads_an_input_of_its_own() -> None
     wide = {"attn.c_attn": (8, 24), "attn.c_proj": (8, 8), "mlp.c_fc": (8, 32), "mlp.c_proj": (32, 8)}
     shapes = {f"h.0.{name}.weight": shape for name, shape in wide.items()}
     targets = find_targets({"model_type": "gpt2"}, shapes, None)
-    osft = OsftConfig(subspace=SubspaceKind.activations)
+    osft = OsftConfig(subspace="activations")
     assert workload(0.5, shapes=shapes, targets=targets, osft=osft).inputs == [8, 8, 8, 32]
 
 
@@ -295,7 +293,7 @@ def test_the_best_state_is_on_the_host_and_in_every_save() -> None:
 
 
 def test_by_activations_a_phase_writes_moments_and_energies() -> None:
-    work = workload(0.25, osft=OsftConfig(subspace=SubspaceKind.activations))
+    work = workload(0.25, osft=OsftConfig(subspace="activations"))
     found = disk.of_phase(work, NUMBERS, DataSummary("facts.jsonl"), 0, CheckpointingConfig())
     roots = 3 * (512 * 513 + 4 * 512) + 1024 * 1025 + 4 * 1024
     vectors = 4 * (3 * 512**2 + 1024**2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from osftx.config.schema import ExperimentConfig, SubspaceKind
+from osftx.config.schema import ExperimentConfig
 from osftx.config.validate import is_missing
 from osftx.data.samples import DataSummary, Prepared
 from osftx.errors import ConfigurationError
@@ -16,13 +16,13 @@ ENOUGH_TOKENS_PER_DIRECTION = 6
 """On the tiny model more tokens of `preserve.data` kept no more."""
 
 
-def recorded_sources(config: ExperimentConfig, model: str, targets: Sequence[Target]) -> list[str]:
+def recorded_sources(model: str, targets: Sequence[Target]) -> list[str]:
     """The sources of the kept inputs beside the start model `model`; empty where there are none or none are needed.
 
     Raises ConfigurationError when they are of other targets or another model, or unreadable.
     """
     folder = record_beside(model)
-    if folder is None or not targets or config.osft.subspace is not SubspaceKind.activations:
+    if folder is None or not targets:
         return []
     record = Record.load(folder)
     record.check(folder, targets, Path(model).expanduser())
@@ -34,8 +34,8 @@ def check_given(config: ExperimentConfig) -> None:
     if is_missing(config.preserve.data.path):
         raise ConfigurationError(
             [
-                "not set, but osft.subspace=activations needs data that shows what the model must keep; give a few "
-                "hundred conversations like those that it answers well, or use osft.subspace=weights"
+                "preserve.data.path: not set, but osft.subspace=activations needs data that shows what the model must "
+                "keep; give a few hundred conversations like those that it answers well, or use osft.subspace=weights"
             ]
         )
 

@@ -1,8 +1,9 @@
-"""What a phase will forget, foreseen before its first step, where activations chose the free directions.
+"""What a phase is likely to forget, seen before its first step, where the covariance of inputs chose the directions.
 
-The kept inputs protect what the model does on inputs like them. Whether those of an evaluation set are like them, the
-share of their length that lies in free directions tells: where it is near that of the data which is taught, training
-moves the answers to both (measured: experiments/subspace_by_activations).
+The constraint protects what the model does on inputs like those of the preserve set. Whether the inputs of an
+evaluation set are like them shows in the subspace overlap: the share of their length that lies in trainable directions.
+Where it is near that of the data which is taught, training changes the answers to both (measured:
+experiments/subspace_by_activations).
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,30 +11,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.distributed.engine import Engine
 from osftx.methods.osft.subspace_overlap import free_input_share
 from osftx.training.batches import Samples
 from osftx.training.measured_once import measured_once
-from osftx.worker.setup_phase import OpenPhase
 
 NEAR = 0.25
-"""Of the share of what is taught. On the tiny model no set below it lost more than a twentieth of its exact match, and
-most above it did."""
+"""Share of the overlap of what is taught. On the tiny model no set below it lost more than a twentieth of its exact
+match, and most sets above it did."""
 
 
-def free_shares(
-    spec: PhaseSpec, engine: deepspeed.DeepSpeedEngine, opened: OpenPhase, device: torch.device
-) -> dict[str, Any] | None:
-    """`taught`: the share of the phase's own samples that is free; `sets`: that of each evaluation set, by its content.
+def free_shares(spec: PhaseSpec, engine: Engine, samples: Samples, device: torch.device) -> dict[str, Any]:
+    """Returns `taught`, the subspace overlap of the phase's own `samples`, and `sets`, that of each evaluation set.
 
-    None where the weights decide what is free, or everything is. Warns of sets that will be forgotten. Collective.
+    The sets are named by their content. Prints a warning for each set that the phase is likely to forget. Collective.
     """
-    if spec.preserve is None or not opened.subspaces:
-        return None
+    assert spec.preserve is not None
     # Folders are named by their content: two sets of the same rows are read once.
     names = {Path(path).name: name for name, path in spec.evaluation_sets.items()}
     share = partial(free_input_share, engine, max_tokens=spec.preserve.max_tokens, device=device)
@@ -43,8 +40,7 @@ def free_shares(
             content: share(Samples(Path(spec.evaluation_sets[name])), spec.evaluation_max_tokens, f"of {name}")
             for content, name in names.items()
         }
-        taught = share(opened.samples, spec.training.max_tokens_per_gpu, "of what is taught")
-        return {"taught": taught, "sets": sets}
+        return {"taught": share(samples, spec.training.max_tokens_per_gpu, "of what is taught"), "sets": sets}
 
     shares = measured_once(spec, "free_shares", measure, sorted(names))
     if dist.get_rank() == 0:
@@ -54,7 +50,7 @@ def free_shares(
 
 
 def warnings(spec: PhaseSpec, shares: Mapping[str, Any]) -> Iterator[str]:
-    """Of each evaluation set that asks what was taught before, and that this phase will move."""
+    """Yields one line for each evaluation set that asks what was taught before and that this phase will change."""
     for name in spec.sets_to_keep:
         share, taught = shares["sets"][Path(spec.evaluation_sets[name]).name], shares["taught"]
         if share > NEAR * taught:

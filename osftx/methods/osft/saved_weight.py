@@ -1,0 +1,76 @@
+"""The weight to save for a target, and measures of what its frozen directions kept."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from osftx.distributed.zero3 import full_master, gathered
+from osftx.methods.base import Merged
+from osftx.methods.osft.decomposition import leak
+from osftx.methods.osft.layer import dense_update
+from osftx.methods.osft.subspace import Subspace
+
+
+def saved_weight(before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype) -> Merged:
+    """Returns W0 + dW on the rank that has W0 (`before`), for a weight made of `blocks`. Collective.
+
+    The weight is the trained one bit for bit where `save_dtype` is the precision of training. Where it is a finer one,
+    dW is added to W0 in fp32. The records have, for each block, `name, shape, frozen_rank, free_rank, relative_change`
+    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (share of the trained update that lies in frozen
+    directions), `leak_saved` (the same for the difference between the saved weights), `update_norm` (||dW||),
+    `update_kept` (<saved - W0, dW> / ||dW||^2: 1 when nothing was rounded away, None for no update), `free_input_share`
+    (see `UseOfKept`) and `kept_output_change` (see `_kept_output_change`).
+    """
+    updates = [(space, space.bases(), full_master(space.update.delta)) for space in blocks]
+    after = _as_trained(blocks[0].weight)
+    if before is None or after is None:
+        return Merged(None, [])
+    finer = torch.finfo(save_dtype).eps < torch.finfo(after.dtype).eps
+    after = before.to(after.device, torch.float32, copy=True) if finer else after.to(save_dtype)
+    records: list[dict[str, Any]] = []
+    for space, bases, held in updates:
+        delta = held[:, : bases.free.shape[1]]
+        old = before[space.rows].to(delta.device, torch.float32)
+        trained = dense_update(space.update.on_input, bases.free, delta)
+        if finer:
+            after[space.rows] += trained
+        saved = after[space.rows].to(save_dtype).float()
+        norm, moved = float(torch.linalg.norm(old)), float(torch.linalg.norm(trained))
+        records.append(
+            {
+                "name": space.name,
+                "shape": list(space.update.shape),
+                "frozen_rank": bases.frozen_rank,
+                "free_rank": bases.free.shape[1],
+                "relative_change": moved / norm if norm else None,
+                "leak_fp32": leak(trained, bases),
+                "leak_saved": leak(saved - old, bases),
+                "update_norm": moved,
+                "update_kept": float(((saved - old) * trained).sum()) / moved**2 if moved else None,
+                "free_input_share": space.kept.free_input_share if space.kept is not None else None,
+                "kept_output_change": _kept_output_change(space, delta),
+            }
+        )
+    return Merged(after.to("cpu", save_dtype), records)
+
+
+def _as_trained(weight: nn.Parameter) -> Tensor | None:
+    """Returns the whole weight on rank 0, None elsewhere. Collective."""
+    with gathered(weight):
+        return weight.detach().clone() if dist.get_rank() == 0 else None
+
+
+def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
+    """Returns sqrt(E ||dW x||^2 / E ||W0 x||^2) over the inputs x to keep: the relative change of the layer's output.
+
+    dW = delta F^T with F the trainable directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T). None where
+    the rule reads no inputs, or where the layer answered nothing to those inputs.
+    """
+    if space.kept is None or space.kept.output_power == 0:
+        return None
+    moved = (delta @ space.energy.to(delta.device) * delta).sum()
+    return math.sqrt(max(float(moved), 0.0) / space.kept.output_power)

@@ -1,0 +1,1 @@
+"""Plain supervised fine-tuning: every weight of the model is trained. The baseline of every comparison."""
