@@ -14,9 +14,11 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 
 from osftx.config.load import typed
-from osftx.config.schedule import advice, unfreeze_ratios
-from osftx.config.schema import EvaluationSetConfig, ExperimentConfig, Method, PhaseConfig, ScheduleKind, TrainingConfig
-from osftx.config.validate import problems
+from osftx.config.schedule import advice
+from osftx.config.schema import EvaluationSetConfig, ExperimentConfig, PhaseConfig, ScheduleKind, TrainingConfig
+from osftx.methods.registry import BUILT_IN
+from osftx.planning.outline import outline
+from osftx.planning.validate import problems
 
 CONF = ROOT / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -37,12 +39,17 @@ def composed(*overrides: str) -> ExperimentConfig:
     return typed(compose("config", overrides=list(overrides)))
 
 
+def ratios(config: ExperimentConfig) -> dict[str, float | None]:
+    return {phase.name: phase.ratio for phase in outline(config)}
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_valid(name: str) -> None:
     config = composed(f"+experiment={name}")
     assert config.name == name
     assert problems(config) == []
-    assert advice(config.schedule, config.phases) == []
+    own = {phase.name: phase.config.unfreeze_rank_ratio for phase in outline(config) if phase.method.takes_ratio}
+    assert advice(config.schedule, own) == []
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -104,10 +111,22 @@ def test_every_group_choice_composes(choice: str) -> None:
         assert remaining == []
 
 
-@pytest.mark.parametrize("method", Method)
-def test_every_phase_choice_is_a_method(method: str) -> None:
-    config = composed(TINY, f"+phase@phases.more={method.name}", "phases.more.data.path=x.jsonl")
-    assert config.phases["more"].method is method
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_every_method_is_a_phase_choice(method: str) -> None:
+    config = composed(TINY, f"+phase@phases.more={method}", "phases.more.data.path=x.jsonl")
+    assert config.phases["more"].method == method
+    assert problems(config) == []
+
+
+def test_every_phase_choice_is_a_method() -> None:
+    assert {path.stem for path in (CONF / "phase").glob("*.yaml")} == set(BUILT_IN)
+
+
+def test_an_unknown_method_or_subspace_is_a_problem() -> None:
+    (line,) = problems(composed(TINY, "phases.skills.method=lora"))
+    assert line.startswith("phases.skills.method=lora: no such method; use one of osft, sft,")
+    (line,) = problems(composed(TINY, "osft.subspace=gradients"))
+    assert line == "osft.subspace=gradients: no such rule; use one of weights, activations"
 
 
 def test_without_an_experiment_the_problems_say_how_to_go_on() -> None:
@@ -117,7 +136,7 @@ def test_without_an_experiment_the_problems_say_how_to_go_on() -> None:
 def test_the_seed_recipe() -> None:
     config = composed("+experiment=llama_two_phase")
     assert config.model.path == "meta-llama/Llama-3.1-8B-Instruct"
-    assert list(unfreeze_ratios(config.schedule, config.phases).items()) == [
+    assert list(ratios(config).items()) == [
         ("knowledge", 0.3),
         ("skills", 0.2),
     ]
@@ -169,7 +188,7 @@ def test_a_phase_can_be_added() -> None:
     config = composed(TINY, "+phase@phases.code=osft", "phases.code.data.path=code.jsonl")
     assert list(config.phases) == ["knowledge", "skills", "code"]
     assert config.phases["code"].data.path == "code.jsonl"
-    assert unfreeze_ratios(config.schedule, config.phases)["code"] == 0.1
+    assert ratios(config)["code"] == 0.1
     assert problems(config) == []
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from osftx.distributed.partition import row_range
+from osftx.distributed.partition import row_range, rows_by_rank, shard_size
 
 sizes = st.integers(1, 40)
 ranks = st.integers(1, 70)  # more ranks than rows too
@@ -40,3 +40,20 @@ def test_the_ranks_cover_every_row_in_order(rows: int, columns: int, world_size:
         assert stop <= next_stop
         assert 0 <= next_start <= next_stop <= rows
         assert stop - next_start <= 1, "two ranks share at most the row at their border"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 70), st.data())
+def test_rows_are_counted_as_they_are_cut(rows: int, columns: int, ranks: int, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, rows - 1))
+    last = data.draw(st.integers(first + 1, rows))
+    ranges = [row_range(rows, columns, rank, ranks) for rank in range(ranks)]
+    inside = [len(range(max(start, first), min(stop, last))) for start, stop in ranges]
+    assert rows_by_rank((rows, columns), ranks, first, last).tolist() == inside
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes, sizes, ranks)
+def test_a_shard_is_the_largest_of_all(rows: int, columns: int, world_size: int) -> None:
+    largest = max(len(shard(rows, columns, rank, world_size)) for rank in range(world_size))
+    assert shard_size(rows * columns, world_size) == largest

@@ -1,11 +1,9 @@
 """Targets against the tensors of real transformers models (on the meta device: names and shapes, no numbers)."""
 
-from math import floor
 from typing import Any
 
 import pytest
 import torch
-from osftx.methods.osft.ranks import frozen_rank, update_shapes
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
@@ -122,7 +120,6 @@ def test_plain_weights_are_one_block(model_type: str) -> None:
     config, shapes, _ = real_model(model_type)
     for target in find_targets(config, shapes, None):
         assert target.blocks == (shapes[f"{target.name}.weight"],)
-        assert [update.name for update in update_shapes(target, 0.5, "weights")] == [target.name]
 
 
 def test_the_targets_of_a_llama_layer() -> None:
@@ -188,15 +185,6 @@ def test_shared_keys_and_values_are_not_cut_into_thirds() -> None:
     """GPT-BigCode: 24 rows of queries, one head of 4 rows for the keys and one for the values."""
     (target,) = find_targets({"model_type": "gpt_bigcode"}, {"h.0.attn.c_attn.weight": (32, 24)}, None)
     assert target.blocks == ((32, 24),)
-
-
-def test_the_blocks_of_a_fused_weight_have_names_of_their_own() -> None:
-    target = Target("layers.0.self_attn.qkv_proj", ((4, 2), (2, 2), (2, 2)))
-    assert [update.name for update in update_shapes(target, 0.5, "weights")] == [
-        "layers.0.self_attn.qkv_proj[0]",
-        "layers.0.self_attn.qkv_proj[1]",
-        "layers.0.self_attn.qkv_proj[2]",
-    ]
 
 
 @pytest.mark.parametrize("path", ["facebook/opt-125m", "microsoft/phi3", "runs/gpt2/checkpoint", ""])
@@ -271,46 +259,3 @@ def test_a_family_whose_weights_are_not_there_is_refused() -> None:
     config, _, _ = real_model("llama")
     (line,) = problems_of(config, {"base.layers.0.self_attn.q_proj.lora_A.weight": (8, 24)}, None)
     assert "matches no weight" in line
-
-
-@pytest.mark.parametrize(
-    ("short_side", "ratio", "frozen"),
-    [
-        (10, 0.7, 3),  # 10 * (1 - 0.7) is 3.0000000000000004
-        (10, 0.9, 1),  # 10 * (1 - 0.9) is 0.9999999999999998
-        (100, 0.29, 71),
-        (10, 0.0, 10),
-        (10, 1.0, 0),
-        (1, 0.0, 1),
-        (1, 0.5, 0),
-        (1, 1.0, 0),
-        (7, 0.3, 4),  # floor(4.9)
-        (53, 0.1, 47),  # floor(47.7)
-        (4096, 0.3, 2867),  # floor(2867.2)
-    ],
-)
-def test_frozen_rank(short_side: int, ratio: float, frozen: int) -> None:
-    assert frozen_rank(short_side, ratio) == frozen
-
-
-def test_frozen_rank_is_exact_for_every_percentage() -> None:
-    for short_side in (1, 3, 10, 44, 100, 4096, 14336):
-        for percent in range(101):
-            assert frozen_rank(short_side, percent / 100) == short_side * (100 - percent) // 100
-            assert frozen_rank(short_side, percent / 100) >= floor(short_side * (1 - percent / 100))
-
-
-@pytest.mark.parametrize(("ratio", "numbers"), [(0.7, 330), (0.0, 0), (1.0, 30 * 10 + 8 * 20)])
-def test_updates_by_weights(ratio: float, numbers: int) -> None:
-    """Ratio 0.7: k = 3 and 2, r = 7 and 6 of the short sides 10 and 8; 30 * 7 + 20 * 6 = 330."""
-    updates = update_shapes(Target("x", ((30, 10), (8, 20))), ratio, "weights")
-    assert [update.on_input for update in updates] == [True, False]
-    assert sum(update.trainable_numbers for update in updates) == numbers
-
-
-@pytest.mark.parametrize(("ratio", "rank"), [(0.3, 6), (0.0, 0), (1.0, 20)])
-def test_updates_by_activations(ratio: float, rank: int) -> None:
-    """One for the whole weight, on the input side whatever its shape; 0.3 of 20 directions are free."""
-    (update,) = update_shapes(Target("x", ((6, 20), (2, 20))), ratio, "activations")
-    assert update == ("x", (8, 20), True, rank)
-    assert update.trainable_numbers == 8 * rank

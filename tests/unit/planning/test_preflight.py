@@ -21,7 +21,7 @@ from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import SAMPLES_FILE
 from osftx.errors import ConfigurationError
-from osftx.planning.preflight import check
+from osftx.planning.preflight import Checked, check
 
 GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 
@@ -44,16 +44,23 @@ def experiment(train: str, evaluation: str, model: str = "~/base") -> Experiment
 
 def test_a_tilde_is_the_home_folder_in_every_path(home: Path) -> None:
     config = experiment("~/good.jsonl", "~/good.jsonl")
-    checked = check(config, home / "prepared")
+    checked = check(config, home / "run")
     assert checked.model_folder == home / "base"
-    assert checked.data["one"].parent == home / "prepared"
+    assert folder_of(checked).parent == home / "run" / "data"
     config.model.path, config.phases["one"].init_from = "elsewhere", "~/base"
     assert check(config, None).plan.phases[0].samples == 1
 
 
-def problems(config: ExperimentConfig, data_folder: Path | None = None) -> list[str]:
+def folder_of(checked: Checked) -> Path:
+    """Of the samples of phase one."""
+    spec = checked.plan.phases[0].spec
+    assert spec is not None
+    return Path(spec.data)
+
+
+def problems(config: ExperimentConfig, run_folder: Path | None = None) -> list[str]:
     with pytest.raises(ConfigurationError) as raised:
-        check(config, data_folder)
+        check(config, run_folder)
     return raised.value.problems
 
 
@@ -134,10 +141,10 @@ def test_what_was_prepared_for_nothing_is_removed(home: Path) -> None:
 
 
 def test_what_was_there_before_stays_whoever_made_it(home: Path) -> None:
-    data = home / "data"
-    data.mkdir()
+    data = home / "run" / "data"
+    data.mkdir(parents=True)
     (data / "mine.jsonl").write_text(json.dumps(GOOD) + "\n")
-    problems(experiment(str(data / "mine.jsonl"), str(home / "none.jsonl")), data)
+    problems(experiment(str(data / "mine.jsonl"), str(home / "none.jsonl")), home / "run")
     assert [path.name for path in data.iterdir()] == ["mine.jsonl"]
 
 
@@ -154,10 +161,10 @@ def test_a_model_without_tokenizer_is_no_problem_of_the_data(home: Path) -> None
 
 def test_the_data_of_an_earlier_run_stays(home: Path) -> None:
     config = experiment(str(home / "good.jsonl"), str(home / "good.jsonl"))
-    check(config, home / "run" / "data")
+    check(config, home / "run")
     (home / "run" / "plan.json").write_text("{}")
     config.evaluation.sets["held_out"].path = str(home / "none.jsonl")
-    problems(config, home / "run" / "data")
+    problems(config, home / "run")
     assert len(samples_in(home / "run" / "data")) == 1
 
 
@@ -168,16 +175,16 @@ def samples_in(folder: Path) -> list[Path]:
 def test_data_is_kept_for_other_runs_where_phases_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = experiment("~/good.jsonl", "~/good.jsonl")
     config.reuse, config.store_dir = True, "~/store"
-    run_data = home / "run" / "data"
-    assert check(config, run_data).data["one"].parent == home / "store" / "data"
+    run = home / "run"
+    assert folder_of(check(config, run)).parent == home / "store" / "data"
     config.data.processing_dir = "~/elsewhere"
-    assert check(config, run_data).data["one"].parent == home / "elsewhere"
+    assert folder_of(check(config, run)).parent == home / "elsewhere"
     config.data.processing_dir = None
-    assert not run_data.exists()
+    assert not (run / "data").exists()
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert check(config, run_data).data["one"].parent == run_data
+    assert folder_of(check(config, run)).parent == run / "data"
     config.data.processing_dir = "~/good.jsonl/below"
-    (problem,) = problems(config, run_data)
+    (problem,) = problems(config, run)
     assert "good.jsonl/below cannot be written (Not a directory)" in problem
 
 
@@ -185,7 +192,7 @@ def test_rows_that_are_skipped_earn_a_warning_and_are_listed(home: Path) -> None
     (home / "bad.jsonl").write_text(f"{json.dumps(GOOD)}\nno\n")
     config = experiment("~/bad.jsonl", "~/good.jsonl")
     config.phases["one"].data.on_bad_row = OnBadRow.skip
-    for place in (None, home / "prepared", home / "prepared"):
+    for place in (None, home / "run", home / "run"):
         checked = check(config, place)
         assert checked.skipped["phases.one.data"].skipped == 1
         (line,) = [line for line in checked.plan.warnings if "left out" in line]

@@ -3,7 +3,7 @@
 import pytest
 
 from osftx.errors import ConfigurationError
-from osftx.methods.osft.rank_allocation import layer_ratios, layers_of
+from osftx.methods.osft.rank_allocation import check_allocation, layer_ratios, layers_of
 
 
 def test_the_ratio_is_the_mean_and_importance_keeps_more() -> None:
@@ -28,7 +28,25 @@ def test_similarities_without_a_positive_mean_rank_nothing() -> None:
 
 
 def test_targets_lie_in_decoder_layers() -> None:
-    targets = ["model.layers.0.mlp.up_proj", "model.layers.12.self_attn.q_proj", "transformer.h.3.mlp.c_fc"]
-    assert list(layers_of(targets).values()) == ["model.layers.0", "model.layers.12", "transformer.h.3"]
+    layers = {
+        "model.layers.0.mlp.up_proj": "model.layers.0",
+        "model.layers.12.self_attn.q_proj": "model.layers.12",
+        "transformer.h.3.mlp.c_fc": "transformer.h.3",
+        "transformer.blocks.4.ffn.up_proj": "transformer.blocks.4",
+        "layers.5.mlp.experts.7.up_proj": "layers.5",
+    }
+    assert layers_of(list(layers)) == layers
     with pytest.raises(ConfigurationError, match="lm_head lies in no decoder layer"):
         layers_of(["lm_head"])
+
+
+def test_a_minimum_that_leaves_a_phase_nothing_to_share_out_is_refused() -> None:
+    targets = ["layers.0.up_proj"]
+    check_allocation(targets, {"a": 0.3, "b": 0.9}, 0.1)  # 1 - 0.9 is below 0.1 in binary
+    with pytest.raises(ConfigurationError) as raised:
+        check_allocation(targets, {"a": 0.3, "b": 0.9}, 0.2)
+    (problem,) = raised.value.problems
+    assert problem.startswith("osft.minimum_retention=0.2: phase b keeps 0.1 of the directions on average")
+    assert problem.endswith("set it to 0.1 or less")
+    with pytest.raises(ConfigurationError, match="lm_head lies in no decoder layer"):
+        check_allocation(["lm_head"], {"a": 0.3}, 0.1)

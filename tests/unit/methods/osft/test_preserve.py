@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from osftx.planning.run_data.preserve import advice, check_amount, check_new
 
 from osftx.config.schema import DataConfig, ExperimentConfig, ModelConfig, PreserveConfig
 from osftx.data.samples import DataSummary, Prepared
 from osftx.errors import ConfigurationError
+from osftx.methods.osft.preserve import advice, check_amount, check_new
 from osftx.models.targets import Target
 
 TARGETS = [Target("up", ((64, 16),)), Target("down", ((16, 64),))]
