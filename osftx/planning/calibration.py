@@ -15,7 +15,7 @@ from osftx.config.run_layout import LOGS, PHASE_RESULT
 from osftx.config.schema import ExperimentConfig, PhaseConfig
 from osftx.config.steps import validation_steps
 from osftx.errors import TrainingError
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 from osftx.planning.estimate.duration import Duration, Pace, duration
 from osftx.planning.phase_specs import phase_specs
 from osftx.planning.plan import PlannedPhase
@@ -26,19 +26,19 @@ STEPS = 4
 """Behind a first one, which is slower."""
 
 
-def calibrate(config: ExperimentConfig, checked: Checked) -> None:
-    """Fill in `duration` of every phase of the plan. Raises TrainingError where a phase cannot be begun.
+def calibrate(config: ExperimentConfig, checked: Checked, cluster: Cluster) -> None:
+    """Fills in `duration` of every phase of the plan; `cluster` launches the ranks.
 
-    All phases begin from the start model, whose size is that of every later one, and what must be kept is measured
-    anew for each; both take as long as for real. Everything is written beside the store, a phase at a time, and removed
-    again, but for the logs of ranks that failed.
+    All phases start from the first model, which is as large as every later one, and measure anew which inputs are
+    preserved; both take as long as in the run. Everything is written beside the store, one phase at a time, and removed
+    again, except the logs of ranks that failed. Raises TrainingError if a phase cannot be started.
     """
     disk = nearest(config.store_dir)  # that of the run, if it can be written
     with TemporaryDirectory(prefix=".osftx-calibration-", dir=disk if os.access(disk, os.W_OK) else None) as scratch:
         for spec, planned, (_, _, phase) in zip(
             _specs(config, checked, Path(scratch)), checked.plan.phases, phases_to_run(config), strict=True
         ):
-            planned.duration = _duration(spec, config, checked, planned, phase)
+            planned.duration = _duration(spec, config, checked, planned, phase, cluster)
             shutil.rmtree(spec.folder)  # with its checkpoint
 
 
@@ -52,12 +52,17 @@ def _specs(config: ExperimentConfig, checked: Checked, scratch: Path) -> Iterato
 
 
 def _duration(
-    spec: PhaseSpec, config: ExperimentConfig, checked: Checked, planned: PlannedPhase, phase: PhaseConfig
+    spec: PhaseSpec,
+    config: ExperimentConfig,
+    checked: Checked,
+    planned: PlannedPhase,
+    phase: PhaseConfig,
+    cluster: Cluster,
 ) -> Duration:
     print(f"\nTiming a first step and {STEPS} more of phase {spec.name}", flush=True)
     spec.save()
     begun = time.monotonic()
-    _launch(spec)
+    _launch(spec, cluster)
     wall_s = time.monotonic() - begun
     found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text())
     found["start_s"] += wall_s - found.pop("duration_s")  # the start of the processes, and their end
@@ -65,10 +70,10 @@ def _duration(
     return duration(pace, planned.tokens * phase.num_epochs, _measured_tokens(config, checked, planned, phase))
 
 
-def _launch(spec: PhaseSpec) -> None:
-    """Run the ranks. What they wrote outlives the rest where the error names it."""
+def _launch(spec: PhaseSpec, cluster: Cluster) -> None:
+    """Runs the ranks. If they fail, their logs are kept where the error names them."""
     try:
-        launch(spec)
+        cluster.launch(spec)
     except TrainingError as error:
         logs = str(Path(spec.folder) / LOGS)
         if logs not in str(error):
