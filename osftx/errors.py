@@ -1,17 +1,40 @@
-"""The errors that a user can mend, as opposed to bugs in osftx."""
+"""How the program ends: its exit codes, and the errors that a user can mend, as opposed to bugs in osftx."""
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any
 
 MAX_PROBLEMS_SHOWN = 20
 
 
+class ExitCode(IntEnum):
+    """The exit codes of the program. A sweep with failed jobs ends with the lowest one of their codes."""
+
+    done = 0
+    training_failed = 1
+    """A phase failed, or a signal ended the program."""
+    wrong_configuration = 2
+    """The configuration or the data is wrong; nothing was started."""
+    interrupted = 130
+    """Ctrl-C, as shells have it."""
+
+
+class Exit(SystemExit):
+    """Ends the program with an exit code, after the reason was printed (`utils.console.leave`)."""
+
+    def __init__(self, code: int, message: str = ""):
+        self.message = message
+        super().__init__(code)
+
+
 class ConfigurationError(ValueError):
-    """The configuration or the data is wrong; nothing was started (exit code 2).
+    """The configuration or the data is wrong; nothing was started.
 
     Carries every problem that was found, so that one run shows all of them. Each problem is one line that names
     the place (configuration path, or file and line), the value, what is allowed and the remedy.
     """
+
+    exit_code = ExitCode.wrong_configuration
 
     def __init__(self, problems: Sequence[str]):
         self.problems = list(problems)
@@ -23,11 +46,13 @@ class ConfigurationError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A phase failed after it was started (exit code 1): which phase, which rank, why, and how to go on."""
+    """A phase failed after it was started. The message names the phase, the rank, the cause, and how to go on."""
+
+    exit_code = ExitCode.training_failed
 
 
 class PrunedError(RuntimeError):
-    """A search ends a run between two phases, because it does worse than others did. Nothing is wrong with it.
+    """A search ends a run between two phases because earlier runs did better. Nothing is wrong with the run.
 
     Carries the results so far, as in results.json.
     """
@@ -38,9 +63,11 @@ class PrunedError(RuntimeError):
 
 
 class StopSignal(BaseException):
-    """A signal ends the program while no ranks are running. Not an Exception: nobody on the way shall take it for one
-    of the things that may go wrong."""
+    """A signal ends the program while no ranks are running.
+
+    It is not an Exception, so that no handler on the way takes it for a failure of a job or of a file.
+    """
 
 
 class StoppedError(TrainingError):
-    """A signal ended the phase: whoever sent it wants the whole sweep to end, not one job."""
+    """A signal ended the phase. Whoever sent it wants the whole sweep to end, not just one job."""

@@ -1,5 +1,5 @@
-"""Hyper-parameter search with Optuna (4 or later) as a Hydra sweeper: `hydra/sweeper=optuna`.
+"""The Hydra plugin behind `hydra/sweeper=optuna`.
 
-Hydra imports `sweeper.py` at every start, so it stays light; the modules with an underscore are left alone until a
-search runs, and only they import Optuna.
+Hydra imports every module in here at each start of the program, so there is only a thin class; the search itself is
+`osftx.sweep.optuna`.
 """

@@ -1,6 +1,7 @@
-"""Hydra's errors in the words of a user: which key or word is wrong, and what to write instead."""
+"""Hydra's errors in the words of a user: which key or override is wrong, and what to write instead."""
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
-    """Hydra's error in a line or two: the key, what is wrong, the nearest name that exists."""
+    """Returns Hydra's error in a line or two: the key, what is wrong, the nearest name that exists."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     said = str(error).split("Config search path")[0].strip()
     if not isinstance(cause, OmegaConfBaseException):
@@ -26,20 +27,25 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
 
 
 def reaching_every_phase(words: list[str]) -> list[str]:
-    """Overrides of one argument of a phase's schedule: Hydra follows the phase's interpolation and sets it in
-    `training`, without a word."""
+    """Returns a problem for each override of one argument of a phase's schedule.
+
+    Hydra follows the phase's interpolation and would silently set the argument in `training`, for all phases.
+    """
     whole = {word: _in_one_piece(word) for word in words}
     return [f"{word}: would reach every phase; set {other}" for word, other in whole.items() if other is not None]
 
 
 def _in_one_piece(word: str) -> str | None:
-    """The override that gives one phase the argument that `word` means for it; None for other words."""
+    """Returns the override that gives one phase the argument that `word` means for it; None for other words."""
     parts = re.fullmatch(r"\+*(phases\.[^.=]+\.lr_scheduler_kwargs)\.([^=]+)=(.*)", word)
     return None if parts is None else f"'++{parts[1]}={{{parts[2]}:{parts[3]}}}'"
 
 
-def no_option(words: list[str], conf: Path) -> str:
-    """What Hydra does not tell: which word gives a group something that is not the name of an option in `conf`."""
+def no_option(words: Sequence[str], conf: Path) -> str:
+    """Returns which override gives a group something that is not the name of an option in the folder `conf`.
+
+    Hydra's own error does not name it.
+    """
     given = re.compile(r"\+?(?P<group>[\w/]+)(@[\w.]*)?=(null|true|false|[-+.\d].*)", re.IGNORECASE)
     for match in filter(None, map(given.fullmatch, words)):
         folder = conf / match["group"]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from osftx.config.schema import DataConfig
 from osftx.errors import ConfigurationError
+from osftx.utils.locks import waiting_lock
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +26,7 @@ SUMMARY_FILE = "summary.json"
 INDEX_FILE = "index.npy"
 LOCKS = "locks"
 """Beside the folders of samples: one file for each."""
-WAIT_TOLD_AFTER_S = 1.0
+WAITING = "another run is tokenising the same data; waiting for it"
 DIGEST_BYTES = 8
 
 
@@ -111,17 +111,16 @@ class Index:
 
 
 def write_once(target: Path, write: Callable[[Path], None]) -> None:
-    """Make the folder `target`, unless it is there: `write` fills one, which gets the name when it is whole, or goes.
+    """Makes the folder `target` by `write`, unless it is there and complete.
 
-    A folder that has lost something is made anew. A process that is doing the same is waited for.
-
-    Raises:
-        ConfigurationError: nothing can be written there; or what `write` raises.
+    `write` fills an unfinished folder, which is renamed once it is complete and removed if `write` raises. Only one
+    process at a time makes a folder; another one waits and then finds it. Raises ConfigurationError if nothing can be
+    written there, and whatever `write` raises.
     """
     if _is_whole(target):
         return
     try:
-        with _alone(target.parent / LOCKS / target.name):
+        with waiting_lock(target.parent / LOCKS / target.name, WAITING):
             if not _is_whole(target):
                 shutil.rmtree(target, ignore_errors=True)  # cleaners of temporary folders take single files
                 _fill(target, write)
@@ -155,22 +154,6 @@ def _is_whole(folder: Path) -> bool:
     except (OSError, ValueError, TypeError, KeyError):
         return False
     return True
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock, which the system lets go of when this process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=WAIT_TOLD_AFTER_S)
-    except Timeout:
-        print("another run is tokenising the same data; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

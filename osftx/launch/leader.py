@@ -1,15 +1,15 @@
-"""The nodes of a run: the first one leads, the others follow it over one connection each.
+"""The first node of a run: it leads the other nodes, its followers, over one TCP connection each.
 
-    follower  hello      who it is, and its settings, which must be the first node's
+    follower  hello      its rank and host, and its settings, which must equal the first node's
     first     welcome    or refused, with the reason
-    first     phase      a phase.yaml in the folder that all share, with its digest
-    follower  ready      it sees all files, and holds its GPUs
-    first     go         the port at which the ranks meet; or off, when some node is not ready or has failed
-    follower  outcome    of its ranks; one for each phase
-    first     end        with the exit code and, if that is not 0, why
+    first     phase      the path of a phase.yaml in a folder that all nodes share, and its digest
+    follower  ready      it sees all files and holds its GPUs
+    first     go         the port at which the ranks meet; or off, if some node is not ready or has failed
+    follower  outcome    how its ranks ended; one for each phase
+    first     end        the exit code and, if that is not 0, the reason
 
-So the first node alone reads data, plans, reuses and writes. A process that ends without a word closes its connection,
-which the other side notices at once.
+So only the first node reads data, plans, reuses and writes. A process that is killed closes its connection, which the
+other side notices at once.
 """
 
 import errno
@@ -21,43 +21,42 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock, Thread
-from typing import ClassVar
 
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch.connection import EndedError, Line, Message
 
 HELLO_S = 10.0
-"""Seconds that whoever connects has to say who it is."""
+"""Seconds that a new connection has to send its hello."""
 OUTCOME_S = 60.0
-"""Seconds that the other nodes' ranks have to end after those of the first one; more where they save."""
+"""Seconds that the followers' ranks have to end after those of the first node, without time for a save."""
 POLL_S = 0.1
 JOIN_POLL_S = 0.5
 DIFFERENCES_SHOWN = 3
 SETTINGS_OF_A_NODE = ("distributed.node_rank",)
-"""What may differ between the commands of the nodes."""
+"""Settings that may differ between the nodes."""
 
 Settings = Mapping[str, str]
-"""Values as text, by path."""
+"""The values of the settings as text, by path."""
 
 
 @dataclass
 class Node:
-    """Another node, as the first one knows it."""
+    """A follower, as the first node knows it."""
 
     rank: int
     host: str
     line: Line
     ready: bool = False
     outcome: Message | None = None
-    """Of its ranks in the present phase."""
+    """How its ranks ended in the current phase; None while they run."""
 
     @property
     def name(self) -> str:
         return f"node {self.rank} ({self.host})"
 
     def listen(self) -> None:
-        """Take what it has said."""
+        """Takes in the messages that have arrived."""
         with suppress(EndedError):
             while self.line.waiting:
                 message = self.line.receive()
@@ -68,7 +67,7 @@ class Node:
 
     @property
     def trouble(self) -> str | None:
-        """Why the phase cannot be done with it."""
+        """Why the current phase cannot be completed with this node; None if nothing is wrong."""
         self.listen()
         if self.outcome is not None:
             return None if self.outcome["error"] is None else f"{self.name}: {self.outcome['error']}"
@@ -76,10 +75,10 @@ class Node:
 
 
 class Nodes:
-    """All nodes but the first, on the first one. Raises ConfigurationError where its port cannot be opened."""
+    """The followers, on the first node. Opens the port at which they connect.
 
-    current: ClassVar["Nodes | None"] = None
-    """Of this process, which leads one group of nodes as long as it lives."""
+    Raises ConfigurationError if the port cannot be opened.
+    """
 
     def __init__(self, distributed: DistributedConfig, settings: Settings):
         self._distributed, self._settings = distributed, settings
@@ -90,15 +89,16 @@ class Nodes:
         self._listener = _listen(distributed)
         Thread(target=self._accept, daemon=True).start()
 
-    @classmethod
-    def gather(cls, distributed: DistributedConfig, settings: Settings) -> None:
-        """Wait for the others. Raises ConfigurationError for a node that must not take part, TrainingError for one
-        that does not come within `join_timeout_s`."""
-        cls.current = nodes = cls(distributed, settings)
+    def gather(self) -> None:
+        """Waits until all followers have connected.
+
+        Raises ConfigurationError if a node was refused, TrainingError if one does not come within `join_timeout_s`.
+        """
+        distributed = self._distributed
         deadline = time.monotonic() + distributed.join_timeout_s
-        while missing := [rank for rank in range(1, distributed.nnodes) if rank not in nodes._nodes]:
-            if nodes._refused is not None:
-                raise ConfigurationError([nodes._refused])
+        while missing := [rank for rank in range(1, distributed.nnodes) if rank not in self._nodes]:
+            if self._refused is not None:
+                raise ConfigurationError([self._refused])
             if time.monotonic() > deadline:
                 raise TrainingError(
                     f"of {distributed.nnodes} nodes these did not come to {distributed.rdzv_endpoint} within "
@@ -107,21 +107,23 @@ class Nodes:
                     "output"
                 )
             time.sleep(POLL_S)
-        nodes._begun = True
+        self._begun = True
 
     @property
     def count(self) -> int:
+        """The number of nodes, the first one included."""
         return self._distributed.nnodes
 
     def together(
         self, phase: Path, run: Callable[[str, Callable[[], bool]], None], within_s: float = OUTCOME_S
     ) -> None:
-        """Have all nodes run the ranks of a `phase.yaml`, on this one by `run`. Those of the others have `within_s`
-        seconds more to end.
+        """Runs the ranks of a `phase.yaml` on all nodes, on this one by calling `run`.
 
-        It is given where the ranks meet, and a question: whether the phase has failed elsewhere, so that it should be
-        ended here, too. Raises TrainingError with what every node says; StoppedError when a signal ended the phase on
-        any of them, or when a node is gone, without which no other phase can run either.
+        `run` gets the endpoint where the ranks meet, and a function that tells whether the phase has failed on another
+        node, so that it should be ended here as well. The followers have `within_s` seconds more to end their ranks.
+
+        Raises TrainingError with the failures of all nodes; StoppedError when a signal ended the phase on any of them,
+        or when a node is gone, without which no other phase can run either.
         """
         nodes = list(self._nodes.values())
         for node in nodes:
@@ -144,24 +146,24 @@ class Nodes:
             time.sleep(POLL_S)
             self._troubles()
         for node in nodes:
-            if node.outcome is None:  # what it may still say would be taken for an answer to the next phase
+            if node.outcome is None:  # a late message would be taken for an answer to the next phase
                 node.line.close()
         self._judge(own, self._troubles())
 
     def end(self, code: int, message: str = "") -> None:
-        """Let the others go: they leave with the same exit code, and say why if it is not 0."""
+        """Ends the followers: they leave with the same exit code, and print `message` if it is not 0."""
         self._tell("end", code=code, message=message)
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits there
         self._listener.close()
         for node in self._nodes.values():
             node.line.close()
-        Nodes.current = None
 
     def _troubles(self) -> list[str]:
         return [trouble for node in self._nodes.values() if (trouble := node.trouble) is not None]
 
     def _judge(self, own: TrainingError | None, troubles: list[str]) -> None:
+        """Raises the error of the phase, if any: `own` is this node's, `troubles` are the followers'."""
         outcomes = [node.outcome for node in self._nodes.values()]
         stopped = isinstance(own, StoppedError)
         if own is not None and stopped and all(outcome and outcome["stopped"] for outcome in outcomes):
@@ -181,7 +183,7 @@ class Nodes:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:  # it was closed
+            except OSError:  # the listener was closed
                 return
             Thread(target=self._welcome, args=(Line(connection),), daemon=True).start()
 
@@ -192,7 +194,7 @@ class Nodes:
             reason = self._why_not(hello)
             if self._begun:
                 reason = f"distributed.node_rank={rank}: the run has begun, with all of its {self.count} nodes"
-        except (EndedError, TimeoutError, KeyError, ValueError, TypeError, AttributeError):  # no osftx
+        except (EndedError, TimeoutError, KeyError, ValueError, TypeError, AttributeError):  # not a node of osftx
             line.close()
             return
         with self._lock:
@@ -210,7 +212,7 @@ class Nodes:
         line.close()
 
     def _why_not(self, hello: Message) -> str | None:
-        """Why a node must not take part: it was started with another command."""
+        """Returns why a node must not take part: its rank is out of range, or its settings differ."""
         rank, others = int(hello["node"]), dict(hello["settings"])
         if not 0 < rank < self.count:
             return (
@@ -229,9 +231,10 @@ class Nodes:
 
 
 def join(distributed: DistributedConfig, settings: Settings) -> Line:
-    """Come to the first node, which may start later; returns the connection that it has welcomed.
+    """Connects to the first node, which may start later than this one; returns the connection once it is accepted.
 
-    Raises ConfigurationError when it refuses this node, TrainingError when it does not answer in `join_timeout_s`.
+    Raises ConfigurationError if the first node refuses this one, TrainingError if it does not answer within
+    `join_timeout_s`.
     """
     host, _, port = distributed.rdzv_endpoint.rpartition(":")
     deadline = time.monotonic() + distributed.join_timeout_s
@@ -247,7 +250,7 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
                 return line
             line.close()
             reason = "something else answers there"
-        except OSError as error:  # a name that is not known yet is one, too
+        except OSError as error:  # includes a host name that is not known yet
             reason = error.strerror or str(error)
         except EndedError:
             reason = "whatever answers there hangs up"
@@ -260,11 +263,12 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
 
 
 def beside(endpoint: str, port: int) -> str:
-    """Another port of the first node's, under the name by which this node knows it: that need not be the others'."""
+    """Returns the endpoint at another port of the first node, under the name by which this node knows that host."""
     return f"{endpoint.rpartition(':')[0]}:{port}"
 
 
 def digest(file: Path) -> str:
+    """Returns the SHA-256 digest of a file, by which the nodes tell that they see the same one."""
     return sha256(file.read_bytes()).hexdigest()
 
 
@@ -276,8 +280,8 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
         family, address = _resolved(host.strip("[]"), int(port), distributed.join_timeout_s)
         with socket.socket(family, socket.SOCK_STREAM) as here:
             here.bind((address, 0))
-        # On all interfaces: a host's own name often is a loopback address to itself. By IPv4 as well: others may know
-        # its name in that way alone.
+        # On all interfaces: a host's own name often resolves to a loopback address on that host. By IPv4 as well: other
+        # nodes may have only such an address for the name.
         both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
         return socket.create_server(("", int(port)), family=family, backlog=distributed.nnodes, dualstack_ipv6=both)
     except socket.gaierror as error:
@@ -296,7 +300,10 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
 
 
 def _resolved(host: str, port: int, within_s: float) -> tuple[socket.AddressFamily, str]:
-    """Kubernetes knows the name of a Pod some time after it has started. Raises socket.gaierror."""
+    """Resolves a host name, for up to `within_s` seconds: Kubernetes knows the name of a Pod some time after its start.
+
+    Raises socket.gaierror if the name stays unknown.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:

@@ -14,7 +14,7 @@ from osftx.config.run_layout import LOGS, PHASE_RESULT, phase_folder
 from osftx.config.schema import ExperimentConfig
 from osftx.config.steps import validation_steps
 from osftx.errors import TrainingError
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 from osftx.planning.estimate.duration import Duration, Pace, duration
 from osftx.planning.plan import PlannedPhase
 from osftx.planning.preflight import Checked
@@ -24,18 +24,18 @@ STEPS = 4
 """Behind a first one, which is slower."""
 
 
-def calibrate(config: ExperimentConfig, checked: Checked) -> list[Duration]:
-    """Returns how long each phase of the plan will take. Raises TrainingError where a phase cannot be begun.
+def calibrate(config: ExperimentConfig, checked: Checked, cluster: Cluster) -> list[Duration]:
+    """Returns how long each phase of the plan will take; `cluster` launches the ranks.
 
-    All phases begin from the start model, whose size is that of every later one, and what must be kept is measured
-    anew for each; both take as long as for real. Everything is written beside the store, a phase at a time, and removed
-    again, but for the logs of ranks that failed.
+    All phases start from the first model, which is as large as every later one, and measure anew which inputs are
+    preserved; both take as long as in the run. Everything is written beside the store, one phase at a time, and removed
+    again, except the logs of ranks that failed. Raises TrainingError if a phase cannot be started.
     """
     disk = nearest(config.store_dir)  # that of the run, if it can be written
     durations = []
     with TemporaryDirectory(prefix=".osftx-calibration-", dir=disk if os.access(disk, os.W_OK) else None) as scratch:
         for planned in _from_the_start_model(checked.plan.phases, Path(scratch)):
-            durations.append(_duration(planned, config, checked))
+            durations.append(_duration(planned, config, checked, cluster))
             shutil.rmtree(phase_folder(Path(scratch), planned.index, planned.name))  # with its checkpoint
     return durations
 
@@ -57,11 +57,11 @@ def _from_the_start_model(phases: Sequence[PlannedPhase], scratch: Path) -> Iter
         yield replace(planned, spec=timed)
 
 
-def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked) -> Duration:
+def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked, cluster: Cluster) -> Duration:
     print(f"\nTiming a first step and {STEPS} more of phase {planned.name}", flush=True)
     spec = planned.ready()
     begun = time.monotonic()
-    _launch(spec)
+    _launch(spec, cluster)
     wall_s = time.monotonic() - begun
     found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text())
     found["start_s"] += wall_s - found.pop("duration_s")  # the start of the processes, and their end
@@ -70,10 +70,10 @@ def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked)
     return duration(pace, trained, _measured_tokens(config, checked, planned))
 
 
-def _launch(spec: PhaseSpec) -> None:
+def _launch(spec: PhaseSpec, cluster: Cluster) -> None:
     """Run the ranks. What they wrote outlives the rest where the error names it."""
     try:
-        launch(spec)
+        cluster.launch(spec)
     except TrainingError as error:
         logs = str(Path(spec.folder) / LOGS)
         if logs not in str(error):

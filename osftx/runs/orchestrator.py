@@ -16,6 +16,7 @@ from osftx.config.run_layout import BEFORE, BENCHMARKS, RESULTS
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.lm_eval.measure import Benchmarks
+from osftx.launch.cluster import Cluster
 from osftx.planning.preflight import Checked
 from osftx.report import write_report
 from osftx.results.retention import summary, table
@@ -33,13 +34,14 @@ def run(
     checked: Checked,
     run_folder: Path,
     arguments: Sequence[str],
+    cluster: Cluster,
     between_phases: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train and measure every phase of the plan; returns what `results.json` holds.
 
-    `arguments` are the words after `python -m osftx` that give this run again. results.json is written anew after each
-    phase, so a later failure loses nothing. `between_phases` is given its content while a phase is still to come; what
-    it raises ends the run. Raises TrainingError.
+    `arguments` are the words after `python -m osftx` that give this run again; `cluster` launches the ranks.
+    results.json is written anew after each phase, so a later failure loses nothing. `between_phases` is given its
+    content while a phase is still to come; what it raises ends the run. Raises TrainingError.
     """
     assert checked.model_folder is not None
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
@@ -60,7 +62,7 @@ def run(
         try:
             if place == 1:
                 benchmarks.measure(BASE_STATE, source, parent, folder / (BENCHMARKS + BEFORE))
-            result = obtain(spec, fingerprint, parent, store, config.checkpointing)
+            result = obtain(spec, fingerprint, parent, store, config.checkpointing, cluster)
             benchmarks.measure(name, spec.checkpoint, fingerprint, folder / BENCHMARKS)
         except TrainingError as error:
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "

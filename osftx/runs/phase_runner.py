@@ -8,7 +8,7 @@ from typing import Any
 from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import BEFORE, EVALUATION, PHASE_RESULT
 from osftx.config.schema import CheckpointingConfig
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 from osftx.store.entries import Entry, PhaseStore, use
 from osftx.store.fingerprint import of_evaluation
 from osftx.utils.files import write_json
@@ -18,52 +18,62 @@ Evaluation = dict[str, dict[str, float]]
 
 
 def obtain(
-    spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | None, checkpointing: CheckpointingConfig
+    spec: PhaseSpec,
+    fingerprint: str,
+    parent: str,
+    store: PhaseStore | None,
+    checkpointing: CheckpointingConfig,
+    cluster: Cluster,
 ) -> dict[str, Any]:
-    """The phase's result, with its `fingerprint` and whether it was `reused`; the phase's folder then holds the phase.
+    """Returns the phase's result, with its `fingerprint` and whether it was `reused`; its folder then holds the phase.
 
-    `parent` is the fingerprint of the model that the phase starts from. A phase that was broken off goes on from its
-    last save. Raises TrainingError.
+    `parent` is the fingerprint of the model that the phase starts from; `cluster` launches the ranks. An interrupted
+    phase goes on from its last save. Raises TrainingError.
     """
     folder = Path(spec.folder)
     reused = False
     if store is None:
-        launch(spec)
+        cluster.launch(spec)
         result = _read(folder)
     else:
         with store.lock(fingerprint):
             entry = store.find(fingerprint)
             reused = entry is not None
             if entry is None:
-                entry = _train(spec, fingerprint, parent, store, checkpointing)
+                entry = _train(spec, fingerprint, parent, store, checkpointing, cluster)
             if entry is not None:
                 use(entry, folder)
         result = _read(folder)
         if reused:
             print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
             result["evaluation_before"] = None  # of the run that trained it
-            result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / EVALUATION, store)
+            result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / EVALUATION, store, cluster)
         else:
             store.keep_evaluations(fingerprint, _data(spec), result["evaluation"])
             store.keep_evaluations(parent, _data(spec), result["evaluation_before"] or {})
         if spec.evaluate_before and (reused or result["evaluation_before"] is None):
             source = Path(spec.model.path)
-            result["evaluation_before"] = _measure(spec, source, parent, folder / (EVALUATION + BEFORE), store)
+            result["evaluation_before"] = _measure(spec, source, parent, folder / (EVALUATION + BEFORE), store, cluster)
     result |= {"name": spec.name, "fingerprint": fingerprint, "reused": reused}
     write_json(folder / PHASE_RESULT, result)
     return result
 
 
 def _train(
-    spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore, checkpointing: CheckpointingConfig
+    spec: PhaseSpec,
+    fingerprint: str,
+    parent: str,
+    store: PhaseStore,
+    checkpointing: CheckpointingConfig,
+    cluster: Cluster,
 ) -> Entry | None:
-    """Train the phase and keep it; None when the store cannot be written, and the run folder alone has it."""
+    """Trains the phase and keeps it; returns None if the store cannot be written, and only the run folder has it."""
     known = all(store.evaluation(parent, data) for data in _data(spec).values())
     trained = replace(spec, evaluate_before=spec.evaluate_before and not known)
     if (room := store.make_room(fingerprint)) is not None:
         trained.resume = ResumeSpec(str(room), str(store.eigenvectors), checkpointing)
     trained.save()
-    launch(trained)
+    cluster.launch(trained)
     try:
         entry = store.commit(fingerprint, spec.name, parent, Path(spec.folder))
         store.clear_room(fingerprint)
@@ -77,8 +87,10 @@ def _train(
         return None
 
 
-def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store: PhaseStore) -> Evaluation:
-    """What a model scores on the evaluation sets: known already, or measured now in `folder`, without training."""
+def _measure(
+    spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store: PhaseStore, cluster: Cluster
+) -> Evaluation:
+    """Returns a model's scores on the evaluation sets: from the store, or measured now in `folder`."""
     data = _data(spec)
     measured = {name: store.evaluation(fingerprint, data[name]) for name in spec.evaluation_sets}
     missing = {name: path for name, path in spec.evaluation_sets.items() if measured[name] is None}
@@ -92,7 +104,7 @@ def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store
             evaluate_only=True,
         )
         alone.save()
-        launch(alone)
+        cluster.launch(alone)
         new = _read(folder)["evaluation"]
         store.keep_evaluations(fingerprint, data, new)
         measured |= new

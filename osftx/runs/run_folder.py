@@ -1,19 +1,19 @@
 """The folder of a run: made, locked while the run lasts, and removed again when nothing was started."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from osftx.config.run_layout import CONFIG, LOCK, PLAN
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
+from osftx.utils.locks import HeldError, immediate_lock
 
 PLACE = ("node_rank", "rdzv_endpoint", "join_timeout_s")
 """Of `distributed`: a cluster that starts a run again may do so on other machines."""
@@ -61,14 +61,15 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second process out of the run folder; the lock ends with this process. Raises ConfigurationError."""
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise ConfigurationError(
-            [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
-        ) from error
+    """Keeps other processes out of the run folder. Raises ConfigurationError if another one works there already."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(immediate_lock(folder / LOCK))
+        except HeldError as error:
+            raise ConfigurationError(
+                [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
+            ) from error
+        yield
 
 
 def _same(folder: Path, composed: str) -> bool:

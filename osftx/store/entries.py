@@ -17,16 +17,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from osftx.config.run_layout import BASES, BEST, CHECKPOINT, INPUT_COVARIANCE, METRICS, PHASE_RESULT
 from osftx.utils.files import link_or_copy, write_json
+from osftx.utils.locks import waiting_lock
 from osftx.utils.manifest import FileDigest, describe, differences
 
 FORMAT = 1
@@ -36,7 +35,6 @@ PARTS = (CHECKPOINT, BEST, INPUT_COVARIANCE, BASES)
 """Folders of a phase that a run folder links to."""
 RECORDS = (PHASE_RESULT, METRICS)
 """Files of a phase that a run folder gets a copy of."""
-WAIT_TOLD_AFTER_S = 1.0
 
 
 @dataclass
@@ -135,32 +133,17 @@ class PhaseStore:
 
     @contextmanager
     def lock(self, fingerprint: str, doing: str = "training this phase") -> Iterator[None]:
-        """Held while a phase is looked up, trained and committed: another run waits, and then finds it.
+        """Holds the lock of a fingerprint while its phase is looked up, trained and committed.
 
-        `doing` is what the one that holds it is at, for the message.
-
-        A lock of the operating system, which ends with its owner; on a file system without such locks filelock falls
-        back to the file itself. Without one where the store cannot be written.
+        Another run waits, and then finds the phase. `doing` describes the work, for the message that the waiting run
+        prints. Where the store cannot be written, nothing is locked.
         """
         path = self.folder / "locks" / f"{fingerprint}.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            try:
-                lock.acquire(timeout=WAIT_TOLD_AFTER_S)
-            except Timeout:
-                print(
-                    f"another run is {doing}; waiting to reuse it (if no run is alive, remove {path})",
-                    flush=True,
-                )
-                lock.acquire()
-        except OSError:
+        reason = f"another run is {doing}; waiting to reuse it (if no run is alive, remove {path})"
+        with ExitStack() as held:
+            with suppress(OSError):
+                held.enter_context(waiting_lock(path, reason))
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
 
     def evaluation(self, model: str, data: str) -> dict[str, float] | None:
         """What the model with this fingerprint was measured at on that data, if it was."""

@@ -6,37 +6,34 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import TextIO
 
 from hydra.conf import HydraConf
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
-class DryRunHere(Callback):
-    """Hydra calls it before a sweep (conf/config.yaml names it): a dry run checks all its jobs in this process."""
+def one_at_a_time(config: DictConfig) -> bool:
+    """Whether the sweep's jobs run in this process, one after the other. `config` is Hydra's for the sweep."""
+    return str(config.hydra.launcher._target_) == BASIC_LAUNCHER
 
-    config: ClassVar[DictConfig | None] = None
-    """Of the sweep that this process has started."""
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        type(self).config = config
-        if config.dry_run:
-            with read_write(config), open_dict(config):
-                config.hydra.launcher = {"_target_": BASIC_LAUNCHER}
+def run_one_at_a_time(config: DictConfig) -> None:
+    """Replaces the launcher of the sweep by Hydra's basic one."""
+    with read_write(config), open_dict(config):
+        config.hydra.launcher = {"_target_": BASIC_LAUNCHER}
 
 
 def in_parallel(hydra_config: HydraConf) -> bool:
-    """Whether this process runs one job of several at a time."""
+    """Whether this process runs one job of several at a time. `hydra_config` is Hydra's for the job."""
     return hydra_config.mode is RunMode.MULTIRUN and hydra_config.runtime.choices["hydra/launcher"] != "basic"
 
 
 @contextmanager
 def own_output(path: Path) -> Iterator[TextIO]:
-    """All output of this process and of those that it starts goes to the end of `path`; yields the screen."""
+    """Appends all output of this process, and of those that it starts, to `path`; yields the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     streams = (sys.stdout, sys.stderr)
     before = [os.dup(place) for place in (1, 2)]  # by number, since the ranks inherit those
@@ -56,9 +53,9 @@ def own_output(path: Path) -> Iterator[TextIO]:
 
 
 def lost_job_errors() -> tuple[type[Exception], ...]:
-    """What the launchers raise when the process of a job has ended without a result."""
+    """Returns the errors that the launchers raise when the process of a job has ended without a result."""
     if "submitit" not in sys.modules:
-        return (BrokenExecutor,)  # joblib's is one
+        return (BrokenExecutor,)  # joblib's error is one
     from submitit.core.utils import UncompletedJobError
 
     return (BrokenExecutor, UncompletedJobError)

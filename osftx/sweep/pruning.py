@@ -1,4 +1,4 @@
-"""Between two phases of a job: ask the search whether the job is worth going on with."""
+"""The check between two phases of a job: whether the search ends it because it does badly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +10,18 @@ from osftx.errors import PrunedError
 
 
 def between_phases(sweeper: DictConfig, sweep_folder: Path) -> Callable[[dict[str, Any]], None] | None:
-    """What the orchestrator calls after each phase but the last; None where the sweeper (`hydra.sweeper`) never prunes.
+    """Returns the check to be called with the results after each phase but the last.
 
-    It raises PrunedError when the search ends the job.
+    None where the sweeper (`hydra.sweeper`) does not prune. The check raises PrunedError when the search ends the job.
     """
     if sweeper.get("trial") is None:  # a sweeper that prunes numbers its jobs' trials
         return None
 
     def check(results: dict[str, Any]) -> None:
-        from hydra_plugins.osftx_optuna._pruning import should_end  # with Optuna, which only a search needs
+        from osftx.sweep.optuna.pruning import should_end  # imports Optuna, which only a search needs
 
         done, value = len(results["phases"]), results["objective"]
-        if isinstance(value, list):  # one, since a search with several does not prune
+        if isinstance(value, list):  # it has one element, since a search with several objectives does not prune
             (value,) = value
         if value is not None and should_end(sweeper, sweep_folder, done, value):
             raise PrunedError(

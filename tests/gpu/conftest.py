@@ -9,7 +9,7 @@ from phases import make_phase
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import Accelerator
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def run_phase(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PhaseSp
     def run(model: Path, samples: Path, *, accelerator: Accelerator = Accelerator.cuda, **settings: Any) -> PhaseSpec:
         folder = tmp_path_factory.mktemp("phase")
         spec = make_phase(folder, model, samples, accelerator=accelerator, nproc=1, **settings)
-        launch(spec)
+        Cluster().launch(spec)
         return spec
 
     return run

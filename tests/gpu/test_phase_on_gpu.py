@@ -13,7 +13,7 @@ from small_model import make_model, make_samples
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec
 from osftx.config.run_layout import save_folder, saved_steps
 from osftx.config.schema import Accelerator, CheckpointingConfig, OffloadConfig, Precision
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 
 RunPhase = Callable[..., PhaseSpec]
 STEPS = 14
@@ -114,13 +114,13 @@ def test_deterministic_kernels_give_the_same_bits_also_after_a_break(
         str(tmp_path / "unfinished"), str(tmp_path / "eigenvectors"), CheckpointingConfig(every_steps=4, keep=9)
     )
     second.save()
-    launch(second)
+    Cluster().launch(second)
     saves = Path(second.resume.folder)
     assert saved_steps(saves) == [STEPS, 12, 8, 4]
     assert weights(second) == weights(first)
     for steps in (STEPS, 12):
         save_folder(saves, steps).rename(tmp_path / str(steps))
-    launch(second)
+    Cluster().launch(second)
     assert weights(second) == weights(first)
     assert losses(second) == losses(first)
     assert len(losses(second)) == STEPS

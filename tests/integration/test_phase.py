@@ -19,7 +19,7 @@ from osftx.config.schema import OsftConfig, Precision, RankAllocation
 from osftx.data.packing import plan_steps, sample_order
 from osftx.data.samples import load_samples
 from osftx.errors import TrainingError
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 from osftx.methods.covariance.cholesky import CholeskyFactor
 from osftx.methods.covariance.index import Record
 from osftx.methods.osft.rank_allocation import layer_ratios
@@ -341,7 +341,9 @@ def test_a_diverging_loss_names_phase_rank_and_cause(run_phase: RunPhase, model:
     with pytest.raises(
         TrainingError, match=r"phase 'study' failed on rank \d .*the loss of step \d+ is nan.*"
     ) as raised:
-        run_phase(model, samples, method="sft", ratio=None, learning_rate=1e30, max_grad_norm=0.0, start=launch)
+        run_phase(
+            model, samples, method="sft", ratio=None, learning_rate=1e30, max_grad_norm=0.0, start=Cluster().launch
+        )
     log = Path(str(raised.value).rpartition("full log: ")[2])
     assert "FloatingPointError" in log.read_text()
 

@@ -22,7 +22,7 @@ from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import save_folder, saved_steps
 from osftx.config.schema import CheckpointingConfig, OffloadConfig, Precision
 from osftx.errors import StoppedError
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 
 STEPS = 24
 SETTINGS: dict[str, Any] = {"num_epochs": 12, "dtype": Precision.bfloat16, "evaluate_every_steps": 4}
@@ -48,7 +48,7 @@ def broken_off(undisturbed: PhaseSpec, tmp_path_factory: pytest.TempPathFactory)
     stopper = threading.Thread(target=stop_a_rank, args=(spec, 5))
     stopper.start()
     with pytest.raises(StoppedError, match=r"saved after step \d+"):
-        launch(spec)
+        Cluster().launch(spec)
     stopper.join()
     assert 5 <= saved_steps(Path(spec.resume.folder))[0] < STEPS
     assert not (Path(spec.folder) / "result.json").exists()
@@ -110,7 +110,7 @@ def test_it_goes_on_with_the_same_bits(
 ) -> None:
     spec = again(undisturbed, tmp_path, broken_off)
     saved = saved_steps(Path(spec.resume.folder))[0]
-    launch(spec)
+    Cluster().launch(spec)
     assert f"going on after step {saved} of {STEPS}" in capfd.readouterr().out
     assert weights(spec) == weights(undisturbed)
     assert metrics(spec) == metrics(undisturbed)
@@ -160,7 +160,7 @@ def test_a_damaged_save_is_not_used(
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
     file.write_bytes(content)
-    launch(spec)
+    Cluster().launch(spec)
     shown = capfd.readouterr().out
     assert re.search(rf"the save .*step_{newest:08d} is damaged \(__1_0.distcp has another content\)", shown)
     assert f"going on after step {before} of {STEPS}" in shown
@@ -181,7 +181,7 @@ def test_a_full_disk_costs_the_save_alone(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 4096, hard))
     try:
-        launch(spec)
+        Cluster().launch(spec)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     shown = capfd.readouterr().out

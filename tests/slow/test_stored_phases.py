@@ -7,7 +7,7 @@ import pytest
 from stored_runs import ROOT, Runs, reused
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 from osftx.store.entries import verified
 
 
@@ -76,7 +76,7 @@ def test_running_a_phase_by_hand_does_not_write_into_the_store(runs: Runs) -> No
     folder = runs.folder / "first" / "phases" / "01_knowledge"
     stored = (folder / "checkpoint").resolve()
     before = runs.weights("first", "01_knowledge")
-    launch(PhaseSpec.load(folder / "phase.yaml"))
+    Cluster().launch(PhaseSpec.load(folder / "phase.yaml"))
     assert not (folder / "checkpoint").is_symlink()
     assert runs.weights("first", "01_knowledge") == before
     assert verified(stored.parent) is not None

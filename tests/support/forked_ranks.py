@@ -13,7 +13,7 @@ from pathlib import Path
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import Accelerator, DistributedConfig
-from osftx.launch.launcher import environment
+from osftx.launch.environment import environment
 
 
 class RankServer:

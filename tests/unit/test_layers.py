@@ -63,6 +63,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "worker/",
         "evaluation/held_out.py",
         "evaluation/lm_eval/__main__.py",
+        "launch/gpus.py",
         "launch/launcher.py",
         "models/attention.py",
         "models/weight_names.py",

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from osftx.config.schema import DistributedConfig
 from osftx.errors import TrainingError
 from osftx.evaluation.lm_eval.spec import SPEC_FILE, BenchmarkSpec
-from osftx.launch.launcher import environment, exclusive_devices
+from osftx.launch.environment import environment
+from osftx.launch.gpus import exclusive_devices
 from osftx.launch.outer_launcher import without_launcher
 from osftx.utils.progress import progress
 

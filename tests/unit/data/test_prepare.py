@@ -22,13 +22,13 @@ from tokenizers import Tokenizer
 from osftx.config.schema import DataConfig, DataFormat, OnBadRow, TrainOn
 from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
-from osftx.data import samples as samples_module
 from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import LOCKS, counted_tokens, load_samples, sample_lengths
 from osftx.errors import ConfigurationError
+from osftx.utils import locks
 
 ANSWERS = ["One.", "x = 1 " * 40, "東京 😀", "One."]
 MAX_SEQ_LEN = 40
@@ -434,7 +434,7 @@ def test_a_second_run_waits_and_takes_what_the_first_has_made(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(samples_module, "WAIT_TOLD_AFTER_S", 0.1)
+    monkeypatch.setattr(locks, "WAIT_TOLD_AFTER_S", 0.1)
     usual, calls = module.encode_all, []
 
     def slow(*arguments: Any) -> Any:

@@ -5,13 +5,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
@@ -27,10 +25,9 @@ from osftx.config.schema import (
     OsftConfig,
     TrainingConfig,
 )
-from osftx.errors import ConfigurationError, StoppedError, TrainingError
+from osftx.errors import StoppedError, TrainingError
 from osftx.launch import launcher as launch_module
-from osftx.launch.devices import claimed
-from osftx.launch.launcher import check_devices, launch, run_ranks
+from osftx.launch.launcher import LOCAL_ENDPOINT, run_ranks
 
 OUTER = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES")
@@ -57,7 +54,8 @@ def launched(
     folder: Path,
     raises: Exception | None = None,
     resume: ResumeSpec | None = None,
-    endpoint: str | None = None,
+    endpoint: str = LOCAL_ENDPOINT,
+    devices: Sequence[str] = (),
     failed_elsewhere: bool = False,
     **distributed: Any,
 ) -> Launcher:
@@ -77,10 +75,7 @@ def launched(
     )
     launcher = Launcher(raises)
     monkeypatch.setattr(api, "elastic_launch", launcher)
-    if endpoint is None:
-        launch(spec)
-    else:
-        run_ranks(spec, [], endpoint, lambda: failed_elsewhere)
+    run_ranks(spec, list(devices), endpoint, lambda: failed_elsewhere)
     return launcher
 
 
@@ -109,6 +104,14 @@ def test_the_ranks_see_their_environment_and_this_process_keeps_its_own(
     assert launcher.environment["TOKENIZERS_PARALLELISM"] == "false"
     assert launcher.environment["DS_ACCELERATOR"] == seen
     assert_restored()
+
+
+def test_the_ranks_see_the_gpus_that_were_claimed_for_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launcher = launched(monkeypatch, tmp_path, devices=["GPU-a", "GPU-c"])
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-c"
+    assert_restored()
+    launcher = launched(monkeypatch, tmp_path)
+    assert launcher.environment["CUDA_VISIBLE_DEVICES"] is None
 
 
 def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
@@ -272,142 +275,9 @@ def test_on_one_node_nobody_is_sent_to_look_at_the_endpoint(monkeypatch: pytest.
     )
 
 
-class Gpu:
-    def __init__(self, uuid: str):
-        self.uuid = uuid
-
-
-@pytest.fixture
-def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(launch_module, "lock_folder", lambda: tmp_path / "locks")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: Gpu("abcd"[place]))
-
-
-def test_the_ranks_see_the_gpus_that_no_other_run_holds(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
-) -> None:
-    with claimed(["GPU-b"], 1, tmp_path / "locks"):
-        launcher = launched(monkeypatch, tmp_path, nproc_per_node=2)
-    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-c"
-    assert_restored()
-    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4)  # the claim has ended with the phase
-    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b,GPU-c,GPU-d"
-
-
-@pytest.mark.parametrize("settings", [{"exclusive_devices": False}, {"accelerator": Accelerator.cpu}], ids=str)
-def test_nothing_is_claimed_where_devices_are_shared_or_not_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None, settings: dict[str, Any]
-) -> None:
-    with claimed([f"GPU-{name}" for name in "abcd"], 4, tmp_path / "locks"):
-        launcher = launched(monkeypatch, tmp_path, nproc_per_node=2, **settings)
-    assert launcher.environment["CUDA_VISIBLE_DEVICES"] is None
-
-
-@pytest.mark.parametrize("exclusive", [True, False])
-def test_each_process_of_an_outer_launcher_takes_another_gpu(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None, exclusive: bool
-) -> None:
-    for key, value in OUTER.items():
-        monkeypatch.setenv(key, value)
-    launcher = launched(monkeypatch, tmp_path, nproc_per_node=1, exclusive_devices=exclusive)
-    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
-
-
-def test_a_process_of_an_outer_launcher_waits_for_its_own_gpu(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
-) -> None:
-    """Were it to take another one, two runs could hold half of the GPUs each and wait for the other half."""
-    for key, value in OUTER.items():
-        monkeypatch.setenv(key, value)
-    asked: list[Sequence[str]] = []
-
-    @contextmanager
-    def claim(devices: Sequence[str], wanted: int, _: Path) -> Iterator[list[str]]:
-        asked.append(devices)
-        yield list(devices[:wanted])
-
-    monkeypatch.setattr(launch_module, "claimed", claim)
-    launched(monkeypatch, tmp_path, nproc_per_node=1)
-    assert asked == [["GPU-b"]]
-
-
-def test_parts_of_a_gpu_are_claimed_by_their_own_names(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1/2, MIG-1/3")
-    with claimed(["MIG-1/2"], 1, tmp_path / "locks"):
-        launcher = launched(monkeypatch, tmp_path, nproc_per_node=1)
-    assert launcher.environment["CUDA_VISIBLE_DEVICES"] == "MIG-1/3"
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1/2, MIG-1/3"
-
-
-def test_a_lock_folder_that_cannot_be_made_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, four_gpus: None
-) -> None:
-    (tmp_path / "locks").write_text("")
-    with pytest.raises(TrainingError, match=r"locks cannot be written .*distributed.exclusive_devices=false"):
-        launched(monkeypatch, tmp_path, nproc_per_node=1)
-
-
 def test_a_bug_is_not_dressed_up_and_still_leaves_the_environment_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(ZeroDivisionError):
         launched(monkeypatch, tmp_path, ZeroDivisionError())
     assert_restored()
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "ranks", "use_liger", "gpus", "start"),
-    [
-        (Accelerator.cpu, 8, False, 0, None),
-        (Accelerator.cpu, 8, False, 2, None),
-        (Accelerator.auto, 8, False, 0, None),
-        (Accelerator.auto, 2, True, 2, None),
-        (Accelerator.cuda, 2, True, 4, None),
-        (Accelerator.auto, 8, True, 0, "training.use_liger=true: "),
-        (Accelerator.cuda, 8, False, 0, "distributed.accelerator=cuda: "),
-        (Accelerator.cuda, 8, True, 4, "distributed.nproc_per_node=8: this machine has 4 GPUs"),
-        (Accelerator.auto, 8, True, 4, "distributed.nproc_per_node=8: this machine has 4 GPUs"),
-    ],
-)
-def test_devices_are_checked_before_anything_starts(
-    monkeypatch: pytest.MonkeyPatch,
-    accelerator: Accelerator,
-    ranks: int,
-    use_liger: bool,
-    gpus: int,
-    start: str | None,
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    distributed = DistributedConfig(accelerator=accelerator, nproc_per_node=ranks)
-    if start is None:
-        check_devices(distributed, use_liger)
-        return
-    with pytest.raises(ConfigurationError) as raised:
-        check_devices(distributed, use_liger)
-    (line,) = raised.value.problems
-    assert line.startswith(start)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "visible", "refused"),
-    [(1, None, True), (1, "3", False), (2, "3,4", False), (3, "3,4,5", True), (0, None, False), (4, None, False)],
-)
-def test_more_processes_than_gpus_are_refused_where_all_see_the_same(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str | None, refused: bool
-) -> None:
-    """They would wait for each other's."""
-    for key, value in (OUTER | {"LOCAL_WORLD_SIZE": "2" if gpus != 3 else "4"}).items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    if not refused:
-        check_devices(DistributedConfig(nproc_per_node=1), use_liger=False)
-        return
-    with pytest.raises(ConfigurationError, match=rf"torchrun .* and they see {gpus} GPUs; start {gpus} on each"):
-        check_devices(DistributedConfig(nproc_per_node=1), use_liger=False)

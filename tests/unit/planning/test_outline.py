@@ -64,7 +64,12 @@ def test_phases_by_their_method() -> None:
     [
         ("weights", ["osft", "osft"], [], [None, None]),
         ("activations", ["osft", "osft"], [], [["preserve.data"], ["preserve.data", "0"]]),
-        ("activations", ["osft", "osft"], ["preserve.data", "z"], [["preserve.data", "z"], ["preserve.data", "z", "0"]]),
+        (
+            "activations",
+            ["osft", "osft"],
+            ["preserve.data", "z"],
+            [["preserve.data", "z"], ["preserve.data", "z", "0"]],
+        ),
         ("activations", ["osft", "sft", "osft"], [], [["preserve.data"], None, ["preserve.data"]]),
         ("activations", ["sft", "osft"], ["preserve.data", "z"], [None, ["preserve.data"]]),
     ],

@@ -136,8 +136,9 @@ def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, sa
 
 def test_what_was_prepared_for_nothing_is_removed(home: Path) -> None:
     config = experiment(str(home / "good.jsonl"), str(home / "none.jsonl"))
-    problems(config, home / "elsewhere")
-    assert not (home / "elsewhere").exists()
+    (home / "run").mkdir()
+    problems(config, home / "run")
+    assert list((home / "run").iterdir()) == []
 
 
 def test_what_was_there_before_stays_whoever_made_it(home: Path) -> None:

@@ -19,12 +19,12 @@ from osftx.config.schema import (
 )
 from osftx.data.samples import DataSummary, Prepared, SkippedRow
 from osftx.errors import TrainingError
+from osftx.launch.cluster import Cluster
 from osftx.models.files import ModelFiles
 from osftx.models.targets import Target
 from osftx.planning.plan import make_plan
 from osftx.planning.preflight import Checked
 from osftx.runs import orchestrator
-from osftx.runs import phase_runner as reuse
 from osftx.runs.orchestrator import collect
 
 NAMES = ("one", "two", "three")
@@ -247,14 +247,15 @@ def test_several_objectives_are_a_list_of_numbers() -> None:
     assert collected(experiment(objective=several[:1]), *NAMES)["objective"] == results["objective"][:1]
 
 
-class Ranks:
-    """Stands in for `launch`: keeps the specs, leaves each phase's result; fails at a phase if told to."""
+class Ranks(Cluster):
+    """Keeps the specs and leaves each phase's result; fails at a phase if told to."""
 
     def __init__(self, fails_at: str | None = None):
+        super().__init__()
         self.fails_at = fails_at
         self.specs: list[PhaseSpec] = []
 
-    def __call__(self, spec: PhaseSpec) -> None:
+    def launch(self, spec: PhaseSpec) -> None:
         file = Path(spec.folder) / "phase.yaml"
         assert PhaseSpec.load(file) == spec
         self.specs.append(spec)
@@ -278,7 +279,6 @@ def test_a_curve_goes_from_the_state_before_to_the_last_step(tmp_path: Path) -> 
 
 
 def walk(
-    monkeypatch: pytest.MonkeyPatch,
     config: ExperimentConfig,
     run_folder: Path,
     ranks: Ranks,
@@ -296,15 +296,12 @@ def walk(
     )
     (run_folder / "plan.json").write_text(json.dumps(plan.to_dict()))
     config.reuse = False
-    monkeypatch.setattr(reuse, "launch", ranks)
-    return orchestrator.run(config, checked, run_folder, arguments)
+    return orchestrator.run(config, checked, run_folder, arguments, ranks)
 
 
-def test_each_phase_gets_its_own_settings_and_the_checkpoint_of_the_one_before(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_each_phase_gets_its_own_settings_and_the_checkpoint_of_the_one_before(tmp_path: Path) -> None:
     ranks = Ranks()
-    results = walk(monkeypatch, experiment(), tmp_path, ranks)
+    results = walk(experiment(), tmp_path, ranks)
     assert [Path(spec.folder) for spec in ranks.specs] == [
         tmp_path / "phases" / name for name in ("01_one", "02_two", "03_three")
     ]
@@ -326,14 +323,12 @@ def test_each_phase_gets_its_own_settings_and_the_checkpoint_of_the_one_before(
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(tmp_path: Path) -> None:
     config = experiment()
     config.phases["two"].init_from = "a b"
     command = ["+experiment=study", "phases.two.init_from=a b", "+training.seed=1", f"output_dir={tmp_path}"]
     with pytest.raises(TrainingError) as raised:
-        walk(monkeypatch, config, tmp_path, Ranks(fails_at="three"), command)
+        walk(config, tmp_path, Ranks(fails_at="three"), command)
     assert [phase["name"] for phase in json.loads((tmp_path / "results.json").read_text())["phases"]] == ["two"]
     first, go_on = str(raised.value).splitlines()
     assert first == "phase 'three' failed on rank 1"
@@ -342,11 +337,9 @@ def test_a_failed_phase_keeps_the_results_before_it_and_says_how_to_go_on(
     assert go_on.endswith(f"python -m osftx +experiment=study +training.seed=1 phases.three.init_from={checkpoint}")
 
 
-def test_a_report_that_cannot_be_written_is_a_warning(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "report.html").mkdir()
-    results = walk(monkeypatch, experiment(), tmp_path, Ranks())
+    results = walk(experiment(), tmp_path, Ranks())
     assert [phase["name"] for phase in results["phases"]] == list(NAMES)
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == len(NAMES)

@@ -13,6 +13,7 @@ from osftx.config.run_layout import save_folder
 from osftx.store import entries
 from osftx.store.__main__ import main
 from osftx.store.entries import PhaseStore, use, verified
+from osftx.utils import locks
 
 FP, OTHER = "f1a2b3c4" * 4, "0123abcd" * 4
 RESULT = {"name": "knowledge", "steps": 3, "tokens": 40, "duration_s": 1.5}
@@ -142,7 +143,7 @@ with PhaseStore(Path(sys.argv[1])).lock("f1"):
 def test_a_lock_is_waited_for_and_ends_with_its_owner(
     store: PhaseStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "WAIT_TOLD_AFTER_S", 0.1)
+    monkeypatch.setattr(locks, "WAIT_TOLD_AFTER_S", 0.1)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(store.folder)], stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"held\n"

@@ -1,7 +1,6 @@
-"""The folder of a sweep before its first job and after its last, from what the jobs left there."""
+"""The folder of a sweep before its first job and after its last one, from what the jobs left there."""
 
 import json
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from osftx.sweep import callback
-from osftx.sweep.callback import Summary
+from osftx.launch.cluster import Cluster
 from osftx.sweep.job import Job, State, read_jobs
+from osftx.sweep.running import RunningSweep
 
 TASK = ["+experiment=tiny", "phases.skills.seed=range(0,11)"]
 RESULTS = {
@@ -40,13 +39,36 @@ def composed(folder: Path | None, resume: Path | None = None, task: list[str] = 
     return OmegaConf.create(content | changes)
 
 
-def end(config: DictConfig) -> int:
-    """The exit code of the sweep."""
-    try:
-        Summary().on_multirun_end(config)
-    except SystemExit as exit:
-        return int(str(exit.code))
-    return 0
+class Sweeps:
+    """The sweeps of a test; what they hold ends with it."""
+
+    def __init__(self) -> None:
+        self._begun: list[RunningSweep] = []
+
+    def begin(self, config: DictConfig) -> None:
+        sweep = RunningSweep(config)
+        sweep.begin(Cluster())
+        self._begun.append(sweep)
+
+    def end(self, config: DictConfig | None = None) -> int:
+        """The exit code of the last sweep that has begun, or of one with this configuration."""
+        sweep = self._begun[-1] if config is None else RunningSweep(config)
+        try:
+            sweep.end()
+        except SystemExit as exit:
+            return int(str(exit.code))
+        return 0
+
+    def close(self) -> None:
+        for sweep in self._begun:
+            sweep.close()
+
+
+@pytest.fixture
+def sweeps() -> Iterator[Sweeps]:
+    sweeps = Sweeps()
+    yield sweeps
+    sweeps.close()
 
 
 @pytest.fixture
@@ -67,8 +89,8 @@ def test_jobs_are_read_by_number(folder: Path) -> None:
     assert [job.number for job in read_jobs(folder)] == list(range(11))
 
 
-def test_the_end_of_a_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert end(composed(folder)) == 1
+def test_the_end_of_a_sweep(sweeps: Sweeps, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweeps.end(composed(folder)) == 1
     shown = capsys.readouterr().out
     assert "10 phases trained, 10 reused, 1 of 11 jobs failed" in shown
     assert "failed: phase 'skills' failed on rank 1: [out of memory]" in shown
@@ -85,23 +107,23 @@ def test_the_end_of_a_sweep(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (folder / "sweep.html").is_file()
 
 
-def test_the_exit_code_is_that_of_the_records(folder: Path) -> None:
+def test_the_exit_code_is_that_of_the_records(sweeps: Sweeps, folder: Path) -> None:
     job = read_jobs(folder)[2]
     job.fail("no data", exit_code=2)
     job.save(folder / "2")
-    assert end(composed(folder)) == 1  # training has failed somewhere
+    assert sweeps.end(composed(folder)) == 1  # training has failed somewhere
     (folder / "1" / "job.json").unlink()
-    assert end(composed(folder)) == 2
+    assert sweeps.end(composed(folder)) == 2
     (folder / "2" / "job.json").unlink()
-    assert end(composed(folder)) == 0
+    assert sweeps.end(composed(folder)) == 0
 
 
-def test_a_pareto_front(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pareto_front(sweeps: Sweeps, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     several = ["summary.learning_accuracy", "summary.forgetting"]
     for job in read_jobs(folder):
         job.objective = [0.9 - job.number / 100, 0.5 if job.number == 10 else 0.3 - job.number / 100]
         job.save(folder / str(job.number))
-    end(composed(folder, objective=several))
+    sweeps.end(composed(folder, objective=several))
     content = json.loads((folder / "sweep.json").read_text())
     assert content["directions"] == ["maximize", "minimize"]
     assert [job["number"] for job in content["jobs"] if job["best"]] == [0, *range(2, 10)]
@@ -110,33 +132,33 @@ def test_a_pareto_front(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_report_that_cannot_be_written_costs_no_table(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    sweeps: Sweeps, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Path) -> None:
         raise RuntimeError("no font")
 
     monkeypatch.setattr("osftx.report.write_sweep_report", fail)
-    end(composed(folder))
+    sweeps.end(composed(folder))
     shown = capsys.readouterr().out
     assert "the report could not be written (RuntimeError: no font)" in shown
     assert "phases.skills.seed=10" in shown
     assert (folder / "sweep.json").is_file()
 
 
-def test_jobs_of_an_earlier_sweep_in_the_same_folder_do_not_count(folder: Path) -> None:
-    end(composed(folder))
-    Summary().on_multirun_start(composed(folder))
+def test_jobs_of_an_earlier_sweep_in_the_same_folder_do_not_count(sweeps: Sweeps, folder: Path) -> None:
+    sweeps.end(composed(folder))
+    sweeps.begin(composed(folder))
     assert read_jobs(folder) == []
-    assert end(composed(folder)) == 0
+    assert sweeps.end(composed(folder)) == 0
     assert not (folder / "sweep.json").exists()
     assert not (folder / "sweep.html").exists()
 
 
-def test_a_resumed_sweep_goes_on_in_its_folder(folder: Path) -> None:
+def test_a_resumed_sweep_goes_on_in_its_folder(sweeps: Sweeps, folder: Path) -> None:
     config = composed(None, resume=folder)
     config.hydra.overrides.task.append(f"sweep.resume={folder}")
     OmegaConf.set_readonly(config.hydra, True)  # as Hydra does
-    Summary().on_multirun_start(config)
+    sweeps.begin(config)
     assert config.hydra.sweep.dir == str(folder)
     assert config.hydra.overrides.hydra == [f"hydra.sweep.dir='{folder}'"]  # the jobs are composed with it
     assert len(read_jobs(folder)) == 10
@@ -151,81 +173,69 @@ def test_a_resumed_sweep_goes_on_in_its_folder(folder: Path) -> None:
     ],
 )
 def test_a_sweep_with_other_settings_is_not_resumed(
-    folder: Path, changes: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+    sweeps: Sweeps, folder: Path, changes: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        Summary().on_multirun_start(composed(None, resume=folder, **changes))
+        sweeps.begin(composed(None, resume=folder, **changes))
     assert f"sweep.resume={folder}: {says}" in capsys.readouterr().err
     assert len(read_jobs(folder)) == 11
 
 
 def test_only_a_sweep_can_be_resumed_and_in_its_own_folder(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sweeps: Sweeps, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        Summary().on_multirun_start(composed(None, resume=tmp_path / "nothing"))
+        sweeps.begin(composed(None, resume=tmp_path / "nothing"))
     with pytest.raises(SystemExit, match="2"):
-        Summary().on_multirun_start(composed(folder, resume=folder))
+        sweeps.begin(composed(folder, resume=folder))
     holds_none, twice = capsys.readouterr().err.splitlines()
     assert "holds no sweep" in holds_none
     assert "leave hydra.sweep.dir out" in twice
 
 
-def test_a_dry_run_leaves_nothing_and_touches_no_sweep(folder: Path) -> None:
+def test_a_dry_run_leaves_nothing_and_touches_no_sweep(sweeps: Sweeps, folder: Path) -> None:
     config = composed(folder, dry_run=True)
-    Summary().on_multirun_start(config)
+    sweeps.begin(config)
     dry = Path(config.hydra.sweep.dir)
     assert dry != folder
     assert len(read_jobs(folder)) == 11
     job = Job(0, [])
     job.fail("no data", exit_code=2)
     job.save(dry / "0")
-    assert end(config) == 2
+    assert sweeps.end() == 2
     assert not (dry / "sweep.json").exists()
     assert not dry.exists()
 
 
-def refusal(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> str:
+def refusal(sweeps: Sweeps, config: DictConfig, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as left:
-        Summary().on_multirun_start(config)
+        sweeps.begin(config)
     assert left.value.code == 2
     return capsys.readouterr().err
 
 
-def test_a_folder_of_a_running_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Summary().on_multirun_start(composed(folder))
+def test_a_folder_of_a_running_sweep_is_refused(
+    sweeps: Sweeps, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps.begin(composed(folder))
     for resume in (None, folder):
         OmegaConf.save(composed(folder), folder / "multirun.yaml")
-        said = refusal(composed(None if resume else folder, resume), capsys)
+        said = refusal(sweeps, composed(None if resume else folder, resume), capsys)
         assert "another sweep is running there" in said
-    end(composed(folder))
-    Summary().on_multirun_start(composed(folder))
+    sweeps.end()
+    sweeps.begin(composed(folder))
 
 
-@pytest.fixture(autouse=True)
-def a_process_of_its_own() -> Iterator[None]:
-    """In which a sweep's lock ends."""
-    yield
-    if Summary._alone is not None:
-        Summary._alone.release()
-
-
-def test_launchers_can_pickle_it(folder: Path) -> None:
-    summary = Summary()
-    summary.on_multirun_start(composed(folder))
-    pickle.loads(pickle.dumps(summary))
-
-
-def test_what_cannot_be_a_sweep_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "the jobs of a sweep cannot share it" in refusal(composed(folder, output_dir="run"), capsys)
+def test_what_cannot_be_a_sweep_is_refused(sweeps: Sweeps, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the jobs of a sweep cannot share it" in refusal(sweeps, composed(folder, output_dir="run"), capsys)
     config = composed(folder)
     config.hydra.launcher = {"n_jobs": 0}
-    assert "hydra.launcher.n_jobs=0: joblib runs 1 or more" in refusal(config, capsys)
+    assert "hydra.launcher.n_jobs=0: joblib runs 1 or more" in refusal(sweeps, config, capsys)
     (folder / "file").write_text("")
-    assert "cannot be written (File exists)" in refusal(composed(folder / "file"), capsys)
-    assert "cannot be written (Not a directory)" in refusal(composed(folder / "file" / "below"), capsys)
+    assert "cannot be written (File exists)" in refusal(sweeps, composed(folder / "file"), capsys)
+    assert "cannot be written (Not a directory)" in refusal(sweeps, composed(folder / "file" / "below"), capsys)
     (folder / "multirun.yaml").write_text("[")
-    assert "multirun.yaml cannot be read" in refusal(composed(None, folder), capsys)
+    assert "multirun.yaml cannot be read" in refusal(sweeps, composed(None, folder), capsys)
 
 
 def test_a_record_that_cannot_be_read_is_none(folder: Path) -> None:
@@ -234,11 +244,3 @@ def test_a_record_that_cannot_be_read_is_none(folder: Path) -> None:
     (folder / "2" / "job.json").write_text("[]")
     (folder / "3" / "job.json").write_text('{"state": "done"}')
     assert len(read_jobs(folder)) == before - 3
-
-
-def test_the_nodes_compare_their_commands_without_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr(callback, "meet", lambda _, settings: told.append(settings))
-    for word in ("distributed.node_rank=1", "++distributed.node_rank=0"):
-        callback._meet(composed(None, task=[*TASK, word]))
-    assert told == [{"command": TASK}, {"command": TASK}]

@@ -1,4 +1,4 @@
-"""A job's side of pruning: tell Optuna how it stands between two phases, and hear whether to go on."""
+"""The job's side of pruning: report its objective to Optuna between two phases, and ask whether to go on."""
 
 from pathlib import Path
 
@@ -6,21 +6,21 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import Trial
 
-from hydra_plugins.osftx_optuna import _study
-from hydra_plugins.osftx_optuna.sweeper import OptunaSweeperConf
+from osftx.sweep.optuna.settings import OptunaSweeperConf
+from osftx.sweep.optuna.study import resume_study
 
 PRUNED = "pruned"
-"""Attribute of a trial whose job ended early, for the sweeper, which may be in another process."""
+"""User attribute of a trial whose job ended early. The sweeper, perhaps in another process, reads it."""
 
 
 def should_end(sweeper: DictConfig, sweep_folder: Path, step: int, value: float) -> bool:
-    """Report the objective after phase `step` (from 1); whether the job should end there.
+    """Reports the objective `value` after phase `step` (from 1) and returns whether the job should end there.
 
-    `sweeper` is the `hydra.sweeper` of the job.
+    `sweeper` is the `hydra.sweeper` of the job. Raises ConfigurationError if the study cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = OptunaSweeperConf(**OmegaConf.to_container(sweeper, resolve=True))  # type: ignore[arg-type]
-    study = _study.go_on(settings, sweep_folder)
+    study = resume_study(settings, sweep_folder)
     assert settings.trial is not None
     trial = Trial(study, study.get_trials(deepcopy=False)[settings.trial]._trial_id)
     trial.report(value, step)

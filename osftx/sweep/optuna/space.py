@@ -1,4 +1,4 @@
-"""From Hydra's sweeps to Optuna's distributions, and back to the overrides of a job."""
+"""The search space: Hydra's sweep overrides as Optuna's distributions, and drawn values as overrides of a job."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,25 +11,26 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from osftx.errors import ConfigurationError
 
 LOG = "log"
-"""The one tag that means something: `tag(log, interval(1e-5,1e-2))`."""
+"""The only supported tag: `tag(log, interval(1e-5,1e-2))` draws on a logarithmic scale."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key that is searched over."""
+    """One key that the search varies."""
 
     key: str
-    """As in an override, `+` and package included."""
+    """The key as written in the override, with `+` and package."""
     text: str
-    """What was written after the `=`."""
+    """The text after the `=` of the override."""
     distribution: BaseDistribution
 
     def override(self, value: Any) -> str:
+        """Returns the override that gives a job this value."""
         stepped = isinstance(self.distribution, FloatDistribution) and self.distribution.step is not None
         return f"{self.key}={_rounded(value) if stepped else value}"
 
     def points(self) -> list[Any] | None:
-        """All the values that it can take; None for an interval of real numbers."""
+        """Returns all values that the parameter can take, or None for an interval of real numbers."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return list(distribution.choices)
@@ -43,7 +44,7 @@ class Parameter:
 
 
 def parameters(overrides: dict[str, Override]) -> list[Parameter]:
-    """The keys that are searched over. Raises ConfigurationError with every problem of the space."""
+    """Returns the keys with several values. Raises ConfigurationError with every problem of the search space."""
     found, problems = [], []
     for key, override in overrides.items():
         if override.is_sweep_override():
@@ -62,13 +63,13 @@ def parameters(overrides: dict[str, Override]) -> list[Parameter]:
 
 
 def grid(searched: list[Parameter]) -> Iterator[dict[str, Any]]:
-    """Every combination of the values."""
+    """Yields every combination of the values, by key. All parameters must have `points`."""
     for values in product(*(parameter.points() or [] for parameter in searched)):
         yield {parameter.key: value for parameter, value in zip(searched, values, strict=True)}
 
 
 def _distribution(override: Override) -> BaseDistribution:
-    """Raises ValueError: what is wrong, what is allowed, how to mend it."""
+    """Returns Optuna's distribution of a sweep override. Raises ValueError with what is wrong and the remedy."""
     sweep = override.value()
     tags: set[str] = getattr(sweep, "tags", set())
     if unknown := sorted(tags - {LOG}):
@@ -114,7 +115,7 @@ def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
 
 
 def _rounded(number: float) -> float:
-    """Without the binary rounding of adding up steps: 0.30000000000000004 is 0.3."""
+    """Removes the binary rounding error of adding up steps: 0.30000000000000004 becomes 0.3."""
     return float(f"{number:.12g}")
 
 

@@ -1,0 +1,86 @@
+"""The machines on which ranks run, as one object that is handed to whoever launches ranks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from osftx.config.phase_spec import PhaseSpec
+from osftx.config.run_layout import PHASE
+from osftx.config.schema import DistributedConfig
+from osftx.errors import ConfigurationError
+from osftx.launch.follower import Ended, follow
+from osftx.launch.gpus import exclusive_devices
+from osftx.launch.launcher import run_ranks
+from osftx.launch.leader import OUTCOME_S, Nodes, join
+
+
+class Cluster:
+    """This machine alone or, once they have met, all nodes of a run or of a sweep.
+
+    The program has one. A sweep's nodes meet once and serve all its jobs.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: Nodes | None = None
+
+    def __reduce__(self) -> tuple[type["Cluster"], tuple[()]]:
+        """A copy in another process, such as a launcher makes for a job, is that machine alone."""
+        return Cluster, ()
+
+    def meet(self, distributed: DistributedConfig, settings: Any) -> Ended | None:
+        """Brings the nodes together, if there are several and they have not met yet.
+
+        Returns None on the first node, which goes on. On another node it returns when the first node has ended; until
+        then this node runs the ranks that the first one asks for.
+
+        `settings` are composed ones; they must be the same on all nodes, except `distributed.node_rank`. Raises
+        ConfigurationError if they are not, or if the endpoint is wrong; TrainingError if a node does not come in time.
+        """
+        if self._nodes is not None:
+            if distributed.nnodes != self._nodes.count:
+                raise ConfigurationError(
+                    [f"distributed.nnodes={distributed.nnodes}: the sweep began with {self._nodes.count}; leave it"]
+                )
+            return None
+        if distributed.nnodes == 1:
+            return None
+        compared = dict(_flat(settings))
+        if distributed.node_rank > 0:
+            return follow(distributed, join(distributed, compared))
+        self._nodes = Nodes(distributed, compared)
+        self._nodes.gather()
+        return None
+
+    def launch(self, spec: PhaseSpec) -> None:
+        """Runs the ranks of a phase on all nodes, on GPUs that no other run holds, and waits for them.
+
+        The phase must have been saved. Raises as `run_ranks`, with the failures of all nodes.
+        """
+        with exclusive_devices(spec.distributed, f"phase {spec.name!r}") as devices:
+            if self._nodes is None:
+                run_ranks(spec, devices)
+                return
+
+            def run(endpoint: str, failed_elsewhere: Callable[[], bool]) -> None:
+                run_ranks(spec, devices, endpoint, failed_elsewhere)
+
+            grace_s = spec.resume.checkpointing.grace_s if spec.resume is not None else 0
+            self._nodes.together(Path(spec.folder) / PHASE, run, OUTCOME_S + grace_s)
+
+    def end(self, code: int, message: str = "") -> None:
+        """Ends the other nodes: they leave with the same exit code, and print `message` if it is not 0.
+
+        It must be the last thing that the first node does: a launcher around may end all nodes with the first one.
+        """
+        if self._nodes is not None:
+            self._nodes.end(code, message)
+            self._nodes = None
+
+
+def _flat(settings: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the path and the text of every value."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, str(settings)

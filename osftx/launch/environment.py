@@ -1,0 +1,46 @@
+"""The environment variables of a rank, which must be set before its interpreter starts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1
+
+from osftx.config.schema import Accelerator, DistributedConfig
+
+PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
+"""Signals that end the ranks with this process. Slurm's `--signal` and Kubernetes announce the end of a job by them."""
+SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
+"""The same signals, as torch's agent takes them."""
+
+
+@contextmanager
+def environment(group: DistributedConfig, devices: list[str]) -> Iterator[None]:
+    """Sets the environment variables of ranks on these GPUs in this process, and restores them afterwards."""
+    wanted = _wanted(group, devices)
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+def _wanted(group: DistributedConfig, devices: list[str]) -> dict[str, str]:
+    wanted = {
+        "OMP_NUM_THREADS": str(group.omp_num_threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read it here
+    }
+    if devices:
+        wanted["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    if group.accelerator is not Accelerator.auto:
+        wanted["DS_ACCELERATOR"] = group.accelerator.value
+    if group.accelerator is not Accelerator.cpu:
+        # Halves the host memory that glibc keeps after the model is read. Where the CPU trains as well, giving every
+        # activation back to the system makes a step a third slower.
+        wanted["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    return wanted

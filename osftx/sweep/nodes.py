@@ -1,0 +1,40 @@
+"""The nodes of a sweep meet once, before its first job, and serve all its jobs."""
+
+import os
+import sys
+
+from omegaconf import DictConfig, OmegaConf
+
+from osftx.config.schema import DistributedConfig
+from osftx.errors import ConfigurationError, ExitCode, TrainingError
+from osftx.launch.cluster import Cluster
+from osftx.launch.outer_launcher import outer_launcher, placed
+from osftx.sweep.parallel import one_at_a_time
+from osftx.utils.console import leave
+
+
+def meet_for_sweep(config: DictConfig, cluster: Cluster) -> None:
+    """Brings the nodes together, if there are several. It returns on the first node, which runs the sweep.
+
+    On the other nodes it ends the program, with the exit code of the first node, when the sweep has ended. `config` is
+    Hydra's for the sweep. Ends the program as well if the nodes cannot meet.
+    """
+    words = list(config.hydra.overrides.task)
+    try:
+        given = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DistributedConfig), config.distributed))
+        assert isinstance(given, DistributedConfig)
+        distributed = placed(given, outer_launcher(os.environ), words)
+        if distributed.nnodes > 1 and not one_at_a_time(config):
+            leave(
+                f"distributed.nnodes={distributed.nnodes}: the jobs of such a sweep run one after the other; leave "
+                "hydra/launcher out",
+                ExitCode.wrong_configuration,
+            )
+        asked = [word for word in words if not word.lstrip("+").startswith("distributed.node_rank=")]
+        ended = cluster.meet(distributed, {"command": asked})
+    except (ConfigurationError, TrainingError) as error:
+        leave(str(error), error.exit_code)
+    if ended is not None:
+        if ended.code:
+            leave(ended.message, ended.code)
+        sys.exit(ExitCode.done)

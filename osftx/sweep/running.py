@@ -1,0 +1,126 @@
+"""A sweep in its folder: what happens there before the first job and after the last one."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf, flag_override
+
+from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_REPORT
+from osftx.errors import ExitCode
+from osftx.launch.cluster import Cluster
+from osftx.sweep.job import State, read_jobs
+from osftx.sweep.nodes import meet_for_sweep
+from osftx.sweep.parallel import run_one_at_a_time
+from osftx.sweep.resume import FOLDER, RESUME, why_not_resumed
+from osftx.sweep.summary import summarize
+from osftx.utils.console import leave
+from osftx.utils.locks import HeldError, immediate_lock
+
+
+class RunningSweep:
+    """The sweep that this process runs, or checks in a dry run. Holds the lock of its folder until it is closed.
+
+    `config` is Hydra's for the sweep; the jobs are composed anew from its overrides, with those of one job.
+    """
+
+    def __init__(self, config: DictConfig):
+        self._config = config
+        self._held = ExitStack()
+
+    def begin(self, cluster: Cluster) -> None:
+        """Lets the nodes of the sweep meet and prepares its folder; a dry run gets a temporary one.
+
+        Hydra would turn an exception here into a warning, so a reason not to start ends the program.
+        """
+        if self._config.dry_run:
+            run_one_at_a_time(self._config)
+        else:
+            meet_for_sweep(self._config, cluster)
+        if (problem := _why_no_sweep(self._config)) is not None:
+            leave(problem, ExitCode.wrong_configuration)
+        resumed = self._config.sweep.resume
+        folder = Path(self._config.hydra.sweep.dir if resumed is None else resumed).expanduser()
+        named = f"{FOLDER}={folder}" if resumed is None else f"{RESUME}={resumed}"
+        try:
+            problem = self._prepare(folder)
+        except HeldError:
+            problem = "another sweep is running there; wait for it, or choose another folder"
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror}); choose another folder"
+        if problem is not None:
+            leave(f"{named}: {problem}", ExitCode.wrong_configuration)
+
+    def _prepare(self, folder: Path) -> str | None:
+        """Returns why the sweep cannot be resumed in `folder`; None after the folder was prepared.
+
+        Raises HeldError if another sweep runs there, OSError if the folder cannot be written.
+        """
+        config, resumed = self._config, self._config.sweep.resume is not None
+        if resumed and (problem := why_not_resumed(config, folder)) is not None:
+            return problem
+        if config.dry_run:
+            scratch = self._held.enter_context(TemporaryDirectory(prefix="osftx-dry-run-"))
+            _set_folder(config, Path(scratch))
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(immediate_lock(folder / LOCK))
+        if resumed:
+            _forget_failed_jobs(folder)
+            _set_folder(config, folder)
+        else:
+            _forget_earlier_sweep(folder)
+        return None
+
+    def end(self) -> None:
+        """Summarizes the jobs that have ended and closes the sweep. If some have failed, ends the program.
+
+        The exit code is 1 if training has failed in some job, otherwise 2: the configuration of some job was wrong.
+        """
+        folder = Path(self._config.hydra.sweep.dir)
+        jobs = read_jobs(folder)
+        codes = {job.exit_code for job in jobs} - {ExitCode.done}
+        try:
+            if jobs and not self._config.dry_run:
+                summarize(self._config, jobs, folder)
+        finally:
+            self.close()
+            if codes:
+                sys.exit(min(codes))
+
+    def close(self) -> None:
+        """Releases the lock of the sweep folder, or removes the temporary folder of a dry run."""
+        self._held.close()
+
+
+def _why_no_sweep(config: DictConfig) -> str | None:
+    """Returns which setting makes no sense for several jobs, and the remedy."""
+    shared = OmegaConf.to_container(config, resolve=False)["output_dir"]  # type: ignore[index, call-overload]
+    if shared is not None and "${" not in shared:
+        return f"output_dir={shared}: the jobs of a sweep cannot share it; use {FOLDER}"
+    if OmegaConf.select(config, "hydra.launcher.n_jobs") == 0:
+        return "hydra.launcher.n_jobs=0: joblib runs 1 or more jobs at a time, or -1 for one a core; set it"
+    return None
+
+
+def _set_folder(config: DictConfig, folder: Path) -> None:
+    """Sets the sweep folder as if on the command line: the jobs are composed anew, with Hydra's overrides."""
+    with flag_override(config.hydra, ["readonly", "struct"], [False, False]):
+        others = [word for word in config.hydra.overrides.hydra if not word.startswith(f"{FOLDER}=")]
+        config.hydra.overrides.hydra = [*others, f"{FOLDER}={QuotedString(str(folder), Quote.single).with_quotes()}"]
+        config.hydra.sweep.dir = str(folder)
+
+
+def _forget_failed_jobs(folder: Path) -> None:
+    """Removes the records of failed jobs, which a search tries again under other numbers."""
+    for job in read_jobs(folder):
+        if job.state is State.failed:
+            (folder / str(job.number) / JOB).unlink(missing_ok=True)
+
+
+def _forget_earlier_sweep(folder: Path) -> None:
+    """Removes the records and the summary of an earlier sweep in the same folder."""
+    for path in (*folder.glob(f"*/{JOB}"), folder / SWEEP, folder / SWEEP_REPORT):
+        path.unlink(missing_ok=True)
