@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from osftx.launch.devices import claimed, lock_folder
+from osftx.launch.devices import claimed, lock_folder, smallest_memory
 
 # Claims, says what it got, and holds it until its input ends.
 OWNER = """
@@ -158,3 +160,38 @@ def test_the_lock_folder_is_of_the_user_and_the_machine(monkeypatch: pytest.Monk
     with claimed(["GPU-1/a"], 1, lock_folder()) as held:
         assert held == ["GPU-1/a"]
         assert (lock_folder().stat().st_mode & 0o077) == 0
+
+
+MIB = 2**20
+SEEN = "0, GPU-aaaa, 81559\n1, GPU-bbbb, 24576\n2, GPU-cccc, [N/A]\n"
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, 24576),
+        ("0", 81559),
+        ("GPU-aa", 81559),
+        ("0, 1", 24576),
+        ("2", None),
+        ("", None),
+        ("MIG-1234", None),
+    ],
+)
+def test_the_smallest_gpu_that_may_be_used(
+    visible: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=SEEN))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert smallest_memory() == (None if expected is None else expected * MIB)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("nvidia-smi"), subprocess.CalledProcessError(9, "nvidia-smi")])
+def test_without_a_driver_nobody_can_tell(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("subprocess.run", fail)
+    assert smallest_memory() is None

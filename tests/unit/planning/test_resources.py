@@ -2,21 +2,17 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from checkout import TINY_BASE
-from osftx.planning.room import check_room
 
+from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import Accelerator, DataConfig, ExperimentConfig, ModelConfig, PhaseConfig, TrainingConfig
 from osftx.errors import ConfigurationError
-from osftx.launch.devices import smallest_memory
-from osftx.planning.phase_specs import phase_specs
 from osftx.planning.preflight import Checked, check
-from osftx.planning.resources import lacking
+from osftx.planning.resources import check_room, lacking
 from osftx.planning.show_plan import show_plan
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_fingerprint
@@ -41,6 +37,18 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
 
 def free(monkeypatch: pytest.MonkeyPatch, amount: int) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=amount))
+
+
+def specs(checked: Checked) -> list[PhaseSpec]:
+    """What the ranks of each phase would be told."""
+    found = [phase.spec for phase in checked.plan.phases if phase.spec is not None]
+    assert len(found) == len(checked.plan.phases)
+    return found
+
+
+def data_of_one(checked: Checked) -> Path:
+    """Folder of the samples of phase one."""
+    return Path(specs(checked)[0].data)
 
 
 def test_the_plan_tells_memory_and_disk(config: ExperimentConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,9 +113,9 @@ def test_a_run_without_room_is_refused_and_leaves_no_data(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    checked = check(config, run / "data")
+    checked = check(config, run)
     check_room(config, checked, run)
-    assert checked.data["one"].is_dir()
+    assert data_of_one(checked).is_dir()
     free(monkeypatch, 10**6)
     with pytest.raises(ConfigurationError, match=r"the phases need an estimated .* where 1\.0 MB are free"):
         check_room(config, checked, run)
@@ -118,20 +126,20 @@ def test_the_data_of_a_run_that_goes_on_stays(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.reuse = False
-    check(config, tmp_path / "run" / "data")
-    checked = check(config, tmp_path / "run" / "data")
+    check(config, tmp_path / "run")
+    checked = check(config, tmp_path / "run")
     free(monkeypatch, 10**6)
     with pytest.raises(ConfigurationError, match="output_dir="):
         check_room(config, checked, tmp_path / "run")
-    assert checked.data["one"].is_dir()
+    assert data_of_one(checked).is_dir()
 
 
-def store_phases(config: ExperimentConfig, checked: Checked, run: Path, count: int) -> None:
+def store_phases(config: ExperimentConfig, checked: Checked, count: int) -> None:
     """Make the first `count` phases look stored."""
     store = PhaseStore(Path(config.store_dir))
     assert checked.model_folder is not None
     parent = start_fingerprint(checked.model_folder, store)
-    for spec in phase_specs(config, checked, run)[:count]:
+    for spec in specs(checked)[:count]:
         parent = of_phase(spec, parent)
         (store.phases / parent).mkdir(parents=True)
 
@@ -140,57 +148,23 @@ def test_phases_of_the_store_need_no_room(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    checked = check(config, run / "data")
+    checked = check(config, run)
     first, second = (phase.disk for phase in checked.plan.phases)
     assert first is not None
     assert second is not None
     free(monkeypatch, second.result + second.eigenvectors + second.while_training)
-    store_phases(config, checked, run, 1)
+    store_phases(config, checked, 1)
     check_room(config, checked, run)
     shutil.rmtree(config.store_dir)
     with pytest.raises(ConfigurationError):
         check_room(config, checked, run)
 
 
-SEEN = "0, GPU-aaaa, 81559\n1, GPU-bbbb, 24576\n2, GPU-cccc, [N/A]\n"
-
-
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [
-        (None, 24576),
-        ("0", 81559),
-        ("GPU-aa", 81559),
-        ("0, 1", 24576),
-        ("2", None),
-        ("", None),
-        ("MIG-1234", None),
-    ],
-)
-def test_the_smallest_gpu_that_may_be_used(
-    visible: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=SEEN))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert smallest_memory() == (None if expected is None else expected * MIB)
-
-
-@pytest.mark.parametrize("error", [FileNotFoundError("nvidia-smi"), subprocess.CalledProcessError(9, "nvidia-smi")])
-def test_without_a_driver_nobody_can_tell(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("subprocess.run", fail)
-    assert smallest_memory() is None
-
-
 def test_a_phase_that_goes_on_needs_no_room_for_what_it_has(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, has = tmp_path / "run", 3 * MIB
-    checked = check(config, run / "data")
+    checked = check(config, run)
     disks = [phase.disk for phase in checked.plan.phases if phase.disk is not None]
     needed = sum(disk.result + disk.eigenvectors for disk in disks) + max(disk.while_training for disk in disks)
     free(monkeypatch, needed - has)
@@ -198,11 +172,11 @@ def test_a_phase_that_goes_on_needs_no_room_for_what_it_has(
         check_room(config, checked, run)
     store = PhaseStore(Path(config.store_dir))
     assert checked.model_folder is not None
-    (spec, *_) = phase_specs(config, checked, run)
+    spec = specs(checked)[0]
     save = store.unfinished / of_phase(spec, start_fingerprint(checked.model_folder, store)) / "step_00000001"
     save.mkdir(parents=True)
     (save / "shard").write_bytes(bytes(has))
-    checked = check(config, run / "data")
+    checked = check(config, run)
     check_room(config, checked, run)
 
 

@@ -16,9 +16,9 @@ from osftx.config.schema import (
     ReplayConfig,
     TrainingConfig,
 )
-from osftx.config.validate import problems
 from osftx.errors import ConfigurationError
 from osftx.planning.preflight import check
+from osftx.planning.validate import problems
 
 
 def write(path: Path, answers: Sequence[str]) -> str:
@@ -29,7 +29,7 @@ def write(path: Path, answers: Sequence[str]) -> str:
 
 @pytest.fixture
 def config(tmp_path: Path) -> ExperimentConfig:
-    """Two sft phases: `one` trains on a to j, `two` on k to n."""
+    """Two phases: `one` trains on a to j, `two` on k to n."""
     config = ExperimentConfig(name="study", model=ModelConfig(path=str(TINY_BASE)), reuse=False)
     for name, answers in (("one", "abcdefghij"), ("two", "klmn")):
         data = DataConfig(path=write(tmp_path / f"{name}.jsonl", answers))
@@ -41,14 +41,14 @@ def replay(config: ExperimentConfig, *sources: str, ratio: float | None = None, 
     config.phases["two"].replay = ReplayConfig(list(sources), ratio, samples)
 
 
-def refused(config: ExperimentConfig, data_folder: Path | None = None) -> str:
-    (problem,) = problems(config) or found(config, data_folder)
+def refused(config: ExperimentConfig, run_folder: Path | None = None) -> str:
+    (problem,) = problems(config) or found(config, run_folder)
     return problem
 
 
-def found(config: ExperimentConfig, data_folder: Path | None) -> list[str]:
+def found(config: ExperimentConfig, run_folder: Path | None) -> list[str]:
     with pytest.raises(ConfigurationError) as raised:
-        check(config, data_folder)
+        check(config, run_folder)
     return raised.value.problems
 
 
@@ -57,7 +57,7 @@ def test_the_plan_counts_what_is_replayed(config: ExperimentConfig, tmp_path: Pa
     other = write(tmp_path / "other.jsonl", "xyz")
     replay(config, "one", other, ratio=0.5)
     assert not problems(config)
-    checked = check(config, None if dry else tmp_path / "data")
+    checked = check(config, None if dry else tmp_path / "run")
     one, two = checked.plan.phases
     assert (one.samples, one.replayed) == (10, {})
     assert (two.samples, two.replayed) == (4 + 5 + 2, {"one": 5, other: 2})
@@ -127,8 +127,10 @@ def test_what_cannot_be_replayed_is_told(config: ExperimentConfig, tmp_path: Pat
 
 def test_what_is_refused_leaves_no_data(config: ExperimentConfig, tmp_path: Path) -> None:
     replay(config, "one", samples=11)
-    assert refused(config, tmp_path / "run" / "data")
-    assert not (tmp_path / "run" / "data").exists()
+    run = tmp_path / "run"
+    run.mkdir()
+    assert refused(config, run)
+    assert list(run.iterdir()) == []
 
 
 def test_evaluation_questions_that_are_trained_on_earn_a_warning(config: ExperimentConfig, tmp_path: Path) -> None:

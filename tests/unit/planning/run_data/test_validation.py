@@ -10,21 +10,21 @@ from checkout import TINY_BASE
 from datasets import Dataset, DatasetDict
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.config.run_layout import PHASE, SPLIT
 from osftx.config.schema import (
     BestState,
     DataConfig,
-    DistributedConfig,
     ExperimentConfig,
     ModelConfig,
-    OsftConfig,
     PhaseConfig,
     ReplayConfig,
     TrainingConfig,
     ValidationConfig,
 )
-from osftx.config.validate import problems
+from osftx.data.splitting import Split
 from osftx.errors import ConfigurationError
 from osftx.planning.preflight import Checked, check
+from osftx.planning.validate import problems
 from osftx.training.batches import Samples, open_samples
 
 
@@ -56,24 +56,9 @@ def refused(config: ExperimentConfig) -> list[str]:
     return raised.value.problems
 
 
-def read(checked: Checked, config: ExperimentConfig) -> tuple[list[list[int]], list[list[int]]]:
+def read(checked: Checked) -> tuple[list[list[int]], list[list[int]]]:
     """The tokens that the ranks of phase two train on, and those that they validate on."""
-    phase = config.phases["two"]
-    spec = PhaseSpec(
-        index=1,
-        name="two",
-        method=phase.method,
-        unfreeze_rank_ratio=0.2,
-        model=config.model,
-        training=TrainingConfig(seed=phase.seed),
-        osft=OsftConfig(),
-        distributed=DistributedConfig(),
-        data=str(checked.data["two"]),
-        folder="folder",
-        validation=checked.validation["two"],
-        evaluation_max_tokens=64,
-    )
-    trained, held_out = open_samples(spec)
+    trained, held_out = open_samples(checked.plan.phases[1].ready())
     assert held_out is not None
     return tokens(trained), tokens(held_out)
 
@@ -94,32 +79,54 @@ def test_a_split_is_taken_out_of_the_plan_and_of_the_training(
     without = check(config, None).plan.phases[1]
     validate(config, split=0.25)
     assert not problems(config)
-    checked = check(config, None if dry else tmp_path / "data")
+    checked = check(config, None if dry else tmp_path / "run")
     one, two = checked.plan.phases
     assert (one.samples, one.validated) == (10, 0)
     assert (two.samples, two.validated) == (8 - 2 + 5, 2)
     assert (without.steps, two.steps) == (7, 6)  # 13 and 11 samples, 2 epochs, 4 a step
     assert two.tokens < without.tokens
-    assert list(checked.validation) == ["two"]
-    if not dry:
-        trained, held_out = read(checked, config)
-        assert (len(trained), len(held_out)) == (two.samples, two.validated)
-        assert sum(map(len, trained)) == two.tokens
-        assert not [row for row in held_out if row in trained]
-        config.phases["two"].seed = 43
-        assert read(checked, config)[1] != held_out
+    if dry:
+        assert one.spec is two.spec is None
+        return
+    assert one.spec is not None
+    assert one.spec.validation is None
+    trained, held_out = read(checked)
+    assert (len(trained), len(held_out)) == (two.samples, two.validated)
+    assert sum(map(len, trained)) == two.tokens
+    assert not [row for row in held_out if row in trained]
+    config.phases["two"].seed = 43
+    assert read(check(config, tmp_path / "other"))[1] != held_out
+
+
+def test_the_ranks_read_the_places_that_were_drawn(config: ExperimentConfig, tmp_path: Path) -> None:
+    """From the folder of their phase, where they lie once it is to be started; nothing is drawn again."""
+    validate(config, split=0.25)
+    (*_, two) = check(config, tmp_path / "run").plan.phases
+    assert two.spec is not None
+    folder = tmp_path / "run" / "phases" / "02_two"
+    assert Path(two.spec.folder) == folder
+    assert not folder.exists()
+    assert two.ready() == two.spec == PhaseSpec.load(folder / PHASE)
+    places = Split.load(folder / SPLIT)
+    assert (len(places.trained), len(places.held_out)) == (6, 2)
+    exchanged = Split(places.held_out, places.trained)
+    exchanged.save(folder / SPLIT)
+    trained, held_out = open_samples(two.spec)
+    assert held_out is not None
+    assert (len(trained), len(held_out)) == (2, 6)
 
 
 def test_a_file_is_read_beside_the_training(config: ExperimentConfig, tmp_path: Path) -> None:
     file = write(tmp_path / "held_out.jsonl", "klxyz")
     validate(config, path=file)
-    checked = check(config, tmp_path / "data")
+    checked = check(config, tmp_path / "run")
     two = checked.plan.phases[1]
     assert (two.samples, two.validated) == (8, 5)
     (warning,) = (line for line in checked.plan.warnings if "validation" in line)
     assert warning.startswith("phases.two.validation.path: the phase trains on 2 of its 5 samples")
-    trained, held_out = read(checked, config)
+    trained, held_out = read(checked)
     assert (len(trained), len(held_out)) == (8, 5)
+    assert not (tmp_path / "run" / "phases" / "02_two" / SPLIT).exists()
 
 
 def test_samples_that_are_too_long_are_told(config: ExperimentConfig, tmp_path: Path) -> None:
@@ -186,7 +193,10 @@ def test_a_phase_that_trains_nothing_is_not_validated(config: ExperimentConfig) 
 
 
 def test_another_problem_brings_none_of_the_split(config: ExperimentConfig, tmp_path: Path) -> None:
-    """Without a tokenizer samples cannot be told apart."""
-    config.model.path = str(tmp_path)
+    """Without a tokenizer samples cannot be told apart, and without targets nobody knows what is trained."""
     validate(config, split=0.25)
+    config.osft.target_patterns = ["nothing"]
+    (problem,) = refused(config)
+    assert problem.startswith("osft.target_patterns: 'nothing' matches no weight")
+    config.model.path = str(tmp_path)
     assert not [problem for problem in refused(config) if "validation" in problem]
