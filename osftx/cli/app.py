@@ -29,7 +29,7 @@ from yaml import YAMLError
 
 from osftx.cli.hydra_errors import explain, no_option, reaching_every_phase
 from osftx.config.load import typed
-from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, PLAN, REPORT, RUN_DATA
+from osftx.config.run_layout import CONFIG, JOB_OUTPUT, PLAN, REPORT, RUN_DATA
 from osftx.config.schema import ExperimentConfig
 from osftx.config.validate import problems
 from osftx.errors import ConfigurationError, StoppedError, StopSignal, TrainingError
@@ -37,9 +37,11 @@ from osftx.launch.follower import meet
 from osftx.launch.launcher import check_devices
 from osftx.launch.leader import Nodes
 from osftx.launch.outer_launcher import outer_launcher, placed
+from osftx.results.job_record import Job, Objective
+from osftx.results.sweep_reader import read_job
 from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.sweep.callback import RESUME, Summary
-from osftx.sweep.job import Job, Objective, run_job
+from osftx.sweep.job import run_job
 from osftx.sweep.parallel import DryRunHere, in_parallel, lost_job_errors, own_output
 from osftx.sweep.pruning import between_phases
 from osftx.utils.files import write_json, write_text
@@ -98,7 +100,7 @@ def _with_own_output(composed: DictConfig, hydra_config: HydraConf) -> Objective
         outcome = "stopped"
         try:
             objective = _job_of_sweep(composed, hydra_config)
-            record = Job.read(folder / JOB)
+            record = read_job(folder)
             outcome = record.state.value if record is not None else "ended without a record"
         finally:
             print(f"Job {number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)

@@ -1,6 +1,5 @@
-"""Get a phase's result: from the store if it is there, otherwise by training it, and then keep it there."""
+"""Obtain the result of a phase: from the store if it is there, else by training it, and then keep it there."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import BEFORE, EVALUATION, PHASE_RESULT
 from osftx.config.schema import CheckpointingConfig
 from osftx.launch.launcher import launch
+from osftx.results.run_reader import read_phase_result
 from osftx.store.entries import Entry, PhaseStore, use
 from osftx.store.fingerprint import of_evaluation
 from osftx.utils.files import write_json
@@ -20,16 +20,16 @@ Evaluation = dict[str, dict[str, float]]
 def obtain(
     spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore | None, checkpointing: CheckpointingConfig
 ) -> dict[str, Any]:
-    """The phase's result, with its `fingerprint` and whether it was `reused`; the phase's folder then holds the phase.
+    """Returns the result of the phase, with its `fingerprint` and whether it was `reused`, and fills its folder.
 
-    `parent` is the fingerprint of the model that the phase starts from. A phase that was broken off goes on from its
+    `parent` is the fingerprint of the model that the phase starts from. A phase that was interrupted goes on from its
     last save. Raises TrainingError.
     """
     folder = Path(spec.folder)
     reused = False
     if store is None:
         launch(spec)
-        result = _read(folder)
+        result = read_phase_result(folder)
     else:
         with store.lock(fingerprint):
             entry = store.find(fingerprint)
@@ -38,7 +38,7 @@ def obtain(
                 entry = _train(spec, fingerprint, parent, store, checkpointing)
             if entry is not None:
                 use(entry, folder)
-        result = _read(folder)
+        result = read_phase_result(folder)
         if reused:
             print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
             result["evaluation_before"] = None  # of the run that trained it
@@ -57,7 +57,8 @@ def obtain(
 def _train(
     spec: PhaseSpec, fingerprint: str, parent: str, store: PhaseStore, checkpointing: CheckpointingConfig
 ) -> Entry | None:
-    """Train the phase and keep it; None when the store cannot be written, and the run folder alone has it."""
+    """Trains the phase and keeps it in the store; None when the store cannot be written, so that only the run folder
+    has the phase."""
     known = all(store.evaluation(parent, data) for data in _data(spec).values())
     trained = replace(spec, evaluate_before=spec.evaluate_before and not known)
     if (room := store.make_room(fingerprint)) is not None:
@@ -78,7 +79,7 @@ def _train(
 
 
 def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store: PhaseStore) -> Evaluation:
-    """What a model scores on the evaluation sets: known already, or measured now in `folder`, without training."""
+    """The scores of a model on the evaluation sets, as the store knows them or as measured now in `folder`."""
     data = _data(spec)
     measured = {name: store.evaluation(fingerprint, data[name]) for name in spec.evaluation_sets}
     missing = {name: path for name, path in spec.evaluation_sets.items() if measured[name] is None}
@@ -93,7 +94,7 @@ def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store
         )
         alone.save()
         launch(alone)
-        new = _read(folder)["evaluation"]
+        new = read_phase_result(folder)["evaluation"]
         store.keep_evaluations(fingerprint, data, new)
         measured |= new
     return {name: figures for name, figures in measured.items() if figures is not None}
@@ -102,7 +103,3 @@ def _measure(spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store
 def _data(spec: PhaseSpec) -> dict[str, str]:
     """The fingerprint of each evaluation set."""
     return {name: of_evaluation(spec, Path(path)) for name, path in spec.evaluation_sets.items()}
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / PHASE_RESULT).read_text()))

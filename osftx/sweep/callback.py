@@ -13,13 +13,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 from yaml import YAMLError
 
+from osftx.config.identity import Use, counting
 from osftx.config.objective import Direction, as_list, direction
 from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_CONFIG, SWEEP_REPORT
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, TrainingError
 from osftx.launch.follower import meet
 from osftx.launch.outer_launcher import outer_launcher, placed
-from osftx.sweep.job import State, read_jobs
+from osftx.results.job_record import State
+from osftx.results.sweep_reader import read_jobs
 from osftx.sweep.table import Sweep, show, write
 
 BASIC_LAUNCHER = "BasicLauncher"
@@ -28,8 +30,10 @@ FOLDER = "hydra.sweep.dir"
 
 
 class Summary(Callback):
-    """Prepares the sweep folder, and sums up what the jobs left there. Hydra turns an error here into a warning, so a
-    reason not to start leaves the program."""
+    """Prepares the sweep folder, and sums up what the jobs left there.
+
+    Hydra turns an exception raised here into a warning, so a sweep that must not start ends the program.
+    """
 
     # Of the class, since launchers pickle the object.
     _of_a_dry_run: ClassVar[TemporaryDirectory[str] | None] = None
@@ -89,7 +93,7 @@ class Summary(Callback):
 
 
 def _meet(config: DictConfig) -> None:
-    """The first node runs the sweep; the others serve its jobs, and leave the program when it has ended."""
+    """Lets the first node run the sweep; the others serve its jobs, and leave the program when it has ended."""
     words = list(config.hydra.overrides.task)
     try:
         given = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DistributedConfig), config.distributed))
@@ -119,7 +123,8 @@ def _refuse(problem: str, code: int = 2) -> NoReturn:
 
 
 def _set_folder(config: DictConfig, folder: Path) -> None:
-    """As if it had been given on the command line: jobs are composed anew, with Hydra's overrides."""
+    """Sets the sweep folder as if it were given on the command line, since jobs are composed anew with Hydra's
+    overrides."""
     with flag_override(config.hydra, ["readonly", "struct"], [False, False]):
         others = [word for word in config.hydra.overrides.hydra if not word.startswith(f"{FOLDER}=")]
         config.hydra.overrides.hydra = [*others, f"{FOLDER}={QuotedString(str(folder), Quote.single).with_quotes()}"]
@@ -127,7 +132,7 @@ def _set_folder(config: DictConfig, folder: Path) -> None:
 
 
 def _why_not(config: DictConfig, folder: Path) -> str | None:
-    """Why the sweep in `folder` cannot go on with this configuration."""
+    """Returns why the sweep in `folder` cannot go on with this configuration; None if it can."""
     if any(word.startswith(f"{FOLDER}=") for word in config.hydra.overrides.hydra):
         return f"is the sweep's folder already; leave {FOLDER} out"
     saved = folder / SWEEP_CONFIG
@@ -146,12 +151,12 @@ def _why_not(config: DictConfig, folder: Path) -> str | None:
 
 
 def _asked(config: Any) -> dict[str, Any]:
-    """What decides the jobs of a sweep: its overrides, what it searches over, and everything that they act on."""
+    """Returns what decides the jobs of a sweep: its overrides, what it searches over, and what these act on."""
     content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     hydra = content.pop("hydra")
     overrides = hydra["overrides"]["task"]
-    rest = {str(key): value for key, value in content.items() if key not in ("sweep", "dry_run")}
+    rest = counting({str(key): value for key, value in content.items()}, Use.SWEEP)
     sweeper = {f"hydra.sweeper.{key}": hydra["sweeper"].get(key) for key in ("_target_", "params")}
     return {
         "overrides": [word for word in overrides if word.split("=")[0] not in (RESUME, "dry_run")],
@@ -177,7 +182,7 @@ def _direction(objective: str) -> Direction:
 
 
 def _swept_keys(config: DictConfig) -> list[str]:
-    """The keys with several values, in the configuration's `params` and on the command line."""
+    """Returns the keys with several values, in the configuration's `params` and on the command line."""
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     overrides = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
     last = {override.get_key_element(): override for override in overrides}

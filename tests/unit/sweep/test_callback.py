@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from osftx.results.job_record import Job, State
+from osftx.results.sweep_reader import read_jobs
 from osftx.sweep import callback
 from osftx.sweep.callback import Summary
-from osftx.sweep.job import Job, State, read_jobs
 
 TASK = ["+experiment=tiny", "phases.skills.seed=range(0,11)"]
 RESULTS = {
