@@ -104,6 +104,19 @@ def test_what_does_not_decide_the_result_is_not_in_it(changes: dict[str, Any]) -
     assert of_phase(changed(**changes), "parent") == of_phase(SPEC, "parent")
 
 
+def test_phases_that_stores_hold_keep_their_fingerprints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "version", lambda package: "1.2.3")
+    more = changed(
+        osft=OsftConfig(subspace=SubspaceKind.activations, rank_allocation=RankAllocation.layer_importance),
+        preserve=PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10),
+        validation=ValidationSpec(ValidationConfig(split=0.1), None, 16),
+        evaluate_every_steps=5,
+        evaluation_sets={"base": "/run/data/def"},
+    )
+    found = [of_phase(spec, "parent") for spec in (SPEC, more)]
+    assert found == ["856877c30eb68236f2e9708ddb051681", "794b30e1820fd0300c714ac966b6be2f"]
+
+
 def test_every_setting_of_the_training_is_in_it_but_for_what_changes_the_rounding() -> None:
     one = of_phase(SPEC, "parent")
     ignored = ignored_phase_keys(Use.PHASE)
