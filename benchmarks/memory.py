@@ -83,9 +83,10 @@ def watch_buckets() -> list[int]:
 def estimate(bench: Bench, ratio: float | None) -> Any:
     """What is told of a phase with this ratio (None: plain fine-tuning) before it is started."""
     import torch.distributed as dist
-    from osftx.planning.estimate.workload import Workload, untied
 
     from osftx.config.schema import OffloadConfig, OsftConfig
+    from osftx.methods.registry import method_named
+    from osftx.methods.sizes import Workload, untied
     from osftx.models.files import read_folder
     from osftx.models.targets import find_targets
     from osftx.planning.estimate.memory import of_phase
@@ -94,7 +95,7 @@ def estimate(bench: Bench, ratio: float | None) -> Any:
     work = Workload(
         shapes=untied(files),
         targets=[] if ratio is None else find_targets(files.config, files.shapes, None),
-        method="sft" if ratio is None else "osft",
+        method=method_named("sft" if ratio is None else "osft"),
         ratio=ratio,
         training=bench.training,
         osft=OsftConfig(),

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness import Rows, write
-from osftx.planning.estimate.workload import Shape, Workload
 
 from osftx.config.schema import OffloadConfig, OsftConfig, TrainingConfig
+from osftx.methods.registry import method_named
+from osftx.methods.sizes import Shape, Workload
 from osftx.models.targets import find_targets
 from osftx.planning.estimate.memory import Memory, of_phase
 
@@ -52,7 +53,7 @@ def estimate(model: str, ratio: float | None, ranks: int, offload: OffloadConfig
         Workload(
             shapes=weights,
             targets=[] if ratio is None else find_targets({"model_type": "llama"}, weights, None),
-            method="sft" if ratio is None else "osft",
+            method=method_named("sft" if ratio is None else "osft"),
             ratio=ratio,
             training=TrainingConfig(max_tokens_per_gpu=tokens),
             osft=OsftConfig(),

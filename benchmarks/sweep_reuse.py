@@ -8,7 +8,6 @@ compare in cost. By default both phases are shortened to about a quarter.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,14 @@ from typing import Any
 
 from harness import write
 
+from osftx.results.sweep_reader import read_sweep
+
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["phases.knowledge.num_epochs=25", "phases.skills.num_epochs=1"]
 
 
 def sweep(folder: Path, points: int, overrides: list[str]) -> dict[str, Any]:
-    """Run the sweep in `folder`; what its table says, and its wall clock in seconds."""
+    """Runs the sweep in `folder`; returns how many phases it trained and reused, and its wall clock in seconds."""
     rates = ",".join(f"{1e-3 * (point + 1):g}" for point in range(points))
     begun = time.perf_counter()
     subprocess.run(
@@ -37,8 +38,9 @@ def sweep(folder: Path, points: int, overrides: list[str]) -> dict[str, Any]:
         stdout=subprocess.DEVNULL,
     )
     wall_s = time.perf_counter() - begun
-    table = json.loads((folder / "sweep" / "sweep.json").read_text())
-    return {"trained": table["trained"], "reused": table["reused"], "wall_s": round(wall_s, 1)}
+    jobs = read_sweep(folder / "sweep").jobs
+    trained, reused = sum(job.trained for job in jobs), sum(job.reused for job in jobs)
+    return {"trained": trained, "reused": reused, "wall_s": round(wall_s, 1)}
 
 
 def main() -> None:

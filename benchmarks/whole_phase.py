@@ -21,6 +21,8 @@ from typing import Any
 
 from harness import write
 
+from osftx.results.run_reader import read_run
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "experiments" / "tiny"
 
@@ -98,10 +100,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         *args.overrides,
     ]
     stages = watched(command)
-    run = folder / "run"
-    plan = json.loads((run / "plan.json").read_text())
-    steps = [json.loads(line) for line in (run / "phases" / "01_knowledge" / "metrics.jsonl").open()]
-    result = json.loads((run / "phases" / "01_knowledge" / "result.json").read_text())
+    (phase,) = read_run(folder / "run").phases
+    steps, result = phase.steps, phase.record
     later = steps[1:]
     return {
         "parameters": parameters,
@@ -112,7 +112,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "tokens_per_s": statistics.median(line["tokens_per_second"] for line in later),
         "tokens_a_step": statistics.median(line["num_total_tokens"] for line in later),
         "peak_gb": max(line["peak_memory_usage_GB"] for line in steps),
-        "estimated_memory": plan["phases"][0]["memory"],
+        "estimated_memory": phase.plan["memory"],
         "leak_fp32": max(target["leak_fp32"] for target in result["targets"]),
         "leak_saved": max(target["leak_saved"] for target in result["targets"]),
     }

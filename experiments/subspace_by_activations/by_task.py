@@ -22,7 +22,7 @@ TASKS = ("facts", *BASE_LETTER_TASKS)
 
 
 def kept(checkpoint: Path) -> dict[str, float]:
-    """Exact match on the evaluation of the base, by kind of question."""
+    """Returns the exact match on the evaluation of the base, by kind of question."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     return exact_match(model, AutoTokenizer.from_pretrained(checkpoint), base_eval())
 
@@ -35,7 +35,7 @@ def main() -> None:
 
     lines = [f"| preserve set | {' | '.join(TASKS)} | seed |", "|---" * (len(TASKS) + 2) + "|"]
     for label, runs in by_preserve_set(args.runs).items():
-        scores = kept(runs[0].folder / runs[0].results["phases"][-1]["checkpoint"])
+        scores = kept(runs[0].folder / runs[0].phases[-1].result["checkpoint"])
         cells = [f"{scores[task]:.3f}" for task in TASKS]
         lines.append(f"| {label} | {' | '.join(cells)} | {runs[0].seeds[0]} |")
     title = "Exact match on each kind of question of the base, after both phases:"

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from tables import Groups, accuracy, by_preserve_set, runs_of
 
-from osftx.compare.runs import RunRecord
-from osftx.report.drawing import STYLE, new_figure
 from osftx.methods.osft.foresight import NEAR
+from osftx.report.drawing import STYLE, new_figure
+from osftx.results.run_record import RunRecord
 
 OTHERS = {"other learning rates": "rates/activations", "a skill of known words": "known/activations"}
 LOST = 0.05
-"""Of the exact match before a phase; more is lost."""
+"""Share of the exact match before a phase; what loses more counts as forgotten."""
 
 
 class Point(NamedTuple):
@@ -39,11 +39,11 @@ class Point(NamedTuple):
 
 
 def points(runs: Iterable[RunRecord]) -> Iterator[Point]:
-    """Of the base's set, and of what earlier phases taught."""
+    """Yields the sets that each phase had to keep: the base's own, and what earlier phases taught."""
     for run in runs:
         to_keep, before = ["base"], "base"
-        for result in run.results["phases"]:
-            phase, shares = result["name"], result["preservation"]["free_shares"]
+        for record in run.phases:
+            phase, shares = record.name, record.result["preservation"]["free_shares"]
             for name in to_keep:
                 scores = accuracy(run, before, name), accuracy(run, phase, name)
                 if scores[0] > 0:  # or there is nothing to lose
@@ -52,6 +52,7 @@ def points(runs: Iterable[RunRecord]) -> Iterator[Point]:
 
 
 def table(groups: Groups) -> str:
+    """Returns a table of shares and exact match by preserve set, phase and what it had to keep."""
     heading = "| preserve set | phase | must keep | free of it | free of what is taught | ratio | before | after |"
     lines = [heading, "|---" * 8 + "|"]
     for label, runs in groups.items():
@@ -65,7 +66,7 @@ def table(groups: Groups) -> str:
 
 
 def warned(groups: Groups) -> str:
-    """How often a warning was right, and how often it was missing."""
+    """Returns a table of how often a warning was right, and how often it was missing."""
     counts = {(near, lost): 0 for near in (True, False) for lost in (True, False)}
     for point in (point for runs in groups.values() for point in points(runs)):
         counts[point.ratio > NEAR, point.before - point.after > LOST * point.before] += 1
@@ -80,6 +81,7 @@ def warned(groups: Groups) -> str:
 
 
 def picture(groups: Groups, path: Path) -> None:
+    """Draws the kept part of the exact match against the foreseen share."""
     from matplotlib import rc_context
     from matplotlib.ticker import FuncFormatter
 

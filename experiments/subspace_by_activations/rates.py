@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tables import accuracy, runs_of
 
-from osftx.compare.runs import RunRecord
+from osftx.results.run_record import RunRecord
 
 LEARNED = 0.95
 """Exact match on the facts after phase 1 and on the skill after phase 2, at least."""
@@ -23,20 +23,23 @@ METHODS = {
 
 
 def learned(run: RunRecord) -> bool:
+    """Whether the run learned both phases."""
     return min(accuracy(run, "knowledge", "knowledge"), accuracy(run, "skills", "skills")) >= LEARNED
 
 
 def kept(run: RunRecord) -> float:
-    """Mean exact match of base and facts after both phases."""
+    """Returns the mean exact match of base and facts after both phases."""
     return (accuracy(run, "skills", "base") + accuracy(run, "skills", "knowledge")) / 2
 
 
 def rates(run: RunRecord) -> str:
+    """Returns the learning rates of both phases as text."""
     phases = run.config.phases
     return f"{phases['knowledge'].learning_rate:g}, {phases['skills'].learning_rate:g}"
 
 
 def row(label: str, runs: list[RunRecord]) -> str:
+    """Returns the row of one method in the table."""
     able = [run for run in runs if learned(run)]
     if not able:
         return f"| {label} | none of {len(runs)} | | | | | |"

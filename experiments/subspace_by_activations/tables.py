@@ -6,15 +6,18 @@ RUNS is where `run.sh` trained (`outputs/studies/subspace_by_activations`). FOLD
 """
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from osftx.compare.runs import RunRecord, read_run
 from osftx.compare.statistics import Estimate, estimate, paired_difference
+from osftx.config.run_layout import CHECKPOINT, INPUT_COVARIANCE, JOB, JOB_OUTPUT, PHASES
 from osftx.report.drawing import STYLE, new_figure
+from osftx.results.job_record import State
+from osftx.results.run_record import RunRecord
+from osftx.results.sweep_reader import read_job
+from osftx.results.whole_run import read_whole_run
 
 Groups = dict[str, list[RunRecord]]
 
@@ -29,13 +32,13 @@ PROGRESS = re.compile(r"^(reading inputs|decomposing|training)\b.*: (\d+)/(\d+) 
 
 
 def runs_of(folder: Path) -> list[RunRecord]:
-    """The finished jobs of a part: one folder a seed, in it one a job."""
-    jobs = [job for job in sorted(folder.glob("*/*/job.json")) if json.loads(job.read_text())["state"] == "done"]
-    return [read_run(job.parent) for job in jobs]
+    """Returns the finished jobs of a part of the study, which has one sweep a seed."""
+    jobs = ((path.parent, read_job(path.parent)) for path in sorted(folder.glob(f"*/*/{JOB}")))
+    return [read_whole_run(job_folder) for job_folder, job in jobs if job is not None and job.state is State.done]
 
 
 def by_size(runs: Iterable[RunRecord]) -> Groups:
-    """By the conversations of `preserve.data`, fewest first."""
+    """Returns the runs by the number of conversations of `preserve.data`, fewest first."""
     groups: Groups = {}
     for run in sorted(runs, key=lambda run: run.config.preserve.data.limit or 0):
         groups.setdefault(str(run.config.preserve.data.limit), []).append(run)
@@ -43,6 +46,7 @@ def by_size(runs: Iterable[RunRecord]) -> Groups:
 
 
 def by_kind(runs: Iterable[RunRecord]) -> Groups:
+    """Returns the runs by the kind of their preserve set."""
     found: Groups = {}
     for run in runs:
         found.setdefault(Path(str(run.config.preserve.data.path)).stem, []).append(run)
@@ -50,23 +54,23 @@ def by_kind(runs: Iterable[RunRecord]) -> Groups:
 
 
 def by_preserve_set(folder: Path) -> Groups:
-    """The runs of both parts, by what they read, in words."""
+    """Returns the runs of both parts by their preserve set, in words."""
     sizes = {f"{OWN}, {count}": runs for count, runs in by_size(runs_of(folder / "size")).items()}
     return sizes | by_kind(runs_of(folder / "mismatch"))
 
 
 def accuracy(run: RunRecord, state: str, name: str) -> float:
-    """Exact match on an evaluation set, after a phase."""
-    retention = run.results["retention"]
-    return float(retention["metrics"]["exact_match"][retention["states"].index(state)][retention["sets"].index(name)])
+    """Returns the exact match on an evaluation set, after a phase or of the `base`."""
+    return run.exact_match[run.retention["states"].index(state)][name]
 
 
 def over_seeds(runs: Iterable[RunRecord], state: str, name: str) -> dict[tuple[int, ...], float]:
+    """Returns `accuracy` by the seeds of the run."""
     return {run.seeds: accuracy(run, state, name) for run in runs}
 
 
 def written(value: Estimate | None, sign: str = "") -> str:
-    """A mean and half of its 95% interval, which there is where seeds differ."""
+    """Returns a mean as text, with half of its 95% interval where the seeds differ."""
     if value is None:
         return ""
     mean = f"{value.mean:{sign}.3f}"
@@ -74,7 +78,7 @@ def written(value: Estimate | None, sign: str = "") -> str:
 
 
 def two_phases(title: str, groups: Groups, reference: Sequence[RunRecord], against: str) -> str:
-    """What both phases left, and how much more of the base than the runs of `reference`."""
+    """Returns a table of what both phases left, and of how much more of the base than the runs of `reference`."""
     columns = [("knowledge", "base"), ("knowledge", "knowledge"), ("skills", "base"), ("skills", "knowledge")]
     columns.append(("skills", "skills"))
     headings = ["base after phase 1", "facts learned", "base after both", "facts kept", "skill"]
@@ -88,20 +92,18 @@ def two_phases(title: str, groups: Groups, reference: Sequence[RunRecord], again
 
 
 def cost(runs: Iterable[RunRecord]) -> str:
-    """Medians over jobs, and nothing in seconds: the machine is not the reader's."""
+    """Returns a table of ratios, medians over jobs; none is in seconds, since those are of one machine."""
     reading, decomposing, sizes = [], [], []
     for run in runs:
         seconds = dict.fromkeys(("reading inputs", "decomposing", "training"), 0)
-        for what, done, of, minutes, rest in PROGRESS.findall((run.folder / "output.log").read_text(encoding="utf-8")):
+        for what, done, of, minutes, rest in PROGRESS.findall((run.folder / JOB_OUTPUT).read_text(encoding="utf-8")):
             if done == of:
                 seconds[what] += 60 * int(minutes) + int(rest)
         if seconds["training"]:
             reading.append(seconds["reading inputs"] / seconds["training"])
             decomposing.append(seconds["decomposing"] / seconds["training"])
-        for phase in (run.folder / "phases").iterdir():
-            kept = sum(file.stat().st_size for file in (phase / "kept_inputs").resolve().glob("*.safetensors"))
-            model = sum(file.stat().st_size for file in (phase / "checkpoint").resolve().glob("*.safetensors"))
-            sizes.append(kept / model)
+        for phase in (run.folder / PHASES).iterdir():
+            sizes.append(weight_bytes(phase / INPUT_COVARIANCE) / weight_bytes(phase / CHECKPOINT))
     return "\n".join(
         [
             "| what | against | share |",
@@ -113,8 +115,13 @@ def cost(runs: Iterable[RunRecord]) -> str:
     )
 
 
+def weight_bytes(folder: Path) -> int:
+    """Returns the size of the safetensors files in a folder."""
+    return sum(file.stat().st_size for file in folder.resolve().glob("*.safetensors"))
+
+
 def picture(size: Groups, kinds: Groups, path: Path) -> None:
-    """Base and facts that are kept after both phases, by preserve set; a bar is the mean, a dot a seed."""
+    """Draws base and facts that are kept after both phases, by preserve set: a bar is the mean, a dot a seed."""
     from matplotlib import rc_context
 
     groups = {f"{label} conversations": runs for label, runs in size.items()} | kinds

@@ -8,9 +8,11 @@ from omegaconf import DictConfig
 
 from osftx.cli.conf_folder import CONFIG_NAME
 from osftx.cli.run import run
-from osftx.config.run_layout import JOB, JOB_OUTPUT
+from osftx.config.run_layout import JOB_OUTPUT
 from osftx.launch.cluster import Cluster
-from osftx.sweep.job import Job, Objective, run_job
+from osftx.results.job_record import Job, Objective
+from osftx.results.sweep_reader import read_job
+from osftx.sweep.job import run_job
 from osftx.sweep.parallel import in_parallel, own_output
 from osftx.sweep.pruning import between_phases
 from osftx.sweep.resume import RESUME
@@ -48,7 +50,7 @@ def _with_own_output(composed: DictConfig, hydra_config: HydraConf, cluster: Clu
         outcome = "stopped"
         try:
             objective = _recorded(composed, hydra_config, cluster)
-            record = Job.read(folder / JOB)
+            record = read_job(folder)
             outcome = record.state.value if record is not None else "ended without a record"
         finally:
             print(f"Job {number} {outcome} after {time.monotonic() - start:.0f} s", file=screen, flush=True)

@@ -1,4 +1,4 @@
-"""The comparison itself, as plain data: what the tables, the figure and comparison.json are made from."""
+"""The comparison as plain data, from which the tables, the figure and comparison.json are made."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,64 +6,75 @@ from dataclasses import dataclass, field
 from osftx.compare.curves import Sets, curve_of, end_points, learned_before, phase_problems, sets_of
 from osftx.compare.groups import Group, group_problems, groups_of, short
 from osftx.compare.matched import TOLERANCE, Curve, Point, at_level, common_level, highest
-from osftx.compare.runs import RunRecord
+from osftx.compare.runs import LabelledRun
 from osftx.compare.same import other_experiments
 from osftx.compare.statistics import Estimate, estimate, paired_difference
 from osftx.errors import ConfigurationError
 from osftx.results.retention import FIGURES
+from osftx.results.run_record import RunRecord
 
 SAME_LEARNING = 0.02
 """Exact match: what is learned to within this counts as learned alike."""
 
 MEASURES = (*FIGURES, "tokens", "training_s", "peak_memory_gb")
-"""What is told of each whole run."""
+"""The figures of each whole run."""
 
 
 @dataclass
 class ComparedRun:
+    """One run in the phase that is compared."""
+
     folder: str
     seeds: tuple[int, ...]
     reused: bool
-    """Whether phases were taken over; their time is that of their training."""
+    """Whether phases were taken from the store; their time is that of their training."""
     measures: dict[str, float | None]
     """By name in `MEASURES`."""
     learned_before: dict[str, float]
     """Exact match on what each earlier phase teaches, right after it."""
     curve: list[Point]
-    """Measured states of the phase; those before and after it where there is no curve."""
+    """Measured states of the phase; only those before and after it where there is no curve."""
     highest_learning: float
+    """The highest exact match on what the phase teaches, of all measured states."""
     compared: Point | None
     """The state at the matched level, or the end point; None where the level is not reached."""
 
 
 @dataclass
 class ComparedGroup:
+    """Runs that differ in the seed alone."""
+
     label: str
     settings: dict[str, str]
     """Those that are not the same in all groups, by short key."""
     runs: list[ComparedRun]
     measures: dict[str, Estimate | None]
+    """By name in `MEASURES`."""
     learned_before: dict[str, Estimate | None]
+    """Exact match on what each earlier phase teaches, right after it."""
     learning: Estimate | None
-    """At the state that is compared."""
+    """Exact match on what the phase teaches, at the state that is compared."""
     steps: Estimate | None
-    """Optimizer steps of the phase up to there."""
+    """Optimizer steps of the phase up to that state."""
     kept: dict[str, Estimate | None]
-    """Exact match on what was taught before, by part."""
+    """Exact match on what was taught before, by part, at that state."""
     difference: dict[str, Estimate | None] = field(default_factory=dict)
-    """Of what is kept, against the first group, paired by seed; empty for that one."""
+    """Of what is kept, against the first group, paired by seed; empty for the first group."""
 
     @property
     def seeds(self) -> int:
+        """The number of runs."""
         return len(self.runs)
 
 
 @dataclass
 class Comparison:
+    """Groups of runs, compared in one phase at one level of learning."""
+
     phase: str
     sets: Sets
     level: float | None
-    """Learning at which all are compared; None where there are end points alone."""
+    """Learning at which all are compared; None where there are only end points."""
     chosen: bool
     """Whether the level was asked for; else it is the highest that every run reaches."""
     groups: list[ComparedGroup]
@@ -71,6 +82,7 @@ class Comparison:
     no_curve: list[str]
     """Folders of the runs without a curve."""
     left_out: list[str]
+    """Jobs of sweeps that were not done, and why."""
     other_hardware: bool
     """Whether the runs were on different numbers or kinds of devices."""
 
@@ -89,15 +101,18 @@ class Comparison:
         return self.level is not None and self.level <= self.start + TOLERANCE
 
 
-def compare(runs: Sequence[RunRecord], left_out: Sequence[str], phase: str | None, level: float | None) -> Comparison:
-    """Compare runs in a phase (None: the last one) at a level of learning (None: the highest that all reach).
+def compare(
+    labelled: Sequence[LabelledRun], left_out: Sequence[str], phase: str | None, level: float | None
+) -> Comparison:
+    """Returns the comparison in a phase (None: the last one) at a level of learning (None: the highest that all reach).
 
-    Raises ConfigurationError.
+    Raises ConfigurationError where the runs cannot be compared.
     """
+    runs = [one.run for one in labelled]
     if problems := list(other_experiments(runs)):
         raise ConfigurationError(problems)
-    groups = groups_of(runs)
-    phase = phase if phase is not None else runs[0].phases[-1]
+    groups = groups_of(labelled)
+    phase = phase if phase is not None else runs[0].phase_names[-1]
     if problems := [*group_problems(groups), *phase_problems(runs[0], phase)]:
         raise ConfigurationError(problems)
     sets = sets_of(runs[0], phase)
@@ -122,7 +137,7 @@ def compare(runs: Sequence[RunRecord], left_out: Sequence[str], phase: str | Non
 
 
 def learned_otherwise(group: ComparedGroup, reference: ComparedGroup) -> dict[str, tuple[float, float]]:
-    """Earlier phases that the group has not learned like the reference: (its learning, the reference's).
+    """Returns (learning of the group, of the reference) of the earlier phases that they have not learned alike.
 
     At matched learning in one phase, less may have been forgotten since less was learned in another.
     """
@@ -136,7 +151,7 @@ def learned_otherwise(group: ComparedGroup, reference: ComparedGroup) -> dict[st
 
 
 def learned_alike(group: ComparedGroup, reference: ComparedGroup) -> bool:
-    """Whether both stand at the same learning in the phase."""
+    """Returns whether both have learned the phase alike, to within `SAME_LEARNING`."""
     assert group.learning is not None and reference.learning is not None  # the end points are always there
     return abs(group.learning.mean - reference.learning.mean) <= SAME_LEARNING
 
@@ -162,7 +177,7 @@ def _run(run: RunRecord, phase: str, curve: Curve, level: float | None) -> Compa
         seeds=run.seeds,
         reused=run.reused,
         measures={
-            **{name: run.results["summary"].get(name) for name in FIGURES},
+            **{name: run.summary.get(name) for name in FIGURES},
             "tokens": run.tokens,
             "training_s": run.training_s,
             "peak_memory_gb": run.peak_memory_gb,

@@ -1,4 +1,4 @@
-"""From a run to its curve in one phase: what was learned there, and what was kept of what came before."""
+"""The curve of a run in one phase: what was learned there, and what was kept of what was taught before."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,54 +6,55 @@ from statistics import fmean
 from typing import Any
 
 from osftx.compare.matched import Point
-from osftx.compare.runs import RunRecord
-from osftx.config.phases import BASE_STATE, ordered_phases, taught_in
+from osftx.config.phases import BASE_STATE
+from osftx.results.run_record import RunRecord
 
 ENDS = (0, 1)
-"""States before the phase and after it, by place from the one before."""
+"""The states before and after a phase, counted from the one before."""
 ALL, BASE, EARLIER = PARTS = ("all", "base", "earlier")
-"""What was taught before the phase; what the base model knew; what an earlier phase taught."""
+"""Parts of what must be kept: everything taught before the phase, what the base knew, what earlier phases taught."""
 
 
 @dataclass
 class Sets:
-    """The evaluation sets by what they mean to one phase; those that a later phase teaches are in none."""
+    """The evaluation sets by what they mean to one phase; a set that a later phase teaches is in none of the lists."""
 
     taught: list[str]
     """What the phase teaches: how much of it is known is its learning."""
     base: list[str]
+    """What the base model knows."""
     earlier: list[str]
-    """What the phases before it teach, those that a run has skipped included."""
+    """What the phases before it teach, also those that a run has skipped."""
 
     def of(self, part: str) -> list[str]:
+        """Returns the sets of one of the `PARTS`."""
         return {ALL: [*self.base, *self.earlier], BASE: self.base, EARLIER: self.earlier}[part]
 
     @property
     def parts(self) -> list[str]:
-        """Those that have sets; `all` alone where it would be the same as the other one."""
+        """The parts to tell apart: all of `PARTS`, or `all` alone where only one of the others has sets."""
         return list(PARTS) if self.base and self.earlier else [ALL]
 
 
 def sets_of(run: RunRecord, phase: str) -> Sets:
-    """Which evaluation set means what to a phase of the run."""
-    order = list(ordered_phases(run.config))
-    before = order[: order.index(phase)]
-    taught = _teachers(run)
+    """Returns which of the measured evaluation sets means what to a phase of the run."""
+    measured, known = run.retention["sets"], run.sets_taught_in(BASE_STATE)
+    own, before = run.sets_taught_in(phase), run.sets_to_keep(phase)
     return Sets(
-        taught=[name for name, teacher in taught.items() if teacher == phase],
-        base=[name for name, teacher in taught.items() if teacher == BASE_STATE],
-        earlier=[name for name, teacher in taught.items() if teacher in before],
+        taught=[name for name in measured if name in own],
+        base=[name for name in measured if name in known],
+        earlier=[name for name in measured if name in before and name not in known],
     )
 
 
 def phase_problems(run: RunRecord, phase: str) -> Iterator[str]:
-    """Why runs like this one cannot be compared in a phase."""
-    if phase not in run.phases:
-        yield f"--phase {phase}: no such phase; give one of {', '.join(run.phases)}"
+    """Yields why runs like this one cannot be compared in a phase."""
+    if phase not in run.phase_names:
+        yield f"--phase {phase}: no such phase; give one of {', '.join(run.phase_names)}"
         return
     sets = sets_of(run, phase)
     if not sets.taught:
-        others = [name for name in run.phases if name in _teachers(run).values()]
+        others = [name for name in run.phase_names if sets_of(run, name).taught]
         instead = f"give --phase {' or '.join(others)}, or evaluate" if others else "evaluate"
         yield (
             f"phase {phase}: no evaluation set shows what it taught; {instead} the runs with a set of its name, or "
@@ -67,40 +68,32 @@ def phase_problems(run: RunRecord, phase: str) -> Iterator[str]:
 
 
 def curve_of(run: RunRecord, phase: str, sets: Sets) -> list[Point]:
-    """The states in the phase that were measured; empty where nothing was measured between its start and its end."""
-    states = run.results["phases"][run.phases.index(phase)].get("curve") or []
+    """Returns the measured states of the phase; none where nothing was measured between its start and its end."""
+    states = run.phases[run.phase_names.index(phase)].curve
     if len(states) <= len(ENDS):
         return []
     return [_point(state["step"], state["evaluation"], sets) for state in states]
 
 
 def end_points(run: RunRecord, phase: str, sets: Sets) -> list[Point]:
-    """The states before and after the phase, which every run has."""
-    place = run.phases.index(phase)
-    steps = run.results["phases"][place]["steps"]
-    return [_point(step, _row(run, place + after), sets) for after, step in zip(ENDS, (0, steps), strict=True)]
+    """Returns the states before and after the phase, which every run has."""
+    place = run.phase_names.index(phase)
+    steps = run.phases[place].result["steps"]
+    return [_point(step, _state(run, place + after), sets) for after, step in zip(ENDS, (0, steps), strict=True)]
 
 
 def learned_before(run: RunRecord, phase: str) -> dict[str, float]:
-    """By earlier phase of the run: exact match on what it taught, right after it."""
-    taught = _teachers(run)
+    """Returns, by earlier phase of the run, the mean exact match on what it taught, right after it."""
     learned = {}
-    for place, earlier in enumerate(run.phases[: run.phases.index(phase)]):
-        own = [name for name, teacher in taught.items() if teacher == earlier]
-        if own:
-            learned[earlier] = _mean(_row(run, place + 1), own)
+    for place, earlier in enumerate(run.phase_names[: run.phase_names.index(phase)]):
+        if own := sets_of(run, earlier).taught:
+            learned[earlier] = _mean(_state(run, place + 1), own)
     return learned
 
 
-def _teachers(run: RunRecord) -> dict[str, str]:
-    """By evaluation set the phase that teaches it, or `base`."""
-    return {name: taught_in(run.config, name) for name in run.results["retention"]["sets"]}
-
-
-def _row(run: RunRecord, state: int) -> dict[str, dict[str, float]]:
-    retention = run.results["retention"]
-    values = retention["metrics"]["exact_match"][state]
-    return {name: {"exact_match": value} for name, value in zip(retention["sets"], values, strict=True)}
+def _state(run: RunRecord, place: int) -> dict[str, dict[str, float]]:
+    """What the sets scored after so many phases, in the form of a curve's `evaluation`."""
+    return {name: {"exact_match": value} for name, value in run.exact_match[place].items()}
 
 
 def _point(step: int, evaluation: Mapping[str, Any], sets: Sets) -> Point:

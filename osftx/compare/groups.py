@@ -6,60 +6,53 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from osftx.compare.runs import RunRecord
+from osftx.compare.runs import LabelledRun
 from osftx.compare.same import repeats
+from osftx.config.identity import EVERY_PHASE, Use, counting, without
 from osftx.config.phases import phases_to_run
 from osftx.config.schema import ExperimentConfig
 from osftx.methods.registry import built_in, method_named
+from osftx.results.run_record import RunRecord
 
 Settings = dict[str, str]
-"""By key of the configuration; a key that is not there decides nothing in this run."""
+"""Values as text, by key of the configuration; a key that is not there decides nothing in this run."""
 
-# What each phase has taken over from them is in the phase, and evaluation sets are compared by content.
-ELSEWHERE = {"training", "schedule", "phase_order", "phases", "evaluation"}
-# How a run is called, kept, reported and spread over machines.
-IRRELEVANT = {
-    *("name", "output_dir", "store_dir", "reuse", "objective", "dry_run"),
-    *("sweep", "checkpointing", "distributed"),
-}
-# The start model is compared by its content; the rest of these keys changes rounding, or nothing.
-IRRELEVANT_KEYS = {"model.path", "model.revision", "model.trust_remote_code", "osft.save_bases"}
-IRRELEVANT_IN_A_PHASE = {"seed", "init_from", "max_tokens_per_gpu", "activation_checkpointing"}
-
-EVERY_PHASE = "phases.*."
 TELLING = ("phases.*.method", "osft.subspace", "phases.*.unfreeze_rank_ratio", "phases.*.learning_rate")
-"""What names a group best, where it differs."""
+"""The settings that name a group best, where they differ."""
 
 
 @dataclass
 class Group:
+    """Runs that differ in the seed alone."""
+
     label: str
     runs: list[RunRecord]
     settings: Settings
     """Those that are not the same in all groups."""
+    given_label: str | None
+    """The label on the command line; None where none was given."""
 
 
-def groups_of(runs: Sequence[RunRecord]) -> list[Group]:
-    """The groups, in the order of their first runs."""
-    settings = _settings_of_all(runs)
+def groups_of(labelled: Sequence[LabelledRun]) -> list[Group]:
+    """Returns the groups, in the order of their first runs."""
+    settings = _settings_of_all([one.run for one in labelled])
     together: dict[Any, list[int]] = {}
-    for place, run in enumerate(runs):
-        together.setdefault((run.label, tuple(sorted(settings[place].items()))), []).append(place)
-    members = list(together.values())
-    differing = _differing([settings[places[0]] for places in members])
-    labels = _labels([[runs[place] for place in places] for places in members], differing)
+    for place, one in enumerate(labelled):
+        together.setdefault((one.label, tuple(sorted(settings[place].items()))), []).append(place)
+    members = [[labelled[place] for place in places] for places in together.values()]
+    differing = _differing([settings[places[0]] for places in together.values()])
     return [
-        Group(label, [runs[place] for place in places], own)
-        for label, places, own in zip(labels, members, differing, strict=True)
+        Group(label, [one.run for one in own], own_settings, own[0].label)
+        for label, own, own_settings in zip(_labels(members, differing), members, differing, strict=True)
     ]
 
 
 def group_problems(groups: Sequence[Group]) -> Iterator[str]:
-    """Repeated runs, and labels over runs of several settings, which would hide what they differ in."""
+    """Yields runs that repeat another one, and labels that would hide that their runs have several settings."""
     for group in groups:
         yield from repeats(group.runs)
-    for label in dict.fromkeys(group.runs[0].label for group in groups):
-        own = [group.settings for group in groups if group.runs[0].label == label]
+    for label in dict.fromkeys(group.given_label for group in groups):
+        own = [group.settings for group in groups if group.given_label == label]
         keys = dict.fromkeys(key for settings in own for key in settings)
         if label is not None and len(own) > 1:
             differing = [short(key) for key in keys if len({settings.get(key) for settings in own}) > 1]
@@ -67,28 +60,22 @@ def group_problems(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def settings_of(run: RunRecord) -> Settings:
-    """Everything that decides what the run's models are, but for start model and seed; as text, by key."""
-    config = run.config
-    phases = {name: phase for _, name, phase in phases_to_run(config)}
-    left_out = ELSEWHERE | IRRELEVANT
-    unread = _unread(config, [phase.method for phase in phases.values()])
-    left_out = left_out | unread
-    found = _flat({key: value for key, value in asdict(config).items() if key not in left_out})
-    for name, phase in phases.items():
-        own = {key: value for key, value in asdict(phase).items() if key not in IRRELEVANT_IN_A_PHASE}
-        found |= _flat({"phases": {name: own | {"unfreeze_rank_ratio": run.ratios[name]}}})
-    return {key: value for key, value in found.items() if key not in IRRELEVANT_KEYS | unread}
+    """Returns everything that decides what the run's models are, but for start model and seed; as text, by key."""
+    settings = without(counting(asdict(run.config), Use.COMPARISON), keys_without_effect(run.config))
+    phases = settings.pop("phases")
+    ran = {name: phases[name] | {"unfreeze_rank_ratio": run.ratios[name]} for name in run.phase_names}
+    return _flat(settings | {"phases": ran})
 
 
-def _unread(config: ExperimentConfig, methods: Sequence[str]) -> set[str]:
-    """Groups and keys of methods that decide nothing in a run with these `methods`."""
-    used = {method_named(name) for name in methods}
+def keys_without_effect(config: ExperimentConfig) -> set[str]:
+    """Returns the keys and groups that decide nothing in a run, given its methods."""
+    used = {method_named(phase.method) for _, _, phase in phases_to_run(config)}
     found = {group for method in built_in() if method not in used for group in method.groups}
     return found.union(*(method.unread(config) for method in used))
 
 
 def short(key: str) -> str:
-    """A key as read in a label: `skills.learning_rate`, or `method` where it is that of every phase."""
+    """Returns a key as read in a label: `skills.learning_rate`, or `method` where it is that of every phase."""
     return key.removeprefix(EVERY_PHASE).removeprefix("phases.").removeprefix("osft.")
 
 
@@ -129,16 +116,16 @@ def _merged(key: str, alike: set[str]) -> str:
     return key
 
 
-def _labels(groups: Sequence[Sequence[RunRecord]], differing: Sequence[Settings]) -> list[str]:
+def _labels(groups: Sequence[Sequence[LabelledRun]], differing: Sequence[Settings]) -> list[str]:
     """What the user says; else the experiments' names, where they tell the groups apart; else the settings."""
-    names = [{run.config.name for run in runs} for runs in groups]
+    names = [{one.run.config.name for one in group} for group in groups]
     named = [next(iter(own)) for own in names if len(own) == 1]
     found = named if len(set(named)) == len(groups) else _by_settings(differing)
     if len(groups) == 1:
-        found = [groups[0][0].config.name]
+        found = [groups[0][0].run.config.name]
     labels: list[str] = []
-    for runs, label in zip(groups, found, strict=True):
-        wanted = runs[0].label or label
+    for group, label in zip(groups, found, strict=True):
+        wanted = group[0].label or label
         count = sum(wanted in (other, other.rpartition(" #")[0]) for other in labels)
         labels.append(f"{wanted} #{count + 1}" if count else wanted)
     return labels

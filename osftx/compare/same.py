@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 
-from osftx.compare.runs import RunRecord
-from osftx.config.phases import start_model, taught_in
+from osftx.config.phases import start_model
+from osftx.results.run_record import RunRecord
 
 
 def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """What makes a run another experiment than the first one, a line each."""
+    """Yields why a run is another experiment than the first one, a line a run."""
     first, *others = runs
-    if not first.results["retention"]["sets"]:
+    if not first.retention["sets"]:
         yield f"{first.folder}: no evaluation sets, so nothing was measured; run it with some (evaluation.sets)"
         return
     for run in others:
         at = f"{run.folder}: another experiment than {first.folder},"
-        if run.phases != first.phases:
-            yield f"{at} phases {', '.join(run.phases)} instead of {', '.join(first.phases)}; leave one of them out"
+        if run.phase_names != first.phase_names:
+            own, other = (", ".join(one.phase_names) for one in (run, first))
+            yield f"{at} phases {own} instead of {other}; leave one of them out"
         elif sets := list(_other_sets(run, first)):
             yield f"{at} {'; '.join(sets)}; measure both on the same"
         elif not _same_base(run, first):
@@ -25,7 +26,10 @@ def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def repeats(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """Runs of one group with the same seed: to count both would make believe in more seeds than there are."""
+    """Yields the runs of one group that have the seed of another one, a line a run.
+
+    To count both would pretend that there are more seeds than there are.
+    """
     seen: dict[tuple[int, ...], RunRecord] = {}
     for run in runs:
         other = seen.setdefault(run.seeds, run)
@@ -37,7 +41,7 @@ def repeats(runs: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def _other_sets(run: RunRecord, first: RunRecord) -> Iterator[str]:
-    ours, theirs = (one.results["retention"]["sets"] for one in (run, first))
+    ours, theirs = (one.retention["sets"] for one in (run, first))
     if set(ours) != set(theirs):
         yield f"evaluation sets {', '.join(ours) or 'none'} instead of {', '.join(theirs)}"
         return
@@ -45,10 +49,10 @@ def _other_sets(run: RunRecord, first: RunRecord) -> Iterator[str]:
         key = f"evaluation.sets.{name}.path"
         if run.contents.get(key) != first.contents.get(key):
             yield f"other questions in the evaluation set {name} (or another tokenizer or training.max_seq_len)"
-        if (taught := taught_in(run.config, name)) != (there := taught_in(first.config, name)):
+        if (taught := run.taught_in[name]) != (there := first.taught_in[name]):
             yield f"evaluation set {name} learned in {taught} instead of {there}"
 
 
 def _same_base(run: RunRecord, first: RunRecord) -> bool:
-    """By the content of the start model: its folder may have been moved, or changed in place."""
+    """Whether both start from the same model, by its content: its folder may have been moved, or changed in place."""
     return bool(run.results["start"] == first.results["start"])

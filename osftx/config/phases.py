@@ -5,15 +5,18 @@ from dataclasses import fields
 
 from osftx.config.schema import ExperimentConfig, PhaseConfig, TrainingConfig
 
+BASE_STATE = "base"
+"""The name of the model before the first phase, in results and in `learned_in`."""
+
 
 def ordered_phases(config: ExperimentConfig) -> dict[str, PhaseConfig]:
-    """All phases in the order in which they follow each other."""
+    """Returns all phases by name, in the order in which they follow each other."""
     names = config.phase_order or list(config.phases)
     return {name: config.phases[name] for name in names}
 
 
 def phases_to_run(config: ExperimentConfig) -> Iterator[tuple[int, str, PhaseConfig]]:
-    """(index, name, phase), from the one with `init_from` on, if any."""
+    """Yields (index, name, phase) of each phase that runs: from the one with `init_from` on, or else all of them."""
     phases = ordered_phases(config)
     first = next((place for place, phase in enumerate(phases.values()) if phase.init_from), 0)
     for index, (name, phase) in enumerate(phases.items()):
@@ -22,7 +25,7 @@ def phases_to_run(config: ExperimentConfig) -> Iterator[tuple[int, str, PhaseCon
 
 
 def start_model(config: ExperimentConfig) -> tuple[str, str | None]:
-    """Path and revision of the model that the first phase to run starts from."""
+    """Returns the path and the revision of the model that the first phase to run starts from."""
     _, _, phase = next(phases_to_run(config))
     if phase.init_from is not None:
         return phase.init_from, None
@@ -30,7 +33,10 @@ def start_model(config: ExperimentConfig) -> tuple[str, str | None]:
 
 
 def training_of(config: ExperimentConfig, name: str) -> TrainingConfig:
-    """A phase's own training settings, its overrides applied; `save_dtype` is what it really saves in."""
+    """Returns the training settings of a phase, with its overrides applied.
+
+    `save_dtype` is the precision in which the phase saves: `hand_on_dtype` where another phase follows it.
+    """
     phase = config.phases[name]
     training = TrainingConfig(**{field.name: getattr(phase, field.name) for field in fields(TrainingConfig)})
     if name != list(ordered_phases(config))[-1]:
@@ -39,22 +45,21 @@ def training_of(config: ExperimentConfig, name: str) -> TrainingConfig:
 
 
 def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:
-    """(longest sample, tokens in a micro-batch) of the evaluation, the same for every state of the run."""
+    """Returns (longest sample, micro-batch), in tokens, of the evaluation: the same for every state of a run."""
     return config.training.max_seq_len, config.training.max_tokens_per_gpu
 
 
 def taught_in(config: ExperimentConfig, set_name: str) -> str:
-    """The phase (or `base`) that teaches what an evaluation set asks."""
+    """Returns the phase that teaches what an evaluation set asks; `base` if the start model knows it."""
     explicit = config.evaluation.sets[set_name].learned_in
     return explicit or (set_name if set_name in config.phases else BASE_STATE)
 
 
-def sets_to_keep(config: ExperimentConfig, phase: str) -> list[str]:
-    """The evaluation sets that ask what the base or a phase before this one has taught."""
+def sets_to_keep(config: ExperimentConfig, phase: str | None) -> list[str]:
+    """Returns the evaluation sets that ask what was taught before `phase`; all sets for None, the end of the run.
+
+    Taught before it is what the base knows and what any earlier phase teaches, also a phase that this run skips.
+    """
     phases = list(ordered_phases(config))
-    before = {BASE_STATE, *phases[: phases.index(phase)]}
+    before = {BASE_STATE, *(phases if phase is None else phases[: phases.index(phase)])}
     return [name for name in config.evaluation.sets if taught_in(config, name) in before]
-
-
-BASE_STATE = "base"
-"""The name of the model before the first phase, in results and in `learned_in`."""

@@ -45,11 +45,14 @@ def _from_the_start_model(phases: Sequence[PlannedPhase], scratch: Path) -> Iter
     specs = [phase.spec for phase in phases if phase.spec is not None]
     preserve = next((spec.preserve for spec in specs if spec.preserve is not None), None)
     for planned, spec in zip(phases, specs, strict=True):
+        folder = phase_folder(scratch, spec.index, spec.name)
+        held_out = planned.data.held_out if planned.data is not None else None
         timed = replace(
             spec,
             model=replace(spec.model, path=specs[0].model.path),
-            folder=str(phase_folder(scratch, spec.index, spec.name)),
+            folder=str(folder),
             preserve=preserve if spec.preserve is not None else None,
+            validation=held_out.spec(folder) if held_out is not None else None,
             evaluation_sets={},
             evaluate_before=False,
             calibration_steps=STEPS,

@@ -72,7 +72,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     model = tokenizer = None
     with found.of():  # names the key itself
         model = inspect(path, revision, key)
-    targets: dict[Method, list[Target]] = {method: [] for method in by_method(phases)}
+    targets: dict[Method, list[Target]] = {}  # of the methods that found theirs
     if model is not None:
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
@@ -82,7 +82,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
             tokenizer = ChatTokenizer.load(path, revision)
     records: list[str] = []
     with found.of():
-        records = first.method.found_beside(config, path, targets[first.method])
+        records = first.method.found_beside(config, path, targets.get(first.method, []))
     phases = with_records(config, phases, records)
     benchmarks: dict[str, Task] = {}
     with found.of():
@@ -144,9 +144,9 @@ class _DataReader:
 
     def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
         for phase in phases:
-            self._read_phase(phase, targets[phase.method])
+            self._read_phase(phase, targets.get(phase.method))
         for method, own in by_method(phases).items():
-            self._read_extra(method, own, targets[method])
+            self._read_extra(method, own, targets.get(method, []))
         for name, evaluation_set in self.config.evaluation.sets.items():
             setting = f"evaluation.sets.{name}"
             with self.found.of(f"{setting}.path"):
@@ -171,7 +171,7 @@ class _DataReader:
         self.read[setting] = prepared
         return prepared
 
-    def _read_phase(self, phase: PhaseOutline, targets: list[Target]) -> None:
+    def _read_phase(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
         name, config, key = phase.name, phase.config, f"phases.{phase.name}"
         with self.found.of(f"{key}.data.path"):
             self.own[name] = self._read(f"{key}.data", config.data, config.max_seq_len, config.seed)
@@ -205,9 +205,11 @@ class _DataReader:
                     method.check_extra_data(self.config, {setting: read[setting]}, self.own, targets)
         self.extra |= read
 
-    def _check_trains(self, phase: PhaseOutline, targets: list[Target]) -> None:
-        """Raises ConfigurationError for a phase that validates and trains nothing."""
-        if self.model is not None and not workload(self.config, self.model, phase, targets, None).sizes.trainable:
+    def _check_trains(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
+        """Raises ConfigurationError for a phase that validates and trains nothing. Without targets nobody can tell."""
+        if self.model is None or targets is None:
+            return
+        if not workload(self.config, self.model, phase, targets, None).sizes.trainable:
             raise ConfigurationError(
                 [
                     f"phases.{phase.name}.validation: the phase has unfreeze ratio {phase.ratio or 0:g} and trains "

@@ -1,4 +1,4 @@
-"""All figures of a run's report. A phase has one colour in all of them."""
+"""All figures of a run's report; a phase has one colour in all of them."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from osftx.report.plan_figures import plan_drawings
 from osftx.report.protection_figures import protection_drawings
 from osftx.report.retention_figures import retention_drawings
 from osftx.report.training_figures import training_drawings
-from osftx.results.run_reader import Run
+from osftx.results.run_record import RunRecord
 
 
-def draw(run: Run, folder: Path) -> dict[str, Picture]:
-    """Draw what the run has data for into `folder`; the pictures by name."""
+def draw(run: RunRecord, folder: Path) -> dict[str, Picture]:
+    """Draws the figures that the run has data for into `folder`; returns the pictures by name."""
     pictures: dict[str, Picture] = {}
     for drawings in (plan_drawings, retention_drawings, training_drawings, protection_drawings):
         pictures |= save(drawings(run), folder)

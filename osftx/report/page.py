@@ -1,19 +1,19 @@
-"""The page: one HTML file that needs no other file and no network."""
+"""The page of a run: one HTML file that needs no other file and no network."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from osftx.report.drawing import Picture
 from osftx.report.templates import template
-from osftx.results.run_reader import PhaseRecord, Run
+from osftx.results.run_record import PhaseRecord, RunRecord
 
 METRICS = {"exact_match": "Exact match", "loss": "Loss", "token_accuracy": "Token accuracy"}
 
 
-def render(run: Run, pictures: Mapping[str, Picture]) -> str:
-    """The page's HTML."""
+def render(run: RunRecord, pictures: Mapping[str, Picture]) -> str:
+    """Returns the page as HTML."""
     protected = [(phase, _protection(phase)) for phase in run.phases if phase.targets]
-    done = [phase for phase in run.phases if phase.result is not None]
+    done = [phase for phase in run.phases if phase.result]
     foreseen = [phase for phase in done if _free_shares(phase)]
     return template("page.html.jinja").render(
         run=run,
@@ -30,7 +30,7 @@ def render(run: Run, pictures: Mapping[str, Picture]) -> str:
 
 def _free_shares(phase: PhaseRecord) -> dict[str, Any]:
     """How much of each evaluation set the phase could move; empty where the weights chose what is free."""
-    return (phase.result or {}).get("preservation", {}).get("free_shares") or {}
+    return phase.result.get("preservation", {}).get("free_shares") or {}
 
 
 def _protection(phase: PhaseRecord) -> dict[str, Any]:
@@ -47,6 +47,6 @@ def _protection(phase: PhaseRecord) -> dict[str, Any]:
         "leak_fp32": max(target["leak_fp32"] for target in phase.targets),
         "leak_saved": worst["leak_saved"],
         "worst_weight": worst["name"],
-        "update_kept": (phase.result or {}).get("preservation", {}).get("update_kept"),
+        "update_kept": phase.result.get("preservation", {}).get("update_kept"),
         **largest,
     }

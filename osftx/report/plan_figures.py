@@ -1,19 +1,20 @@
-"""The figure of what was planned: `ratio`."""
+"""The figure of the plan: `ratio`."""
 
 from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
 from osftx.report.drawing import WIDTH_INCHES, Drawing, colour, new_figure
-from osftx.results.run_reader import Run
+from osftx.results.run_record import RunRecord
 
 
-def plan_drawings(run: Run) -> Iterator[Drawing]:
+def plan_drawings(run: RunRecord) -> Iterator[Drawing]:
+    """Yields the figure of the unfreeze ratios, one bar a phase."""
     yield Drawing("ratio", "Unfreeze ratio", "Trainable share of each target's rank, by phase.", ratios(run))
 
 
-def ratios(run: Run) -> Figure:
-    """One bar a phase; `sft` trains everything, so its bar is full and grey."""
+def ratios(run: RunRecord) -> Figure:
+    """Returns the figure of the ratios; `sft` trains everything, so its bar is full and grey."""
     figure, axes = new_figure(WIDTH_INCHES, 0.8 + 0.35 * len(run.phases))
     for place, phase in enumerate(run.phases):
         ratio = phase.plan["unfreeze_rank_ratio"]

@@ -1,4 +1,4 @@
-"""The figures of what was protected: `leak`, and where layers have ranks of their own `free_rank`."""
+"""The figures of the protection: `leak`, and `free_rank` where ranks differ between layers."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, empty_figure, marker, new_figure
-from osftx.results.run_reader import PhaseRecord, Run
+from osftx.results.run_record import PhaseRecord, RunRecord
 
 MOST_MARKED = 40
 """Layers; with more of them the markers would hide the lines."""
@@ -23,13 +23,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 class Place(NamedTuple):
-    """Where a weight is: `model.layers.12.mlp.up_proj` is the `mlp.up_proj` of layer 12."""
+    """The place of a weight in the model: `model.layers.12.mlp.up_proj` is the `mlp.up_proj` of layer 12."""
 
     layer: int
     kind: str
 
 
-def protection_drawings(run: Run) -> Iterator[Drawing]:
+def protection_drawings(run: RunRecord) -> Iterator[Drawing]:
+    """Yields the figures that the run has data for."""
     if _measured_leaks(run):
         text = (
             "Share of the update that lies in frozen directions, of the worst weight in each layer; lower is better. "
@@ -41,8 +42,8 @@ def protection_drawings(run: Run) -> Iterator[Drawing]:
         yield Drawing("free_rank", "Free share by layer", text, free_shares(run, phases))
 
 
-def leaks(run: Run) -> Figure:
-    """As trained and as saved, one line each a phase."""
+def leaks(run: RunRecord) -> Figure:
+    """Returns the figure of the worst leak in each layer: as trained and as saved, one line each a phase."""
     figure, axes = new_figure(WIDTH_INCHES, 3.4)
     for number, phase in enumerate(run.phases):
         by_layer: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -67,8 +68,8 @@ def leaks(run: Run) -> Figure:
     return figure
 
 
-def free_shares(run: Run, phases: list[PhaseRecord]) -> Figure:
-    """A heat map a phase, kinds of weights by layers, all on one scale from 0."""
+def free_shares(run: RunRecord, phases: list[PhaseRecord]) -> Figure:
+    """Returns a heat map a phase, kinds of weights by layers, all on one scale from 0."""
     shares = [_shares(phase) for phase in phases]
     most = max(max(by_place.values()) for by_place in shares)
     kinds = list(dict.fromkeys(place.kind for place in shares[0]))
@@ -112,6 +113,6 @@ def _has_own_ranks(phase: PhaseRecord) -> bool:
     return any(len(ranks) > 1 for ranks in free.values())
 
 
-def _measured_leaks(run: Run) -> list[float]:
-    """All that have a place on a logarithmic axis: zero has none."""
+def _measured_leaks(run: RunRecord) -> list[float]:
+    """All leaks above zero, which has no place on a logarithmic axis."""
     return [target[key] for phase in run.phases for target in phase.targets for key in LOOKS if target[key] > 0]

@@ -1,4 +1,4 @@
-"""The figures of what was learned and kept: `retention`; where it was measured on the way, `curves`, `set_curves`."""
+"""The figures of what was learned and kept: `retention`; `curves` and `set_curves` from the evaluation on the way."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from osftx.config.phases import BASE_STATE
 from osftx.report.curves import SetCurve, TradeOff, set_curves, trade_offs
 from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, marker, new_figure
-from osftx.results.run_reader import Run
+from osftx.results.run_record import RunRecord
 
 ACCURACIES = ("exact_match", "acc_norm", "acc", "f1", "pass@1", "mc1", "mc2")
-"""Metrics of the harness of which more is better, and 1 is all. Others, such as Brier scores, are no accuracies."""
+"""Metrics of the harness that are accuracies: more is better, and 1 is the best. Brier scores, say, are not."""
 LONGEST_LEVEL_NAME = 9
 """Characters; longer names of columns are slanted."""
 MOST_MARKED = 30
@@ -21,7 +21,8 @@ MARGIN = 0.03
 """Beyond 0 and 1, so that a marker on the edge is whole."""
 
 
-def retention_drawings(run: Run) -> Iterator[Drawing]:
+def retention_drawings(run: RunRecord) -> Iterator[Drawing]:
+    """Yields the figures that the run has data for."""
     if run.retention["sets"]:
         text = "Exact match on each evaluation set (columns) at each state of the model (rows)."
         if _accuracies(run):
@@ -39,8 +40,8 @@ def retention_drawings(run: Run) -> Iterator[Drawing]:
         yield Drawing("set_curves", "Every set on the way", text, over_steps(run, curves))
 
 
-def heat_map(run: Run) -> Figure:
-    """Exact match, states by sets; one colour scale, 0 to 1, for all runs. Benchmarks are columns beside them."""
+def heat_map(run: RunRecord) -> Figure:
+    """Returns the exact match, states by sets, with benchmarks beside; one colour scale, 0 to 1, for all runs."""
     sets, states = run.retention["sets"], run.retention["states"]
     benchmarks = _accuracies(run)
     beside = zip(*benchmarks.values(), strict=True) if benchmarks else [()] * len(states)
@@ -67,8 +68,8 @@ def heat_map(run: Run) -> Figure:
     return figure
 
 
-def kept_against_learned(run: Run, measured: list[TradeOff]) -> Figure:
-    """One line a phase, from its hollow first point."""
+def kept_against_learned(run: RunRecord, measured: list[TradeOff]) -> Figure:
+    """Returns the figure of what was kept against what was learned: one line a phase, from its hollow first point."""
     figure, axes = new_figure(WIDTH_INCHES, 4.0)
     for path in measured:
         look: dict[str, Any] = {"color": colour(path.place), "marker": marker(path.place)}
@@ -86,10 +87,10 @@ def kept_against_learned(run: Run, measured: list[TradeOff]) -> Figure:
     return figure
 
 
-def over_steps(run: Run, curves: list[SetCurve]) -> Figure:
-    """Every set over the optimizer steps of all phases; sets of one phase differ in marker and dash."""
+def over_steps(run: RunRecord, curves: list[SetCurve]) -> Figure:
+    """Returns every set over the optimizer steps of all phases; sets of one phase differ in marker and dash."""
     names = list(dict.fromkeys(curve.set_name for curve in curves))
-    teachers = [phase.name for phase in run.phases]
+    teachers = run.phase_names
     figure, axes = new_figure(WIDTH_INCHES, 3.4)
     for curve in curves:
         number, teacher = names.index(curve.set_name), run.taught_in.get(curve.set_name, BASE_STATE)
@@ -114,8 +115,8 @@ def over_steps(run: Run, curves: list[SetCurve]) -> Figure:
     return figure
 
 
-def mark_phases(axes: Axes, run: Run) -> None:
-    """A dotted line at the end of each phase."""
+def mark_phases(axes: Axes, run: RunRecord) -> None:
+    """Draws a dotted line at the end of each phase."""
     for phase, begin in zip(run.phases, run.steps_before, strict=True):
         if phase.last_step:
             axes.axvline(begin + phase.last_step, color="#999999", linewidth=0.8, linestyle=":")
@@ -125,7 +126,7 @@ def _accuracy_axis(axes: Axes) -> None:
     axes.set_ylim(-MARGIN, 1 + MARGIN)
 
 
-def _accuracies(run: Run) -> dict[str, list[float | None]]:
+def _accuracies(run: RunRecord) -> dict[str, list[float | None]]:
     """The columns of the benchmarks that are shares of right answers; perplexities are in the table alone."""
     found = {}
     for place, task in enumerate(run.benchmarks["tasks"]):
@@ -136,7 +137,7 @@ def _accuracies(run: Run) -> dict[str, list[float | None]]:
     return found
 
 
-def _in_words(run: Run, measured: list[TradeOff]) -> str:
+def _in_words(run: RunRecord, measured: list[TradeOff]) -> str:
     """From the first to the last point of each phase."""
     return " ".join(
         f"{run.phases[path.place].label}: learned {path.learned[0]:.3f} to {path.learned[-1]:.3f}, "

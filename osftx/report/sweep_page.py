@@ -11,7 +11,7 @@ FIGURES = ("average_accuracy", "learning_accuracy", "forgetting")
 
 
 def render_sweep(sweep: SweepRecord, pictures: Mapping[str, Picture]) -> str:
-    """The page's HTML."""
+    """Returns the page as HTML."""
     return template("sweep.html.jinja").render(
         sweep=sweep,
         states={state: sum(job.state == state for job in sweep.jobs) for state in ("done", "pruned", "failed")},

@@ -1,16 +1,17 @@
-"""The figures of how training went: `loss`, `learning_rate`, `throughput`, `memory`."""
+"""The figures of the training: `loss`, `learning_rate`, `throughput`, `memory`."""
 
 from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
 from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, marker, new_figure
-from osftx.results.run_reader import Json, PhaseRecord, Run
+from osftx.results.run_record import Json, PhaseRecord, RunRecord
 
 HEIGHT_INCHES = 2.9
 
 
-def training_drawings(run: Run) -> Iterator[Drawing]:
+def training_drawings(run: RunRecord) -> Iterator[Drawing]:
+    """Yields the figures that the run has data for."""
     if not any(phase.steps for phase in run.phases):
         return
     text = "Mean loss of the counted tokens, at each optimizer step"
@@ -25,8 +26,8 @@ def training_drawings(run: Run) -> Iterator[Drawing]:
         yield Drawing("memory", "Peak memory", text, peak_memory(run))
 
 
-def over_steps(run: Run, key: str, label: str) -> Figure:
-    """A value of `metrics.jsonl` over the optimizer steps of all phases, one after the other."""
+def over_steps(run: RunRecord, key: str, label: str) -> Figure:
+    """Returns a value of `metrics.jsonl` over the optimizer steps of all phases, one after the other."""
     figure, axes = new_figure(WIDTH_INCHES, HEIGHT_INCHES)
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
         if phase.steps:
@@ -43,8 +44,8 @@ def over_steps(run: Run, key: str, label: str) -> Figure:
     return figure
 
 
-def loss(run: Run) -> Figure:
-    """The loss over the steps, and that on samples which are not trained on, where it was measured."""
+def loss(run: RunRecord) -> Figure:
+    """Returns the training loss over the steps, and the validation loss where it was measured."""
     figure = over_steps(run, "loss", "loss")
     (axes,) = figure.axes
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
@@ -55,12 +56,12 @@ def loss(run: Run) -> Figure:
 
 
 def validated(phase: PhaseRecord) -> list[Json]:
-    """The steps after which the loss on samples that are not trained on was measured."""
+    """Returns the steps after which the validation loss was measured."""
     return [step for step in phase.steps if "val_loss" in step]
 
 
-def throughput(run: Run) -> Figure:
-    """Tokens per second over the steps, with the medians that the table names."""
+def throughput(run: RunRecord) -> Figure:
+    """Returns the tokens per second over the steps, with the median of each phase as in the table."""
     figure = over_steps(run, "tokens_per_second", "tokens/s")
     (axes,) = figure.axes
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
@@ -70,8 +71,8 @@ def throughput(run: Run) -> Figure:
     return figure
 
 
-def peak_memory(run: Run) -> Figure:
-    """One bar a phase."""
+def peak_memory(run: RunRecord) -> Figure:
+    """Returns the peak memory of rank 0, one bar a phase."""
     figure, axes = new_figure(WIDTH_INCHES, 0.8 + 0.35 * len(run.phases))
     amounts = [phase.peak_memory_gb or 0.0 for phase in run.phases]
     bars = axes.barh(range(len(amounts)), amounts, height=0.6, color=[colour(n) for n in range(len(amounts))])

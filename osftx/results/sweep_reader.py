@@ -1,69 +1,92 @@
-"""What the report of a sweep is made from: `sweep.json`, in the shape that the figures and the page want."""
+"""The only reader of what a sweep leaves: `job.json` of each job, and `sweep.json` of all of them."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from osftx.config.run_layout import SWEEP
+from osftx.config.run_layout import JOB, SWEEP
+from osftx.results.job_record import Job, State
 
 Json = dict[str, Any]
 
 
-@dataclass
-class JobRecord:
-    number: int
-    state: str
-    """`done`, `pruned` or `failed`."""
-    failure: str | None
+@dataclass(kw_only=True)
+class JobRecord(Job):
+    """A job, and what it is among the jobs of its sweep."""
+
     values: list[float | None]
-    """Its objectives, in the order of the sweep's."""
+    """Its objectives, in the order of the sweep's; None where the job has no value."""
     parameters: dict[str, str]
-    summary: dict[str, float | None]
-    trained: int
-    reused: int
-    duration_s: float
+    """Its values of the settings that differ between the jobs, as in its overrides."""
     best: bool
-    """On the Pareto front; with one objective, the best."""
+    """Whether it is on the Pareto front; with one objective, whether it is the best."""
 
     @property
     def finished(self) -> bool:
-        return self.state == "done" and None not in self.values
+        """Whether the job is done and has a value for each objective."""
+        return self.state is State.done and None not in self.values
 
 
 @dataclass
 class SweepRecord:
+    """A sweep that has ended, as its report shows it."""
+
     name: str
     objectives: list[str]
     """As read in a figure: `average accuracy`."""
     directions: list[str]
+    """`maximize` or `minimize`, for each objective."""
     parameters: list[str]
+    """The settings that differ between the jobs."""
     jobs: list[JobRecord]
     importance: list[tuple[str, dict[str, float]]]
-    """By objective; empty where it cannot be told."""
+    """By objective, the share of each setting; empty where it cannot be told."""
 
     @property
     def finished(self) -> list[JobRecord]:
+        """The jobs that have a value for each objective."""
         return [job for job in self.jobs if job.finished]
 
-    @classmethod
-    def read(cls, folder: Path) -> "SweepRecord":
-        content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-        return cls(
-            name=folder.resolve().name,
-            objectives=[_readable(path) for path in content["objectives"]],
-            directions=content["directions"],
-            parameters=content["parameters"],
-            jobs=[_job(job, len(content["objectives"])) for job in content["jobs"]],
-            importance=[(_readable(path), shares) for path, shares in content["importance"].items()],
-        )
+
+def read_sweep(folder: Path) -> SweepRecord:
+    """Returns the record of the sweep in `folder`. Raises OSError, ValueError, KeyError or TypeError."""
+    content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+    return SweepRecord(
+        name=folder.resolve().name,
+        objectives=[_readable(path) for path in content["objectives"]],
+        directions=content["directions"],
+        parameters=content["parameters"],
+        jobs=[_ranked(job, len(content["objectives"])) for job in content["jobs"]],
+        importance=[(_readable(path), shares) for path, shares in content["importance"].items()],
+    )
 
 
-def _job(job: Json, count: int) -> JobRecord:
-    objective = job["objective"]
-    values = objective if isinstance(objective, list) else [objective]
-    own = ("number", "state", "failure", "parameters", "summary", "trained", "reused", "duration_s", "best")
-    return JobRecord(values=[*values, *[None] * count][:count], **{key: job[key] for key in own})
+def read_jobs(folder: Path) -> list[Job]:
+    """Returns the jobs of the sweep in `folder` that have ended, by number."""
+    found = (read_job(path.parent) for path in folder.glob(f"*/{JOB}"))
+    return sorted((job for job in found if job is not None), key=lambda job: job.number)
+
+
+def read_job(folder: Path) -> Job | None:
+    """Returns the record in the run folder of a job; None where there is none, or one that cannot be read."""
+    try:
+        return _job(json.loads((folder / JOB).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _job(content: Json) -> Job:
+    return Job(**content | {"state": State(content["state"])})
+
+
+def _ranked(content: Json, count: int) -> JobRecord:
+    """A job of `sweep.json`, which has `parameters` and `best` beside the fields of `job.json`."""
+    own = {key: value for key, value in content.items() if key not in ("parameters", "best")}
+    job = _job(own)
+    return JobRecord(
+        **vars(job), values=job.objective_values(count), parameters=content["parameters"], best=content["best"]
+    )
 
 
 def _readable(path: str) -> str:

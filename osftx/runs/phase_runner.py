@@ -1,6 +1,5 @@
-"""Get a phase's result: from the store if it is there, otherwise by training it, and then keep it there."""
+"""Obtain the result of a phase: from the store if it is there, else by training it, and then keep it there."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import BEFORE, EVALUATION, PHASE_RESULT
 from osftx.config.schema import CheckpointingConfig
 from osftx.launch.cluster import Cluster
+from osftx.results.run_reader import read_phase_result
 from osftx.store.entries import Entry, PhaseStore, use
 from osftx.store.fingerprint import of_evaluation
 from osftx.utils.files import write_json
@@ -34,7 +34,7 @@ def obtain(
     reused = False
     if store is None:
         cluster.launch(spec)
-        result = _read(folder)
+        result = read_phase_result(folder)
     else:
         with store.lock(fingerprint):
             entry = store.find(fingerprint)
@@ -43,7 +43,7 @@ def obtain(
                 entry = _train(spec, fingerprint, parent, store, checkpointing, cluster)
             if entry is not None:
                 use(entry, folder)
-        result = _read(folder)
+        result = read_phase_result(folder)
         if reused:
             print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
             result["evaluation_before"] = None  # of the run that trained it
@@ -105,7 +105,7 @@ def _measure(
         )
         alone.save()
         cluster.launch(alone)
-        new = _read(folder)["evaluation"]
+        new = read_phase_result(folder)["evaluation"]
         store.keep_evaluations(fingerprint, data, new)
         measured |= new
     return {name: figures for name, figures in measured.items() if figures is not None}
@@ -114,7 +114,3 @@ def _measure(
 def _data(spec: PhaseSpec) -> dict[str, str]:
     """The fingerprint of each evaluation set."""
     return {name: of_evaluation(spec, Path(path)) for name, path in spec.evaluation_sets.items()}
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / PHASE_RESULT).read_text()))

@@ -1,4 +1,4 @@
-"""The folder of a run: made, locked while the run lasts, and removed again when nothing was started."""
+"""The folder of a run: made, locked while the run lasts, and removed again where nothing was started."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,26 +10,25 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from osftx.config.identity import Use, counting
 from osftx.config.run_layout import CONFIG, LOCK, PLAN
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
+from osftx.results.run_reader import read_settings
 from osftx.utils.locks import HeldError, immediate_lock
-
-PLACE = ("node_rank", "rdzv_endpoint", "join_timeout_s")
-"""Of `distributed`: a cluster that starts a run again may do so on other machines."""
 
 
 def dated(parent: Path) -> Path:
-    """A folder in `parent` for a run that starts now; one that starts in the same second as another gets its own."""
+    """Returns a folder in `parent`, not there yet, that is named after the present second."""
     folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return next(place for place in chain([folder], others) if not place.exists())
 
 
 def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tuple[Path, list[Path]]:
-    """The run folder, `output_dir` or else `usual`, and which folders had to be made for it, the innermost first.
+    """Returns the run folder, `output_dir` or else `usual`, and the folders that were made for it, innermost first.
 
-    A folder that holds a run is taken only for the same configuration (`composed`, as YAML): a run that was broken off
+    A folder that holds a run is taken only for the same configuration (`composed`, as YAML): a run that was interrupted
     goes on there, with what the store has of it. Raises ConfigurationError otherwise, or when it cannot be written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
@@ -73,27 +72,19 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` was made with this configuration: wherever its nodes met, timed beforehand or not,
-    and also where it is only asked for (`dry_run`)."""
+    """Whether the run in `folder` has this configuration, but for what does not count (`config/identity.py`)."""
     try:
-        return _deciding((folder / CONFIG).read_text()) == _deciding(composed)
+        return _counting(read_settings(folder)) == _counting(OmegaConf.to_container(OmegaConf.create(composed)))
     except (OSError, ValueError, YAMLError):
         return False
 
 
-def _deciding(composed: str) -> Any:
-    content = OmegaConf.to_container(OmegaConf.create(composed))
-    if not isinstance(content, dict):
-        return content
-    content.pop("plan", None)
-    content.pop("dry_run", None)
-    if isinstance(content.get("distributed"), dict):
-        content["distributed"] = {key: value for key, value in content["distributed"].items() if key not in PLACE}
-    return content
+def _counting(settings: Any) -> Any:
+    return counting(settings, Use.RUN) if isinstance(settings, dict) else settings
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Nothing was started, so nothing is left behind; what was there before, or has other content, stays."""
+    """Removes those of the folders that are empty but for the lock, after a run that was refused."""
     for path in folders:
         if path.is_dir() and not [inner for inner in path.iterdir() if inner.name != LOCK]:
             (path / LOCK).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""What decides the result of a phase, as one hash: equal fingerprints, equal models up to rounding.
+"""Everything that decides the result of a phase, as one hash: equal fingerprints, equal models up to rounding.
 
 In it: the model that the phase starts from, by content; the data, tokenizer and chat template, by content; method,
 ratio, subspace and the training settings; the versions of the packages that train. Not in it: paths, names, ports, the
-number of ranks, and settings that change the rounding alone (`ROUNDING`).
+number of ranks, and settings that change the rounding alone (`config/identity.py` lists all of these).
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from osftx.config.identity import Use, ignored_phase_keys
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import LmEvalConfig, ModelConfig, Precision, TrainingConfig
 from osftx.methods.covariance.index import record_beside
@@ -32,16 +33,12 @@ BENCHMARK_VERSION = 1
 """Raised when another figure of the harness is taken."""
 PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
 BENCHMARK_PACKAGES = ("torch", "transformers")
-ROUNDING = {"max_seq_len", "max_tokens_per_gpu", "activation_checkpointing"}
-"""max_seq_len decides which samples there are, so it is in the data's fingerprint."""
-PLANNED = {"hand_on_dtype"}
-"""Where it counts, it has become the phase's `save_dtype`."""
 LENGTH = 32
 """Characters of a fingerprint."""
 
 
 def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
-    """The content of some files, by name: of the model that a run starts from, say.
+    """Returns the fingerprint of some files by their names and contents, such as those of a model.
 
     Reading the weights of a large model takes a while, so digests of files that have not changed since (by size and
     time of change) are taken from the JSON file `known`, and written there.
@@ -59,9 +56,10 @@ def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
 
 
 def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
-    """Of the model that a run starts from: the phase's own where it is a stored phase, else a hash of the content.
+    """Returns the fingerprint of the model that a run starts from.
 
-    What must be kept, which an earlier phase may have left beside it, is a part of it.
+    For the checkpoint of a stored phase it is that of the phase, else a hash of the content. A record of what must be
+    kept, which an earlier phase may have left beside the model, is a part of it.
     """
     model = model.resolve()
     entry = verified(model.parent)
@@ -74,12 +72,12 @@ def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
 
 
 def of_phase(spec: PhaseSpec, parent: str) -> str:
-    """The fingerprint of a phase that starts from the model with the fingerprint `parent`.
+    """Returns the fingerprint of a phase that starts from the model with the fingerprint `parent`.
 
     The folders of tokenised samples are named by their content. A record of what must be kept belongs to the parent.
     """
-    left_out = ROUNDING | PLANNED
-    training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in left_out}
+    ignored = ignored_phase_keys(Use.PHASE)
+    training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in ignored}
     content: dict[str, Any] = {
         "training_version": TRAINING_VERSION,
         "packages": {package: _version(package, spec.training) for package in PACKAGES},
@@ -106,7 +104,7 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
 
 
 def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
-    """Everything that decides what a model scores on some samples, beside the model."""
+    """Returns the fingerprint of everything that decides what a model scores on some samples, beside the model."""
     content = {
         "evaluation_version": EVALUATION_VERSION,
         "packages": {package: _version(package, spec.training) for package in PACKAGES},
@@ -121,7 +119,7 @@ def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
 def of_benchmark(
     name: str, content: str, settings: LmEvalConfig, model: ModelConfig, dtype: Precision, harness: str
 ) -> str:
-    """Everything that decides what a model scores on a task, beside the model.
+    """Returns the fingerprint of everything that decides what a model scores on a task, beside the model.
 
     `content` is the fingerprint of the task's own files (`of_files`), `harness` the version of lm-eval. Data that the
     harness fetches from the Hub is in it by the task's name alone. The batch size changes the rounding alone.

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
+from osftx.config.identity import Use, counting
 from osftx.config.run_layout import SWEEP_CONFIG
 
 RESUME = "sweep.resume"
@@ -37,7 +38,7 @@ def _deciding(config: Any) -> dict[str, Any]:
     assert isinstance(content, dict)
     hydra = content.pop("hydra")
     overrides = hydra["overrides"]["task"]
-    rest = {str(key): value for key, value in content.items() if key not in ("sweep", "dry_run")}
+    rest = counting({str(key): value for key, value in content.items()}, Use.SWEEP)
     sweeper = {f"hydra.sweeper.{key}": hydra["sweeper"].get(key) for key in ("_target_", "params")}
     return {
         "overrides": [word for word in overrides if word.split("=")[0] not in (RESUME, "dry_run")],

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_REPORT
 from osftx.errors import ExitCode
 from osftx.launch.cluster import Cluster
-from osftx.sweep.job import State, read_jobs
+from osftx.results.job_record import State
+from osftx.results.sweep_reader import read_jobs
 from osftx.sweep.nodes import meet_for_sweep
 from osftx.sweep.parallel import run_one_at_a_time
 from osftx.sweep.resume import FOLDER, RESUME, why_not_resumed

@@ -1,4 +1,4 @@
-"""The end of a sweep: all its jobs in one table, on the screen, in `sweep.json` and in `sweep.html`."""
+"""All jobs of a sweep that has ended in one table: on the screen, in `sweep.json` and in `sweep.html`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +10,9 @@ from rich.table import Table
 
 from osftx.config.objective import Direction, as_list, best
 from osftx.config.run_layout import SWEEP, SWEEP_REPORT
+from osftx.results.job_record import Job, State
 from osftx.results.retention import FIGURES
 from osftx.sweep.importance import importance
-from osftx.sweep.job import Job, State
 from osftx.utils.console import console
 from osftx.utils.files import write_json
 
@@ -21,7 +21,7 @@ SHOWN_FIGURES = FIGURES[:3]
 
 @dataclass
 class Sweep:
-    """The jobs of a sweep, and what they come to together."""
+    """The jobs of a sweep, and which of them are the best."""
 
     objectives: list[str]
     """Paths into results.json."""
@@ -35,7 +35,10 @@ class Sweep:
 
     @classmethod
     def of(cls, jobs: list[Job], objectives: list[str], directions: list[Direction], swept: Sequence[str]) -> "Sweep":
-        """`swept`: the keys that are known to have several values; others are found by comparing the jobs."""
+        """Returns the sweep of some jobs.
+
+        `swept` are the keys that are known to have several values; others are found by comparing the jobs.
+        """
         finished = [job for job in jobs if job.state is State.done and values_of(job, len(objectives))]
         front = best([values_of(job, len(objectives)) for job in finished], directions)
         common = set.intersection(*(set(job.overrides) for job in jobs))
@@ -44,12 +47,12 @@ class Sweep:
         return cls(objectives, directions, keys, jobs, [finished[place].number for place in front])
 
     def parameters(self, job: Job) -> dict[str, str]:
-        """The job's values of the settings that differ, as in its overrides."""
+        """Returns the job's values of the settings that differ, as in its overrides."""
         given = {key: value for key, _, value in (word.partition("=") for word in job.overrides)}
         return {key: given[key] for key in self.keys if key in given}
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """By objective, how much of the difference between good jobs and the others each setting explains, 0 to 1."""
+        """Returns, by objective, the share of each setting in what tells good jobs from the others, 0 to 1."""
         count = len(self.objectives)
         jobs = [job for job in self.jobs if job.state is State.done and values_of(job, count)]
         settings = [self.parameters(job) for job in jobs]
@@ -62,13 +65,13 @@ class Sweep:
 
 
 def values_of(job: Job, count: int) -> list[float]:
-    """The job's objectives; empty unless it has a number for each of the `count` ones."""
+    """Returns the job's objectives; an empty list unless it has a number for each of the `count` ones."""
     values = [value for value in as_list(job.objective) if value is not None]
     return values if len(values) == count else []
 
 
 def write(sweep: Sweep, folder: Path) -> None:
-    """Write sweep.json, and from it sweep.html with its figures."""
+    """Writes sweep.json, and from it sweep.html with its figures; a report that fails is a warning."""
     jobs = [asdict(job) | {"parameters": sweep.parameters(job), "best": job.number in sweep.best} for job in sweep.jobs]
     content: dict[str, Any] = {
         "objectives": sweep.objectives,
@@ -91,7 +94,7 @@ def write(sweep: Sweep, folder: Path) -> None:
 
 
 def show(sweep: Sweep, folder: Path) -> None:
-    """One line a job: what it changed, and what came of it."""
+    """Prints one line a job: its settings that differ, its figures, and what failed."""
     table = Table(title="Jobs of the sweep", title_justify="left")
     table.add_column("job", justify="right")
     table.add_column("settings", overflow="fold")
@@ -102,8 +105,7 @@ def show(sweep: Sweep, folder: Path) -> None:
     for heading in (*(key.replace("_", " ") for key in others), "trained", "reused", "time"):
         table.add_column(heading, justify="right")
     for job in sweep.jobs:
-        values = [*as_list(job.objective), *[None] * len(names)][: len(names)]
-        figures = [*values, *(job.summary.get(key) for key in others)]
+        figures = [*job.objective_values(len(names)), *(job.summary.get(key) for key in others)]
         table.add_row(
             f"{'* ' if job.number in sweep.best else ''}{job.number}",
             escape(" ".join(f"{key}={shortened(value)}" for key, value in sweep.parameters(job).items())),
@@ -129,7 +131,7 @@ def show(sweep: Sweep, folder: Path) -> None:
 
 
 def shortened(value: str) -> str:
-    """A number to four digits, which is enough to tell jobs apart; any other text as it is."""
+    """Returns a number with four digits, which is enough to tell jobs apart; any other text as it is."""
     try:
         return f"{float(value):.4g}"
     except ValueError:

@@ -152,7 +152,14 @@ def read(path: Path) -> Any:
 def job(number: int, rate: str, objective: Any, **changes: Any) -> dict[str, Any]:
     """One entry of `jobs` in sweep.json."""
     figures = {"average_accuracy": 0.512, "learning_accuracy": 0.934, "forgetting": 0.056, "backward_transfer": -0.1}
-    done = {"number": number, "state": "done", "failure": None, "objective": objective, "summary": figures}
+    done = {
+        "number": number,
+        "overrides": [],
+        "state": "done",
+        "failure": None,
+        "objective": objective,
+        "summary": figures,
+    }
     done |= {"parameters": {"training.learning_rate": rate, "order": "[a,b]" if number % 2 else "[b,a]"}}
     return done | {"trained": 1, "reused": 1, "duration_s": 3725.0, "best": False} | changes
 

@@ -350,8 +350,10 @@ def test_a_folder_that_does_not_fit_together(tmp_path: Path, capsys: pytest.Capt
     results["retention"]["metrics"]["exact_match"].pop()
     (run / "results.json").write_text(json.dumps(results))
     assert "has not one row a phase" in refused(capsys, str(run))
-    del results["phases"][0]
-    (run / "plan.json").write_text(json.dumps({"phases": results["phases"]}))
+    plan = json.loads((run / "plan.json").read_text())
+    for content in (plan, results):
+        del content["phases"][0]
+    (run / "plan.json").write_text(json.dumps(plan))
     (run / "results.json").write_text(json.dumps(results))
     assert "are of different phases" in refused(capsys, str(run))
     (run / "config.yaml").write_text("name: study\nunheard_of: 1\n")

@@ -4,7 +4,8 @@ import pytest
 from synthetic_runs import write_run
 
 from osftx.compare.groups import Group, group_problems, groups_of
-from osftx.compare.runs import read_run
+from osftx.compare.runs import LabelledRun
+from osftx.results.whole_run import read_whole_run
 
 SFT = {"phases.knowledge.method": "sft", "phases.skills.method": "sft"}
 ACTIVATIONS = {"osft.subspace": "activations", "preserve.data.path": "keep.jsonl"}
@@ -16,9 +17,8 @@ def grouped(folder: Path, *runs: dict) -> list[Group]:
     for place, settings in enumerate(runs):
         label, seed = settings.pop("label", None), settings.pop("seed", 42)
         contents = settings.pop("contents", "0123")
-        run = read_run(write_run(folder / str(place), seed=seed, settings=settings, contents=contents))
-        run.label = label
-        records.append(run)
+        run = read_whole_run(write_run(folder / str(place), seed=seed, settings=settings, contents=contents))
+        records.append(LabelledRun(run, label))
     return groups_of(records)
 
 

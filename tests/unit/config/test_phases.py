@@ -70,3 +70,28 @@ def test_what_a_set_asks_is_taught_in_the_phase_that_it_names_or_that_has_its_na
     }
     assert sets_to_keep(config, "one") == ["general", "two"]
     assert sets_to_keep(config, "two") == ["one", "general", "two"]
+
+
+def two_phases() -> ExperimentConfig:
+    """Two phases in another order than that in which they are named, and a set of each kind."""
+    config = experiment(one=phase(), two=phase())
+    config.phase_order = ["two", "one"]
+    config.evaluation.sets = {
+        "one": EvaluationSetConfig(path="one.jsonl"),
+        "general": EvaluationSetConfig(path="general.jsonl"),
+        "other": EvaluationSetConfig(path="other.jsonl", learned_in="two"),
+    }
+    return config
+
+
+def test_before_a_phase_is_what_the_base_and_earlier_phases_teach() -> None:
+    config = two_phases()
+    assert sets_to_keep(config, "two") == ["general"]
+    assert sets_to_keep(config, "one") == ["general", "other"]
+    assert sets_to_keep(config, None) == ["one", "general", "other"]
+
+
+def test_a_phase_that_is_skipped_has_taught_its_sets_before() -> None:
+    config = two_phases()
+    config.phases["one"].init_from = "earlier/checkpoint"
+    assert sets_to_keep(config, "one") == ["general", "other"]

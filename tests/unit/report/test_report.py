@@ -11,7 +11,7 @@ from report_folders import HOSTILE, add_curves, edit, make_run_folder, phase_fol
 from osftx.report import write_report
 from osftx.report.page import render
 from osftx.results.retention import FIGURES
-from osftx.results.run_reader import Run
+from osftx.results.run_reader import read_run
 
 NAMES = ["leak", "learning_rate", "loss", "memory", "ratio", "retention", "throughput"]
 """Of the figures of a whole run without measurements on the way."""
@@ -28,7 +28,7 @@ def figures(run_folder: Path) -> list[str]:
 
 def text_alone(run_folder: Path) -> str:
     """The page without figures, which take their time."""
-    return render(Run.read(run_folder), {})
+    return render(read_run(run_folder), {})
 
 
 def test_figures_are_png_files(run_folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from report_folders import make_run_folder, phase_folder
 
 from osftx.report.training_figures import loss, training_drawings
-from osftx.results.run_reader import Run
+from osftx.results.run_reader import read_run
 
 
 def add_validation(folder: Path, number: int, name: str, losses: dict[int, float]) -> None:
@@ -21,7 +21,7 @@ def add_validation(folder: Path, number: int, name: str, losses: dict[int, float
 def test_validation_is_a_second_line_with_markers(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path)
     add_validation(folder, 2, "skills", {10: 1.5, 20: 1.25})
-    run = Run.read(folder)
+    run = read_run(folder)
     (axes,) = loss(run).axes
     (marked,) = (line for line in axes.get_lines() if line.get_marker() not in ("", "None"))
     assert list(marked.get_xdata()) == [30, 40]  # behind the 20 steps of the first phase
@@ -32,7 +32,7 @@ def test_validation_is_a_second_line_with_markers(tmp_path: Path) -> None:
 
 
 def test_without_validation_there_is_none(tmp_path: Path) -> None:
-    run = Run.read(make_run_folder(tmp_path))
+    run = read_run(make_run_folder(tmp_path))
     (axes,) = loss(run).axes
     assert all(line.get_marker() in ("", "None") for line in axes.get_lines())
     assert next(training_drawings(run)).text == "Mean loss of the counted tokens, at each optimizer step."

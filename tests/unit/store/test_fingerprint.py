@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from osftx.config.identity import Use, ignored_phase_keys
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.config.schema import (
     Accelerator,
@@ -22,7 +23,7 @@ from osftx.config.schema import (
     ValidationConfig,
 )
 from osftx.store import fingerprint
-from osftx.store.fingerprint import PLANNED, ROUNDING, of_files, of_phase
+from osftx.store.fingerprint import of_files, of_phase
 
 SPEC = PhaseSpec(
     index=0,
@@ -101,15 +102,29 @@ def test_what_does_not_decide_the_result_is_not_in_it(changes: dict[str, Any]) -
     assert of_phase(changed(**changes), "parent") == of_phase(SPEC, "parent")
 
 
+def test_phases_that_stores_hold_keep_their_fingerprints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "version", lambda package: "1.2.3")
+    more = changed(
+        osft=OsftConfig(subspace="activations", rank_allocation=RankAllocation.layer_importance),
+        preserve=PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10),
+        validation=ValidationSpec(ValidationConfig(split=0.1), None, 16),
+        evaluate_every_steps=5,
+        evaluation_sets={"base": "/run/data/def"},
+    )
+    found = [of_phase(spec, "parent") for spec in (SPEC, more)]
+    assert found == ["856877c30eb68236f2e9708ddb051681", "794b30e1820fd0300c714ac966b6be2f"]
+
+
 def test_every_setting_of_the_training_is_in_it_but_for_what_changes_the_rounding() -> None:
     one = of_phase(SPEC, "parent")
+    ignored = ignored_phase_keys(Use.PHASE)
     for field in fields(TrainingConfig):
         value = getattr(SPEC.training, field.name)
         other = next(iter(set(type(value)) - {value})) if isinstance(value, Enum) else None
         if other is None:
             other = {"other": 1} if isinstance(value, dict) else not value if isinstance(value, bool) else f"{value}1"
         found = of_phase(changed(**{f"training__{field.name}": other}), "parent")
-        assert (found == one) is (field.name in ROUNDING | PLANNED), field.name
+        assert (found == one) is (field.name in ignored), field.name
 
 
 def test_what_a_layer_of_no_importance_keeps_counts_where_layers_differ() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from osftx.errors import ConfigurationError, PrunedError, StoppedError, TrainingError
-from osftx.sweep.job import Job, State, read_jobs, run_job
+from osftx.results.job_record import Job, State
+from osftx.results.sweep_reader import read_jobs
+from osftx.sweep.job import run_job
 
 RESULTS = {
     "objective": 0.8,

@@ -9,7 +9,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from osftx.launch.cluster import Cluster
-from osftx.sweep.job import Job, State, read_jobs
+from osftx.results.job_record import Job, State
+from osftx.results.sweep_reader import read_jobs
 from osftx.sweep.running import RunningSweep
 
 TASK = ["+experiment=tiny", "phases.skills.seed=range(0,11)"]

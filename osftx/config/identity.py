@@ -1,0 +1,120 @@
+"""Which settings do not count when two configurations are asked whether they mean the same: one list for all uses.
+
+A key that is listed for a use is left out of that comparison; every other key counts there. What counts with some
+methods alone (a ratio under `osft`, what is preserved under `activations`) is decided where it is used.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Flag, auto
+from typing import Any, NamedTuple
+
+
+class Use(Flag):
+    """What a configuration is compared for."""
+
+    PHASE = auto()
+    """The fingerprint under which the store keeps a trained phase (`store/fingerprint.py`)."""
+    RUN = auto()
+    """Whether a run may go on in a folder that holds a run already (`runs/run_folder.py`)."""
+    SWEEP = auto()
+    """Whether a sweep may be resumed (`sweep/resume.py`)."""
+    COMPARISON = auto()
+    """Whether two runs are of one group, apart from their seeds (`compare/groups.py`)."""
+
+
+class Ignored(NamedTuple):
+    """Keys that do not count, and why."""
+
+    keys: tuple[str, ...]
+    """Whole keys of the configuration; `*` stands for every name. A group stands for everything in it."""
+    uses: Use
+    reason: str
+
+
+EVERY_PHASE = "phases.*."
+
+IGNORED = (
+    Ignored(("name",), Use.PHASE | Use.COMPARISON, "a label"),
+    Ignored(("output_dir", "store_dir"), Use.PHASE | Use.COMPARISON, "a place"),
+    Ignored(("reuse",), Use.PHASE | Use.COMPARISON, "where phases come from"),
+    Ignored(("objective",), Use.PHASE | Use.COMPARISON, "read off the results"),
+    Ignored(("callbacks",), Use.PHASE | Use.COMPARISON, "observes the training"),
+    Ignored(("checkpointing",), Use.PHASE | Use.COMPARISON, "a resumed phase is the same"),
+    Ignored(("dry_run",), Use.PHASE | Use.RUN | Use.SWEEP | Use.COMPARISON, "only asks"),
+    Ignored(("sweep",), Use.PHASE | Use.RUN | Use.SWEEP | Use.COMPARISON, "how jobs are started"),
+    Ignored(("plan",), Use.PHASE | Use.RUN, "estimates of time"),
+    Ignored(("inspect_data",), Use.PHASE, "only shows"),
+    Ignored(("data",), Use.PHASE, "a place and a number of processes"),
+    # The start model and the data count by their content, which is compared beside the configuration.
+    Ignored(("model.path", "model.revision"), Use.PHASE | Use.COMPARISON, "by content"),
+    Ignored((EVERY_PHASE + "init_from",), Use.PHASE | Use.COMPARISON, "by content"),
+    Ignored((EVERY_PHASE + "data", EVERY_PHASE + "replay", "preserve.data"), Use.PHASE, "by content"),
+    Ignored((EVERY_PHASE + "validation.path",), Use.PHASE, "by content"),
+    Ignored((EVERY_PHASE + "max_seq_len",), Use.PHASE, "in the content of the data"),
+    Ignored(("evaluation.sets",), Use.PHASE, "by content, in a curve alone"),
+    Ignored(("evaluation.lm_eval",), Use.PHASE, "measured after the phase"),
+    Ignored(("evaluation",), Use.COMPARISON, "by content of the sets"),
+    # What each phase has taken over from the whole run.
+    Ignored(("training", "schedule", "phase_order"), Use.PHASE | Use.COMPARISON, "taken over by each phase"),
+    Ignored((EVERY_PHASE + "hand_on_dtype",), Use.PHASE, "has become `save_dtype`"),
+    Ignored((EVERY_PHASE + "seed",), Use.COMPARISON, "differs within a group"),
+    # Machines and rounding.
+    Ignored(
+        (EVERY_PHASE + "max_tokens_per_gpu", EVERY_PHASE + "activation_checkpointing"),
+        Use.PHASE | Use.COMPARISON,
+        "rounding",
+    ),
+    Ignored(
+        ("distributed.node_rank", "distributed.rdzv_endpoint", "distributed.join_timeout_s"),
+        Use.PHASE | Use.RUN | Use.COMPARISON,
+        "a cluster may start a run again elsewhere",
+    ),
+    Ignored(
+        ("distributed.rdzv_id", "distributed.timeout_s", "distributed.exclusive_devices"),
+        Use.PHASE | Use.COMPARISON,
+        "how ranks meet",
+    ),
+    Ignored(
+        (
+            "distributed.nproc_per_node",
+            "distributed.nnodes",
+            "distributed.accelerator",
+            "distributed.omp_num_threads",
+            "distributed.offload",
+        ),
+        Use.PHASE | Use.COMPARISON,
+        "rounding",
+    ),
+    Ignored(("distributed.deepspeed",), Use.COMPARISON, "rounding"),
+    Ignored(("model.trust_remote_code",), Use.COMPARISON, "how the model is read"),
+    Ignored(("osft.save_bases",), Use.COMPARISON, "files beside the model"),
+)
+
+
+def ignored_keys(use: Use) -> frozenset[str]:
+    """Returns the keys and groups that do not count for one use."""
+    return frozenset(key for entry in IGNORED if use in entry.uses for key in entry.keys)
+
+
+def ignored_phase_keys(use: Use) -> frozenset[str]:
+    """Returns the keys of a phase that do not count for one use, without the `phases.NAME.` before them."""
+    return frozenset(key.removeprefix(EVERY_PHASE) for key in ignored_keys(use) if key.startswith(EVERY_PHASE))
+
+
+def counting(settings: Mapping[str, Any], use: Use) -> dict[str, Any]:
+    """Returns the content of a configuration (nested, as plain data) without what does not count for one use."""
+    return without(settings, ignored_keys(use))
+
+
+def without(settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Returns the content of a configuration without some keys and groups; `*` in a key stands for every name."""
+    return _without(settings, [key.split(".") for key in keys])
+
+
+def _without(settings: Mapping[str, Any], paths: list[list[str]]) -> dict[str, Any]:
+    kept = {}
+    for key, value in settings.items():
+        below = [rest for first, *rest in paths if first in ("*", key)]
+        if [] not in below:
+            kept[key] = _without(value, below) if below and isinstance(value, Mapping) else value
+    return kept

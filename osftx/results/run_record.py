@@ -1,0 +1,220 @@
+"""A run as its folder tells it: the one record that reports, comparisons and studies work with. Pure."""
+
+from dataclasses import dataclass
+from errno import ENOENT
+from itertools import accumulate
+from os import strerror
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from osftx.config.phases import sets_to_keep, taught_in
+from osftx.config.run_layout import CONFIG
+from osftx.config.schema import ExperimentConfig
+from osftx.data.mixing import DRAWN
+
+Json = dict[str, Any]
+
+NO_RETENTION: Json = {"sets": [], "states": [], "metrics": {}}
+NO_BENCHMARKS: Json = {"tasks": [], "metrics": {}, "values": []}
+
+
+@dataclass
+class PhaseRecord:
+    """A phase of the plan, and what became of it."""
+
+    name: str
+    plan: Json
+    """Its entry in `plan.json`."""
+    result: Json
+    """Its entry in `results.json`; empty when the run ended before the phase was done."""
+    steps: list[Json]
+    """`metrics.jsonl`: one entry per optimizer step; empty when nothing was trained."""
+    record: Json
+    """The phase's own `result.json`; empty when the phase was not done."""
+    spec: Json
+    """The phase's own `phase.yaml`; empty when the phase was not started."""
+    seed: int | None
+    """None when the run folder has no configuration of the phase."""
+
+    @property
+    def label(self) -> str:
+        """The number of the phase in the plan, from 1, and its name."""
+        return f"{self.plan['index'] + 1} {self.name}"
+
+    @property
+    def targets(self) -> list[Json]:
+        """What was measured of each target weight; empty for `sft`."""
+        return self.record.get("targets", [])
+
+    @property
+    def curve(self) -> list[Json]:
+        """`step` and `evaluation` of each measurement during the phase; empty when only its end was measured."""
+        return self.result.get("curve") or []
+
+    @property
+    def last_step(self) -> int:
+        """The last optimizer step that was trained or measured; 0 when there was none."""
+        return max([0, *(entry["step"] for entry in (*self.steps, *self.curve))])
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The median of the steps, all ranks together; None when nothing was trained."""
+        return median(step["tokens_per_second"] for step in self.steps) if self.steps else None
+
+    @property
+    def fill(self) -> Json:
+        """How well the packing fills the ranks (`data.packing.Fill`); empty when that was not recorded."""
+        return self.result.get("fill") or {}
+
+    @property
+    def peak_memory_gb(self) -> float | None:
+        """The most that rank 0 held at any step, in GB; None when nothing was recorded."""
+        measured = [step["peak_memory_usage_GB"] for step in self.steps if step.get("peak_memory_usage_GB")]
+        return max(measured, default=None)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The fingerprint of each data set of the phase, by the key of its path in the configuration.
+
+        `phase.yaml` names folders of tokenised samples, which are called by a hash of file, tokenizer and longest
+        sample. What was drawn of the samples, for replay or by weights, stands behind the hash and is left out: runs of
+        other seeds are one group.
+        """
+        if not self.spec:
+            return {}
+        named = {f"phases.{self.spec['name']}.data.path": self.spec["data"]}
+        if (self.spec.get("preserve") or {}).get("samples"):
+            named["preserve.data.path"] = self.spec["preserve"]["samples"]
+        named |= {f"evaluation.sets.{name}.path": samples for name, samples in self.spec["evaluation_sets"].items()}
+        return {key: Path(samples).name.partition(DRAWN)[0] for key, samples in named.items()}
+
+
+@dataclass
+class RunRecord:
+    """The files of a run folder, as far as the run got."""
+
+    folder: Path
+    plan: Json
+    """The content of `plan.json`."""
+    results: Json
+    """The content of `results.json`; empty until the first phase is done."""
+    phases: list[PhaseRecord]
+    """All phases of the plan, in order."""
+    config_if_any: ExperimentConfig | None
+    """None when the run folder has no configuration."""
+
+    @property
+    def config(self) -> ExperimentConfig:
+        """The configuration of the run. Raises FileNotFoundError when the run folder has none."""
+        if self.config_if_any is None:
+            raise FileNotFoundError(ENOENT, strerror(ENOENT), str((self.folder / CONFIG).absolute()))
+        return self.config_if_any
+
+    @property
+    def name(self) -> str:
+        """The name of the experiment."""
+        return self.plan["name"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of the plan."""
+        return self.plan["warnings"]
+
+    @property
+    def phase_names(self) -> list[str]:
+        """The names of the planned phases, in order."""
+        return [phase.name for phase in self.phases]
+
+    @property
+    def retention(self) -> Json:
+        """`sets`, `states` and `metrics` as in `results.json`; `sets` is empty when nothing was measured."""
+        return self.results.get("retention") or NO_RETENTION
+
+    @property
+    def exact_match(self) -> list[dict[str, float]]:
+        """The exact match by evaluation set: of the state before the first phase, then of that after each phase."""
+        rows = self.retention["metrics"].get("exact_match", [])
+        return [dict(zip(self.retention["sets"], row, strict=True)) for row in rows]
+
+    @property
+    def benchmarks(self) -> Json:
+        """`tasks`, `metrics` and `values` as in `results.json`; `tasks` is empty when there were none."""
+        return self.retention.get("benchmarks") or NO_BENCHMARKS
+
+    @property
+    def summary(self) -> dict[str, float | None]:
+        """The figures of `results.json` by name; empty until the first phase is done."""
+        return self.results.get("summary") or {}
+
+    @property
+    def command(self) -> str | None:
+        """The command that gives the run again; None until the first phase is done."""
+        return self.results.get("command")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the packages by name; empty until the first phase is done."""
+        return self.results.get("versions", {})
+
+    @property
+    def taught_in(self) -> dict[str, str]:
+        """The phase that teaches each evaluation set, or `base`; empty when the run folder has no configuration."""
+        config = self.config_if_any
+        return {name: taught_in(config, name) for name in config.evaluation.sets} if config is not None else {}
+
+    def sets_taught_in(self, phase: str) -> list[str]:
+        """Returns the evaluation sets that a phase teaches; none when the run folder has no configuration."""
+        return [name for name, teacher in self.taught_in.items() if teacher == phase]
+
+    def sets_to_keep(self, phase: str) -> list[str]:
+        """Returns the evaluation sets that were taught before a phase (`config.phases.sets_to_keep`); none when the
+        run folder has no configuration."""
+        return sets_to_keep(self.config_if_any, phase) if self.config_if_any is not None else []
+
+    @property
+    def steps_before(self) -> list[int]:
+        """The optimizer steps of the run before each of its phases."""
+        return list(accumulate((phase.last_step for phase in self.phases[:-1]), initial=0))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One seed a phase; one alone where all are the same. Raises FileNotFoundError without a configuration."""
+        seeds = tuple(self.config.phases[name].seed for name in self.phase_names)
+        return seeds[:1] if len(set(seeds)) == 1 else seeds
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        """The unfreeze ratio that each phase was trained with, from wherever it came; None for `sft`."""
+        return {phase.name: phase.plan["unfreeze_rank_ratio"] for phase in self.phases}
+
+    @property
+    def tokens(self) -> int:
+        """The tokens that all phases trained on."""
+        return sum(phase.result["tokens"] for phase in self.phases if phase.result)
+
+    @property
+    def reused(self) -> bool:
+        """Whether any phase was taken from the store."""
+        return any(phase.result["reused"] for phase in self.phases if phase.result)
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of the steps of all phases, without measurements; of a reused phase, when it was trained."""
+        return sum(step["time_per_batch"] for phase in self.phases for step in phase.steps)
+
+    @property
+    def peak_memory_gb(self) -> float | None:
+        """The most that rank 0 held at any step, in GB; None when nothing was recorded."""
+        measured = [phase.peak_memory_gb for phase in self.phases if phase.peak_memory_gb is not None]
+        return max(measured, default=None)
+
+    @property
+    def devices(self) -> frozenset[tuple[str, int]]:
+        """(name, number of ranks) of the devices that phases were trained on."""
+        return frozenset((phase.record["device"], phase.record["world_size"]) for phase in self.phases if phase.record)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The fingerprint of all data by the key of its path: a file may have been moved, or changed in place."""
+        return {key: content for phase in self.phases for key, content in phase.contents.items()}

@@ -1,0 +1,81 @@
+"""Read a run of which everything must be there: all phases done, and files that agree with each other."""
+
+from pathlib import Path
+
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from osftx.config.phases import phases_to_run
+from osftx.config.run_layout import CONFIG, PLAN, RESULTS
+from osftx.errors import ConfigurationError
+from osftx.results.run_reader import phases_done, read_run
+from osftx.results.run_record import Json, RunRecord
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError)
+"""What a file that is missing, cut off or of another shape raises."""
+
+
+def read_whole_run(folder: Path) -> RunRecord:
+    """Returns the record of a finished run, in which everything that a comparison reads is known to be there.
+
+    Raises ConfigurationError for a run that ended early, and for files that are missing, damaged or do not agree.
+    """
+    if (reason := why_unfinished(folder)) is not None:
+        raise ConfigurationError([f"{folder}: {reason}; give the run's command again, or leave it out"])
+    try:
+        run = read_run(folder)
+        _check(run)
+    except (*UNREADABLE, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            [f"{folder}: cannot be read ({type(error).__name__}: {reason}); is it whole, and of this version of osftx?"]
+        ) from error
+    return run
+
+
+def why_unfinished(folder: Path) -> str | None:
+    """Returns why the run is not done; None if it is, or if its files cannot be read (`read_whole_run` tells that)."""
+    if not (folder / RESULTS).exists():
+        return f"no {RESULTS}, the run ended early or is not done"
+    try:
+        done, planned = phases_done(folder)
+    except UNREADABLE:
+        return None
+    return f"the run ended early or is not done: {done} of {planned} phases" if done < planned else None
+
+
+def _check(run: RunRecord) -> None:
+    """Raises what a part that is missing raises (KeyError, FileNotFoundError), and ValueError for parts at odds."""
+    _check_phases(run)
+    retention, _, _ = (run.results[key] for key in ("retention", "summary", "start"))
+    _check_retention(run, retention)
+    _ = run.training_s, run.peak_memory_gb, run.devices
+    contents = run.contents
+    if missing := [name for name in run.phase_names if f"phases.{name}.data.path" not in contents]:
+        raise ValueError(f"phases/*_{missing[0]}/phase.yaml is missing, which tells the data")
+
+
+def _check_phases(run: RunRecord) -> None:
+    finished = [phase["name"] for phase in run.results["phases"]]
+    configured = [name for _, name, _ in phases_to_run(run.config)]
+    _ = run.ratios
+    if not finished == run.phase_names == configured:
+        raise ValueError(f"{RESULTS}, {PLAN} and {CONFIG} are of different phases")
+    for phase in run.results["phases"]:
+        _ = [phase[key] for key in ("name", "reused", "steps", "tokens")]
+
+
+def _check_retention(run: RunRecord, retention: Json) -> None:
+    sets = retention["sets"]
+    if unknown := set(sets) - run.config.evaluation.sets.keys():
+        raise ValueError(f"{CONFIG} has no evaluation set {', '.join(sorted(unknown))}")
+    for phase in run.phases:
+        for state in phase.curve:
+            if missing := set(sets) - state["evaluation"].keys():
+                raise ValueError(f"the curve of {phase.name} lacks {missing.pop()} at step {state['step']}")
+    for metric in ("exact_match", "loss"):
+        rows = retention["metrics"][metric]
+        if any(len(row) != len(sets) for row in rows):
+            raise ValueError(f"a row of retention.metrics.{metric} is not of {len(sets)} sets")
+        if len(rows) != len(run.phases) + 1:
+            raise ValueError(f"retention.metrics.{metric} has not one row a phase, and one for the base")
