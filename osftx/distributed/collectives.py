@@ -9,7 +9,10 @@ Answer = TypeVar("Answer")
 
 
 def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
-    """What rank 0 answers, on every rank: for questions to the disk, which could change in between. Collective."""
+    """Returns on every rank what `ask(*arguments)` returns on rank 0, which alone calls it. Collective.
+
+    It is for questions to the disk, which could change between the answers of two ranks.
+    """
     answer = [ask(*arguments) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(answer)
     return answer[0]  # type: ignore[return-value]

@@ -1,25 +1,35 @@
-"""DeepSpeed ZeRO-3 around a transformers model: the ranks, the model in partitions, the engine, the optimizer."""
+"""DeepSpeed's engine: the group of ranks, the optimizer, the learning-rate schedule, hooks after each step."""
 
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from importlib import import_module
+from typing import TypeAlias, cast
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from torch import nn
+from torch import Tensor, nn
 from transformers import get_scheduler
 
 from osftx.config.schema import DistributedConfig, TrainingConfig
+from osftx.distributed.accelerator import current_device, device_kind
 from osftx.distributed.gradient_bucket import gradient_bucket
+from osftx.distributed.zero3 import whole_shape
 from osftx.distributed.zero_config import zero_config
+
+Engine: TypeAlias = deepspeed.DeepSpeedEngine
+Scheduler: TypeAlias = torch.optim.lr_scheduler.LRScheduler
 
 
 def init_distributed(timeout_s: int) -> torch.device:
-    """Join the group that the launcher has set up (RANK, WORLD_SIZE, ...); returns this rank's device."""
+    """Joins the group of ranks that the launcher describes in the environment, and returns this rank's device.
+
+    The launcher sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. A collective operation fails after
+    `timeout_s` seconds.
+    """
     # A C++ extension that only inference uses, whose first build takes a minute and a half.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     _import_without_compiling("deepspeed.runtime.zero.muon.muon_optimizer")
@@ -28,12 +38,15 @@ def init_distributed(timeout_s: int) -> torch.device:
     deepspeed.init_distributed(
         accelerator.communication_backend_name(), timeout=timedelta(seconds=timeout_s), verbose=False
     )
-    return torch.device(accelerator.current_device_name())
+    return current_device()
 
 
 def _import_without_compiling(module: str) -> None:
-    """DeepSpeed asks of every optimizer whether it is Muon. Its `torch.compile` would load the whole compiler:
-    seconds of every start, for what nothing here uses."""
+    """Imports `module` while `torch.compile` is off.
+
+    DeepSpeed asks of every optimizer whether it is Muon, and so imports that module. Its `torch.compile` would load the
+    whole compiler, which takes seconds of every start and is never used here.
+    """
     before = os.environ.get("TORCHDYNAMO_DISABLE")
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     try:
@@ -47,7 +60,10 @@ def _import_without_compiling(module: str) -> None:
 
 
 def be_deterministic() -> None:
-    """Have torch take deterministic kernels, or fail where there are none. Before anything runs on a GPU."""
+    """Makes torch use deterministic kernels alone, and fail where there are none.
+
+    It must be called before anything runs on a GPU.
+    """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
     os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"  # transformers reads it for the backward pass
     torch.use_deterministic_algorithms(True)
@@ -55,8 +71,12 @@ def be_deterministic() -> None:
 
 def initialize(
     model: nn.Module, training: TrainingConfig, total_steps: int, distributed: DistributedConfig
-) -> tuple[deepspeed.DeepSpeedEngine, torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None]:
-    """Engine, optimizer and learning-rate schedule. Without a trainable parameter the last two are None."""
+) -> tuple[Engine, torch.optim.Optimizer | None, Scheduler | None]:
+    """Returns the engine, the optimizer and the learning-rate schedule of a partitioned `model`. Collective.
+
+    The parameters that require a gradient are trained for `total_steps` optimizer steps. Where there is none, the
+    optimizer and the schedule are None.
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         engine, *_ = deepspeed.initialize(model=model, config=zero_config(training, distributed))
@@ -77,34 +97,45 @@ def initialize(
         scheduler_specific_kwargs=dict(training.lr_scheduler_kwargs),
     )
     config = zero_config(training, distributed)
-    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable]
+    sizes = [whole_shape(parameter).numel() for parameter in trainable]
     config["zero_optimization"].setdefault("reduce_bucket_size", gradient_bucket(sizes))
     if distributed.offload.optimizer:
-        on_gpu = get_accelerator().device_name() != "cpu"
-        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": device_kind() != "cpu"}
         config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own AdamW must be compiled first
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine, optimizer, scheduler
 
 
-def after_each_step(engine: deepspeed.DeepSpeedEngine, *calls: Callable[[], None]) -> None:
-    """Have `calls` made when the optimizer has stepped, before the next forward pass.
+def optimizer_of(engine: Engine) -> torch.optim.Optimizer:
+    """Returns the AdamW that the engine steps. Its parameters are the `flat_masters`."""
+    return cast(torch.optim.Optimizer, engine.optimizer.optimizer)
 
-    Where a rank trains more than 10^9 numbers DeepSpeed lets the optimizer step on one part after the other: the calls
-    come after the last.
+
+def flat_masters(engine: Engine) -> list[Tensor]:
+    """Returns this rank's fp32 masters of everything that is trained, as the flat tensors that the optimizer steps.
+
+    There are several where a rank trains more than 10^9 numbers.
     """
-    last = engine.optimizer.fp32_partitioned_groups_flat[-1]
+    return cast(list[Tensor], engine.optimizer.fp32_partitioned_groups_flat)
+
+
+def after_each_step(engine: Engine, *calls: Callable[[], None]) -> None:
+    """Registers `calls`, which are made in this order after each optimizer step, before the next forward pass.
+
+    Where a rank has several `flat_masters`, DeepSpeed steps one after the other; the calls come after the last.
+    """
+    last = flat_masters(engine)[-1]
 
     def stepped(optimizer: torch.optim.Optimizer, *_: object) -> None:
         if any(parameter is last for group in optimizer.param_groups for parameter in group["params"]):
             for call in calls:
                 call()
 
-    engine.optimizer.optimizer.register_step_post_hook(stepped)
+    optimizer_of(engine).register_step_post_hook(stepped)
 
 
-def close(engine: deepspeed.DeepSpeedEngine) -> None:
-    """Let go of the engine and of the group, so that the process ends by itself."""
+def close(engine: Engine) -> None:
+    """Destroys the engine and leaves the group of ranks, so that the process can end. Collective."""
     engine.destroy()
     dist.barrier()
     dist.destroy_process_group()

@@ -1,14 +1,14 @@
-"""Load a transformers model in ZeRO-3 partitions."""
+"""Loading a transformers model in ZeRO-3 partitions."""
 
 from pathlib import Path
 from typing import cast
 
 import torch
-from deepspeed.accelerator import get_accelerator
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from osftx.config.schema import DistributedConfig, ModelConfig, Precision, TrainingConfig
+from osftx.distributed.accelerator import device_kind
 from osftx.distributed.zero_config import zero_config
 from osftx.models.attention import AUTO, choose_attention
 
@@ -18,7 +18,10 @@ DTYPES = {Precision.bfloat16: torch.bfloat16, Precision.float32: torch.float32}
 def load_model(
     folder: Path, model: ModelConfig, training: TrainingConfig, distributed: DistributedConfig
 ) -> PreTrainedModel:
-    """The model of `folder`, partitioned over the ranks while it is read, in `train_dtype`. Collective."""
+    """Returns the model of `folder` in the precision `training.train_dtype`. Collective.
+
+    Its parameters are partitioned over the ranks while they are read.
+    """
     dtype, attention = DTYPES[training.train_dtype], model.attn_implementation
     # transformers partitions only while this object lives.
     partitioned = HfDeepSpeedConfig(zero_config(training, distributed))
@@ -39,10 +42,11 @@ def load_model(
 
 
 def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str | None:
+    """Returns the attention implementation that `auto` stands for; None leaves the choice to transformers."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     known = None  # where the model comes with code of its own
     if not (model.trust_remote_code and "AutoModelForCausalLM" in getattr(config, "auto_map", {})):
         known = AutoModelForCausalLM._model_mapping.get(type(config), None)
     architecture = cast("type[PreTrainedModel] | None", known)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return choose_attention(architecture, get_accelerator().device_name(), dtype, capped)
+    return choose_attention(architecture, device_kind(), dtype, capped)

@@ -2,27 +2,30 @@
 
 from collections.abc import Iterable
 
-import deepspeed
 import torch
-from deepspeed.utils import safe_get_full_fp32_param
 
+from osftx.distributed.engine import Engine
 from osftx.distributed.source_weights import SourceWeights
-from osftx.distributed.zero3 import Partitioned, master_shard, set_parameter
+from osftx.distributed.zero3 import Partitioned, full_master, master_shard, set_parameter
 
 
-def trained_parameters(engine: deepspeed.DeepSpeedEngine) -> dict[str, Partitioned]:
+def trained_parameters(engine: Engine) -> dict[str, Partitioned]:
+    """Returns the parameters of the engine's model that are trained, by their names in the model."""
     return {name: parameter for name, parameter in engine.module.named_parameters() if parameter.requires_grad}
 
 
 def follow_masters(parameters: Iterable[Partitioned]) -> None:
-    """Bring what the forward pass reads to the fp32 masters. Collective."""
+    """Sets each of the `parameters`, which the forward pass reads, to the value of its fp32 master. Collective."""
     for parameter in parameters:
-        set_parameter(parameter, safe_get_full_fp32_param(parameter))
+        set_parameter(parameter, full_master(parameter))
 
 
-def start_masters(engine: deepspeed.DeepSpeedEngine, source: SourceWeights) -> None:
-    """DeepSpeed fills the masters from the weights in the precision of training, of which the forward pass sees no more
-    either; what the files have beyond that would be gone from the saved model."""
+def start_masters(engine: Engine, source: SourceWeights) -> None:
+    """Sets the fp32 masters to the weights in the files, where those are finer than the precision of training.
+
+    DeepSpeed fills the masters from the weights in the precision of training. The forward pass sees no more than that
+    either, but what the files hold beyond it would be missing from the saved model.
+    """
     with torch.no_grad():
         for name, parameter in trained_parameters(engine).items():
             finer = source.shard(name, parameter)

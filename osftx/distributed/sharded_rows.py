@@ -1,4 +1,4 @@
-"""Matrices that the ranks share by rows."""
+"""Matrices whose rows are distributed over the ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from osftx.distributed.zero3 import set_aside
 
 
 def row_ranges(rows: int, columns: int, block: slice | None = None) -> list[Range]:
-    """`row_range` of each rank; with a `block` of the rows, the rows of it, counted from its first."""
+    """Returns the `row_range` of every rank, for a (rows, columns) parameter.
+
+    With `block`, a slice of the rows, each range holds the rows of the block alone, counted from its first row.
+    """
     begin, end = (block.start, block.stop) if block is not None else (0, rows)
     world_size = dist.get_world_size()
     ranges = [row_range(rows, columns, rank, world_size) for rank in range(world_size)]
@@ -20,9 +23,9 @@ def row_ranges(rows: int, columns: int, block: slice | None = None) -> list[Rang
 
 
 def fetch_rows(shard: Tensor, rows: int, columns: int, wanted: Sequence[Range]) -> Tensor:
-    """The rows of a (rows, columns) parameter that this rank wants, from the flat ZeRO-3 `shard` of each. Collective.
+    """Returns the rows of a (rows, columns) parameter that this rank wants, whichever ranks hold them. Collective.
 
-    `wanted` are the ranges of rows by rank.
+    `shard` is this rank's flat ZeRO-3 shard of the parameter, `wanted` the range of rows that each rank wants.
     """
     rank, world_size = dist.get_rank(), dist.get_world_size()
     held = [flat_range(rows * columns, other, world_size) for other in range(world_size)]
@@ -40,17 +43,21 @@ def fetch_rows(shard: Tensor, rows: int, columns: int, wanted: Sequence[Range]) 
 
 @dataclass
 class ShardedRows:
-    """An fp32 matrix (rows, columns), to be used on `device`; this rank keeps rows [start, stop)."""
+    """An fp32 matrix (rows, columns), used on `device`, of which each rank keeps a range of the rows."""
 
     kept: Tensor
-    """They may wait in host memory: see `local`."""
+    """This rank's rows. They may lie in host memory; `local` has them on the device."""
     ranges: list[Range]
+    """The range of rows that each rank keeps."""
     rows: int
     device: torch.device
 
     @classmethod
     def keep(cls, matrix: Tensor, ranges: list[Range], on_host: bool) -> "ShardedRows":
-        """Keep this rank's rows of `matrix`; the ranges of all ranks cover it, and may overlap."""
+        """Returns a matrix of which this rank keeps its own rows, with `on_host` in host memory.
+
+        `matrix` is whole on every rank. `ranges` cover all of its rows, and may overlap.
+        """
         start, stop = ranges[dist.get_rank()]
         return cls(set_aside(matrix[start:stop], on_host), ranges, len(matrix), matrix.device)
 
@@ -60,11 +67,11 @@ class ShardedRows:
 
     @property
     def local(self) -> Tensor:
-        """This rank's rows, on the device: fetched anew each time if they wait in host memory."""
+        """This rank's rows on the device. Rows that lie in host memory are copied at each access."""
         return self.kept.to(self.device, non_blocking=True)
 
     def gather(self) -> Tensor:
-        """The whole matrix, on every rank. Collective: all ranks call it in the same order."""
+        """Returns the whole matrix on every rank. Collective."""
         longest = max(stop - start for start, stop in self.ranges)
         padded = torch.zeros(longest, self.columns, device=self.device)
         padded[: len(self.kept)] = self.kept

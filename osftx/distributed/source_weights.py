@@ -1,7 +1,7 @@
-"""The weights that a phase starts from, where their files are finer than the precision in which they are trained.
+"""The weights that a phase starts from, read from their files where those are finer than the precision of training.
 
-A phase that was trained in bfloat16 and saved in float32 hands on what bfloat16 has no room for. The next one's forward
-pass runs on rounded weights all the same, but what is added up in fp32, W0 + dW, begins with W0 as it was saved.
+A phase that is trained in bfloat16 and saved in float32 passes on more bits than bfloat16 can hold. The next phase
+still runs its forward pass on rounded weights, but the sum W0 + dW, which is computed in fp32, uses W0 as it was saved.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,18 +13,18 @@ from safetensors import safe_open
 from torch import Tensor
 
 from osftx.distributed.partition import flat_range, row_range
-from osftx.distributed.zero3 import Partitioned
+from osftx.distributed.zero3 import Partitioned, whole_shape
 from osftx.models.files import tensor_files
 
 FINER = {torch.bfloat16: ("F16", "F32", "F64"), torch.float32: ("F64",)}
-"""What loses bits when it is read as this, as safetensors calls it."""
+"""By precision of training: the precisions of files that lose bits in it, by safetensors' names."""
 
 
 class SourceWeights:
-    """The parameters of a model in the files of `folder`. Every rank reads what it asks for, so nothing is collective.
+    """Reads the parameters of a model from the files of `folder`. Each rank reads for itself; nothing is collective.
 
-    `stored` are the names in the files, by parameter, of those that a tensor of them is (None: all, under their own
-    names); `turned` the parameters that the files hold transposed.
+    `stored` maps each parameter that is one tensor of the files to that tensor's name; None stands for all tensors,
+    under their own names. `turned` names the parameters that the files hold transposed.
     """
 
     def __init__(self, folder: Path, stored: Mapping[str, str] | None = None, turned: Collection[str] = ()):
@@ -32,9 +32,10 @@ class SourceWeights:
         self.stored = {name: name for name in self.files} if stored is None else stored
 
     def rows(self, parameter: str, read_as: torch.dtype, start: int, stop: int) -> Tensor | None:
-        """Rows [start, stop) of a `parameter` (rows, ...) in fp32, on the CPU.
+        """Returns the rows [start, stop) of a `parameter` (rows, ...) in fp32, on the CPU.
 
-        None where the file has no more than a model that was `read_as` this, or no tensor that is the parameter.
+        Returns None where the files are no finer than `read_as`, the precision of training, or have no tensor that is
+        the parameter.
         """
         name = self.stored.get(parameter)
         if name is None:
@@ -47,12 +48,13 @@ class SourceWeights:
         return rows.to(torch.float32)
 
     def shard(self, name: str, parameter: Partitioned) -> Tensor | None:
-        """This rank's ZeRO-3 shard of a parameter, flat, without padding, on its device; None as for `rows`."""
+        """Returns this rank's flat ZeRO-3 shard of a parameter, without padding, on its device; None as `rows`."""
         rank, world_size = dist.get_rank(), dist.get_world_size()
-        height = parameter.ds_shape[0]
-        columns = parameter.ds_numel // height
+        shape = whole_shape(parameter)
+        height, size = shape[0], shape.numel()
+        columns = size // height
         start, stop = row_range(height, columns, rank, world_size)
-        first, last = flat_range(parameter.ds_numel, rank, world_size)
+        first, last = flat_range(size, rank, world_size)
         rows = self.rows(name, parameter.dtype, start, stop)
         if rows is None:
             return None

@@ -1,5 +1,9 @@
-"""What the ranks share: parameters and matrices spread over them, cut as ZeRO-3 cuts a parameter; one's answer."""
+"""Access to the parameters that ZeRO-3 partitions: gather them, read their shapes, shards and fp32 masters.
 
+The attributes that DeepSpeed adds to a parameter (`ds_shape`, `ds_tensor`, `ds_status`, ...) are used here alone.
+"""
+
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -7,27 +11,64 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 
 Partitioned = Any
-"""A parameter that ZeRO-3 has cut: DeepSpeed gives it attributes of its own, such as `ds_shape` and `ds_tensor`."""
+"""A parameter that ZeRO-3 partitions. It is an `nn.Parameter` to which DeepSpeed gives attributes of its own."""
+
+
+def partitioned(zero_config: Mapping[str, Any]) -> AbstractContextManager[object]:
+    """Returns a context in which every new module has its parameters partitioned over the ranks."""
+    return deepspeed.zero.Init(config_dict_or_path=dict(zero_config))
 
 
 def is_gathered(parameter: nn.Parameter) -> bool:
-    """Whether all of a parameter is on this rank: ZeRO-3 has not cut it, has gathered it, or keeps it for its size."""
+    """Tells whether this rank holds the whole parameter.
+
+    It does where ZeRO-3 has never partitioned it, has gathered it, or keeps it whole because it is small.
+    """
     return getattr(parameter, "ds_status", ZeroParamStatus.AVAILABLE) is ZeroParamStatus.AVAILABLE
 
 
-def gathered(parameter: nn.Parameter) -> AbstractContextManager[object]:
-    """Gathers a parameter that ZeRO-3 has cut, and lets go of it afterwards. Collective, if it is cut."""
-    return nullcontext() if is_gathered(parameter) else deepspeed.zero.GatheredParameters([parameter])
+def gathered(*parameters: Partitioned) -> AbstractContextManager[object]:
+    """Returns a context in which `parameters` are whole on every rank, to be read only. Collective.
+
+    A parameter that was whole before stays whole afterwards; the others are partitioned again.
+    """
+    cut = [parameter for parameter in parameters if not is_gathered(parameter)]
+    return deepspeed.zero.GatheredParameters(cut) if cut else nullcontext()
+
+
+def gathered_to_write(*parameters: Partitioned) -> AbstractContextManager[object]:
+    """Returns a context in which `parameters` are whole on every rank, to be written by rank 0. Collective.
+
+    At its end every rank receives what rank 0 holds, and the parameters are partitioned again.
+    """
+    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0)
+
+
+def partition_again(parameter: Partitioned) -> None:
+    """Releases the whole of a gathered parameter, so that the next gathering reads the shards of all ranks."""
+    parameter.partition()
+
+
+def whole_shape(parameter: Partitioned) -> torch.Size:
+    """Returns the shape of the whole parameter, which ZeRO-3 empties while it is partitioned."""
+    return parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape
+
+
+def shard_of(parameter: Partitioned) -> Tensor:
+    """Returns this rank's shard in the precision of training: flat, padded at the end, a view."""
+    return cast(Tensor, parameter.ds_tensor)
 
 
 def master_shard(parameter: Partitioned, moment: str | None = None) -> Tensor:
-    """This rank's shard of the fp32 master of a trained parameter, or of a `moment` of AdamW: flat, padded, a view.
+    """Returns this rank's shard of the fp32 master of a trained parameter: flat, padded at the end, a view.
 
-    It lies where the optimizer keeps it, which may be host memory; DeepSpeed's `safe_get_local_fp32_param` would give
-    a copy on the device then, and what is written to that is lost.
+    With `moment`, the name of a moment of AdamW such as `exp_avg`, it returns the shard of that moment. The shard lies
+    where the optimizer keeps it, which may be host memory. DeepSpeed's `safe_get_local_fp32_param` would give a copy on
+    the device then, and what is written to a copy is lost.
     """
     shard, _ = parameter._z3_optimizer._get_fp32_opt_state_partition(
         parameter, release_swap_buffers=True, optim_state_key=moment
@@ -35,16 +76,27 @@ def master_shard(parameter: Partitioned, moment: str | None = None) -> Tensor:
     return cast(Tensor, shard)
 
 
+def full_master(parameter: Partitioned) -> Tensor:
+    """Returns a copy of the whole fp32 master of a trained parameter, on the device of every rank. Collective."""
+    return cast(Tensor, safe_get_full_fp32_param(parameter))
+
+
+def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:
+    """Gives a partitioned parameter the `value` that rank 0 holds, in the parameter's own precision. Collective.
+
+    The other ranks' `value` is not read.
+    """
+    with gathered_to_write(parameter):
+        if dist.get_rank() == 0 and value is not None:
+            parameter.data.copy_(value)
+
+
 def set_aside(tensor: Tensor, on_host: bool) -> Tensor:
-    """A copy to keep between two steps: where `tensor` is, or in host memory, pinned where there is a GPU."""
+    """Returns a copy of `tensor` to keep between two steps.
+
+    The copy lies beside `tensor` or, with `on_host`, in host memory, which is pinned where there is a GPU.
+    """
     if not on_host:
         return tensor.clone()
     kept = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
     return kept.copy_(tensor)
-
-
-def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:
-    """Give a partitioned parameter the value that rank 0 holds, in its own precision. Collective."""
-    with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-        if dist.get_rank() == 0 and value is not None:
-            parameter.data.copy_(value)

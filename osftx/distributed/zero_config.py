@@ -7,9 +7,9 @@ from osftx.config.schema import DistributedConfig, Precision, TrainingConfig
 
 
 def zero_config(training: TrainingConfig, distributed: DistributedConfig) -> dict[str, Any]:
-    """The DeepSpeed configuration, with the user's own keys in it (`distributed.deepspeed`).
+    """Returns the DeepSpeed configuration of a phase, with the user's own keys (`distributed.deepspeed`) in it.
 
-    Accumulation is driven by the trainer, so the engine is told of single batches.
+    The trainer decides which micro-batches make a step, so the engine is configured for steps of one micro-batch.
     """
     settings = {
         "train_micro_batch_size_per_gpu": 1,
@@ -26,7 +26,7 @@ def zero_config(training: TrainingConfig, distributed: DistributedConfig) -> dic
 
 
 def _merged(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` laid over `settings`, group by group."""
+    """Returns `settings` with the keys of `own` added or replaced, group by group."""
     merged = dict(settings)
     for key, value in own.items():
         known = merged.get(key)

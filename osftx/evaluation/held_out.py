@@ -1,4 +1,4 @@
-"""Measure a model on held-out conversations: loss, token accuracy, exact match.
+"""Measures a model on held-out conversations: loss, token accuracy, exact match.
 
 One teacher-forced pass decides exact match: greedy decoding gives the reference turn exactly when every reference
 token is the arg-max given the reference before it.
@@ -7,23 +7,24 @@ token is the arg-max given the reference before it.
 import math
 from collections.abc import Mapping
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
+from osftx.distributed.engine import Engine
 from osftx.training.batches import IGNORED, MicroBatch, Samples, plan_step
 
 LOGITS_AT_ONCE = 1024
-"""Positions of which the loss is computed at a time."""
+"""Positions for which the loss is computed at a time."""
 
 
-def evaluate(
-    engine: deepspeed.DeepSpeedEngine, samples: Samples, max_tokens: int, device: torch.device
-) -> dict[str, float]:
-    """Collective. `loss` (nats a counted token), `token_accuracy`, `exact_match` (share of samples of which every
-    counted token is right, all assistant turns of a conversation), `samples`, `counted_tokens`."""
+def evaluate(engine: Engine, samples: Samples, max_tokens: int, device: torch.device) -> dict[str, float]:
+    """Returns what the engine's model scores on `samples`, in micro-batches of `max_tokens` tokens. Collective.
+
+    The keys are `loss` (nats per counted token), `token_accuracy`, `exact_match` (the share of samples of which every
+    counted token is right, which are all assistant turns of a conversation), `samples` and `counted_tokens`.
+    """
     step = plan_step(samples, range(len(samples)), max_tokens, dist.get_rank(), dist.get_world_size(), device)
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     training = engine.module.training
@@ -44,7 +45,10 @@ def evaluate(
 
 
 def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> None:
-    """Raise FloatingPointError where a loss is not a number; `steps` were trained before, names tell what it is on."""
+    """Raises FloatingPointError where a loss is not finite.
+
+    `measured` holds the figures by the name of what was measured, after `steps` optimizer steps.
+    """
     for name, figures in measured.items():
         if not math.isfinite(figures["loss"]):
             remedy = "lower learning_rate" if steps else "the model fails before any training: check its weights"
@@ -53,8 +57,8 @@ def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> Non
             )
 
 
-def _measure(engine: deepspeed.DeepSpeedEngine, batch: MicroBatch) -> Tensor:
-    """Sums over one micro-batch: loss, right tokens, samples all right, counted tokens (4,)."""
+def _measure(engine: Engine, batch: MicroBatch) -> Tensor:
+    """Returns the sums over one micro-batch: loss, right tokens, samples all right, counted tokens (4,)."""
     counted = (batch.labels[0] != IGNORED).nonzero()[:, 0]
     # Only these positions need logits; a dummy batch asks for one, because its forward pass is collective too.
     wanted = counted - 1 if len(counted) else counted.new_zeros(1)

@@ -1,14 +1,14 @@
-"""One pass of a model over some samples, for what hooks see on the way; with its engine or without one."""
+"""One forward pass of a model over some samples, for hooks to measure on; with an engine or without one."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from osftx.distributed.zero3 import gathered
 from osftx.training.batches import Samples, plan_step
 from osftx.utils.progress import progress
 
@@ -24,10 +24,11 @@ def read_samples(
     max_tokens_per_gpu: int,
     device: torch.device,
 ) -> int:
-    """Run `forward`, the `model`'s engine or the model itself inside `gathering`; returns the tokens read. Collective.
+    """Runs `forward` over samples that are drawn with a fixed seed, and returns the number of tokens read. Collective.
 
-    At most `max_tokens` tokens are read (but one sample always), of samples drawn with a fixed seed, in micro-batches
-    of `max_tokens_per_gpu`. `before_batch` is told whether the next batch counts or is a dummy.
+    `forward` is the engine of `model`, or the model itself inside `gathering`. At most `max_tokens` tokens are read,
+    but always one sample, in micro-batches of `max_tokens_per_gpu` tokens. `before_batch` is called before each
+    micro-batch; its argument is False for a dummy, which must not be counted.
     """
     chosen = _share(samples.lengths, max_tokens)
     step = plan_step(samples, chosen, max_tokens_per_gpu, dist.get_rank(), dist.get_world_size(), device)
@@ -45,14 +46,14 @@ def read_samples(
 @contextmanager
 def gathering(model: nn.Module) -> Iterator[None]:
     """Lets a partitioned model run without an engine: each module's own weights are gathered while it runs."""
-    gathers: list[deepspeed.zero.GatheredParameters] = []
+    gathers: list[AbstractContextManager[object]] = []
 
     def enter(module: nn.Module, _: object) -> None:
-        gathers.append(deepspeed.zero.GatheredParameters(list(module.parameters(recurse=False))))
+        gathers.append(gathered(*module.parameters(recurse=False)))
         gathers[-1].__enter__()
 
     def leave(*_: object) -> None:
-        gathers.pop().__exit__()
+        gathers.pop().__exit__(None, None, None)
 
     hooks = []
     for module in model.modules():
@@ -66,7 +67,7 @@ def gathering(model: nn.Module) -> Iterator[None]:
 
 
 def _share(lengths: np.ndarray, max_tokens: int) -> np.ndarray:
-    """Indices of randomly drawn samples, as many as fit in `max_tokens`; at least one."""
+    """Returns the indices of randomly drawn samples, as many as fit in `max_tokens`, but at least one."""
     order = np.random.default_rng(0).permutation(len(lengths))
     count = int(np.searchsorted(np.cumsum(lengths[order]), max_tokens, side="right"))
     return order[: max(count, 1)]

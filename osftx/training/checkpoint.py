@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from deepspeed.accelerator import get_accelerator
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,10 +23,12 @@ from torch.distributed.tensor import DTensor, Shard
 
 from osftx.config.run_layout import METRICS, save_folder, saved_steps
 from osftx.config.schema import CheckpointingConfig
+from osftx.distributed.accelerator import current_device, device_random_state, set_device_random_state
 from osftx.distributed.collectives import agreed
+from osftx.distributed.engine import Engine, Scheduler, flat_masters, optimizer_of
 from osftx.distributed.masters import follow_masters, trained_parameters
 from osftx.distributed.partition import flat_range
-from osftx.distributed.zero3 import master_shard
+from osftx.distributed.zero3 import master_shard, whole_shape
 from osftx.training.snapshot import Snapshot
 from osftx.training.stop_signal import Stopped, StopRequest
 from osftx.utils.files import write_json
@@ -64,8 +64,8 @@ class Saves:
         self,
         folder: Path,
         settings: CheckpointingConfig,
-        engine: deepspeed.DeepSpeedEngine,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        engine: Engine,
+        scheduler: Scheduler,
         metrics: Path,
         begun: float,
         restored: Callable[[], None],
@@ -73,8 +73,8 @@ class Saves:
     ):
         self.folder, self.settings, self.metrics, self.begun = folder, settings, metrics, begun
         self.scheduler, self.restored, self.best = scheduler, restored, best
-        self.optimizer: torch.optim.Optimizer = engine.optimizer.optimizer
-        self.masters: list[Tensor] = engine.optimizer.fp32_partitioned_groups_flat
+        self.optimizer = optimizer_of(engine)
+        self.masters = flat_masters(engine)
         self.parameters = trained_parameters(engine)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         # DTensor moves its part to the mesh's device: what waits on the host is to stay there.
@@ -105,7 +105,7 @@ class Saves:
 
         Raises Stopped in the last case.
         """
-        asked = torch.tensor([stop.made, self._due(progress)], dtype=torch.int32, device=self._device)
+        asked = torch.tensor([stop.made, self._due(progress)], dtype=torch.int32, device=current_device())
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         stopped, due = asked.tolist()
         if stopped or due or last:
@@ -126,10 +126,6 @@ class Saves:
             print(f"warning: step {progress.steps} could not be saved in {self.folder} ({problem})", flush=True)
         self.saved_at = time.monotonic()
 
-    @property
-    def _device(self) -> torch.device:
-        return torch.device(get_accelerator().current_device_name())
-
     def _due(self, progress: Progress) -> bool:
         minutes, steps = self.settings.every_minutes, self.settings.every_steps
         by_clock = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
@@ -139,7 +135,7 @@ class Saves:
         """Everything trained, as views: ZeRO-3's shards are what DTensor calls Shard(0) of the flat parameter."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            size = parameter.ds_numel
+            size = whole_shape(parameter).numel()
             first, last = flat_range(size, self.rank, self.world_size)  # the last shard is padded
             parts = {moment: master_shard(parameter, moment) for moment in MOMENTS}
             parts["master"] = master_shard(parameter)
@@ -152,8 +148,8 @@ class Saves:
                 )
         if with_random_state:
             tensors[f"random_state.{self.rank}"] = torch.get_rng_state()
-            if self._device.type == "cuda":
-                tensors[f"random_state_of_device.{self.rank}"] = get_accelerator().get_rng_state()
+            if current_device().type == "cuda":
+                tensors[f"random_state_of_device.{self.rank}"] = device_random_state()
         return tensors
 
     def _write_tensors(self, partial: Path) -> str | None:
@@ -224,8 +220,8 @@ class Saves:
         self.restored()
         if as_many:
             torch.set_rng_state(tensors[f"random_state.{self.rank}"])
-            if self._device.type == "cuda":
-                get_accelerator().set_rng_state(tensors[f"random_state_of_device.{self.rank}"])
+            if current_device().type == "cuda":
+                set_device_random_state(tensors[f"random_state_of_device.{self.rank}"])
         self.scheduler.load_state_dict(content["scheduler"])
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
             group["lr"] = rate

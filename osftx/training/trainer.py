@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
 
 from osftx.config.schema import TrainingConfig
 from osftx.data.packing import Fill, fill_of, plan_steps, sample_order
+from osftx.distributed.accelerator import peak_memory_bytes
+from osftx.distributed.engine import Engine, Scheduler
 from osftx.training.batches import Samples, Step, plan_step
 from osftx.training.checkpoint import Progress, Saves
 from osftx.training.curve import Curve
@@ -34,8 +34,8 @@ class Trainer:
 
     def run(
         self,
-        engine: deepspeed.DeepSpeedEngine,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        engine: Engine,
+        scheduler: Scheduler,
         title: str,
         metrics: Path,
         saves: Saves | None,
@@ -105,7 +105,7 @@ class Trainer:
         samples = self.samples
         return fill_of(self.steps, samples.lengths, samples.counted, self.world_size, self.training.max_tokens_per_gpu)
 
-    def step(self, engine: deepspeed.DeepSpeedEngine, step: Step) -> float:
+    def step(self, engine: Engine, step: Step) -> float:
         """One optimizer step; returns its loss, the same on every rank."""
         total = torch.zeros((), device=self.device)
         for place, batch in enumerate(step.micro_batches, start=1):
@@ -141,5 +141,5 @@ class Trainer:
             "tokens_per_second": step.tokens / duration_s,
             "samples_per_second": samples / duration_s,
             "total_samples_accumulated": self.progress.samples,
-            "peak_memory_usage_GB": get_accelerator().max_memory_allocated() / 1e9,
+            "peak_memory_usage_GB": peak_memory_bytes() / 1e9,
         }

@@ -13,15 +13,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osftx.distributed.zero3 import set_parameter
+from osftx.distributed.zero3 import full_master, gathered, set_parameter
 from osftx.methods.osft.decomposition import leak
 from osftx.methods.osft.layer import dense_update
 from osftx.methods.osft.setup import Subspace
@@ -77,7 +75,7 @@ def export(
                         saved = _turn(saved, parameter in turned)
                     elif parameter in parameters and parameters[parameter].requires_grad:
                         if parameter not in parts:
-                            value = safe_get_full_fp32_param(parameters[parameter]).to("cpu", save_dtype)
+                            value = full_master(parameters[parameter]).to("cpu", save_dtype)
                             set_parameter(parameters[parameter], value)
                             parts[parameter] = _parts(model, name, at[name], value, parameter in turned)
                         saved = parts[parameter].pop(name)
@@ -99,7 +97,7 @@ def _merge(
     before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype, kept: list[dict[str, Any]]
 ) -> Tensor | None:
     """W0 + dW on the rank that has W0 (`before`), None elsewhere; measures what was kept. Collective."""
-    updates = [(space, space.bases(), safe_get_full_fp32_param(space.update.delta)) for space in blocks]
+    updates = [(space, space.bases(), full_master(space.update.delta)) for space in blocks]
     after = _as_trained(blocks[0].weight)
     if before is None or after is None:
         return None
@@ -144,7 +142,7 @@ def _turn(value: Tensor | None, turned: bool) -> Tensor | None:
 
 def _as_trained(weight: nn.Parameter) -> Tensor | None:
     """The whole weight on rank 0. Collective."""
-    with deepspeed.zero.GatheredParameters([weight]):
+    with gathered(weight):
         return weight.detach().clone() if dist.get_rank() == 0 else None
 
 

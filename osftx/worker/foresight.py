@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.distributed.engine import Engine
 from osftx.methods.osft.subspace_overlap import free_input_share
 from osftx.training.batches import Samples
 from osftx.training.measured_once import measured_once
@@ -25,9 +25,7 @@ NEAR = 0.25
 most above it did."""
 
 
-def free_shares(
-    spec: PhaseSpec, engine: deepspeed.DeepSpeedEngine, opened: OpenPhase, device: torch.device
-) -> dict[str, Any] | None:
+def free_shares(spec: PhaseSpec, engine: Engine, opened: OpenPhase, device: torch.device) -> dict[str, Any] | None:
     """`taught`: the share of the phase's own samples that is free; `sets`: that of each evaluation set, by its content.
 
     None where the weights decide what is free, or everything is. Warns of sets that will be forgotten. Collective.

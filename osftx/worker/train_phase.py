@@ -11,7 +11,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from filelock import FileLock
@@ -21,7 +20,7 @@ from osftx.config.phase_spec import PhaseSpec
 from osftx.config.run_layout import BASES, INPUT_COVARIANCE, PHASE_RESULT, RANKS_LOCK
 from osftx.config.schema import BestState
 from osftx.config.steps import validation_steps
-from osftx.distributed.engine import after_each_step, be_deterministic, close, init_distributed, initialize
+from osftx.distributed.engine import Engine, after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.distributed.load_model import DTYPES
 from osftx.distributed.masters import start_masters
 from osftx.evaluation.held_out import check_finite, evaluate
@@ -42,7 +41,7 @@ from osftx.worker.setup_phase import OpenPhase, load, measure_own_inputs, open_p
 
 Evaluation = dict[str, dict[str, float]]
 """Figures by evaluation set."""
-Measure = Callable[[deepspeed.DeepSpeedEngine, int], Evaluation]
+Measure = Callable[[Engine, int], Evaluation]
 """Takes the engine and the steps that were trained before."""
 
 
@@ -183,7 +182,7 @@ def _evaluation(spec: PhaseSpec, device: torch.device) -> Measure:
     """Measures every evaluation set. Collective."""
     sets = {name: Samples(Path(path)) for name, path in spec.evaluation_sets.items()}
 
-    def measure(engine: deepspeed.DeepSpeedEngine, steps: int) -> Evaluation:
+    def measure(engine: Engine, steps: int) -> Evaluation:
         measured = {name: evaluate(engine, rows, spec.evaluation_max_tokens, device) for name, rows in sets.items()}
         check_finite({f"evaluation set {name!r}": figures for name, figures in measured.items()}, steps)
         return measured
@@ -193,7 +192,7 @@ def _evaluation(spec: PhaseSpec, device: torch.device) -> Measure:
 
 def _validation(
     spec: PhaseSpec,
-    engine: deepspeed.DeepSpeedEngine,
+    engine: Engine,
     opened: OpenPhase,
     best: Snapshot | None,
     device: torch.device,

@@ -1,7 +1,7 @@
-"""Open the free subspaces of a model that ZeRO-3 has partitioned: find them, put the layers in, keep the bases.
+"""Sets up OSFT on a model that ZeRO-3 has partitioned: finds the free subspaces, inserts the layers, keeps the bases.
 
-The decompositions go round in groups: each rank computes one of the group. So the work is shared, and no rank ever
-holds more than two full weights, or by inputs one weight beside the second moment of one input and its eigenvectors.
+The matrices are decomposed in groups of one matrix for each rank. This shares the work, and no rank ever holds more
+than two full weights or, where activations decide, one weight beside a second moment and its eigenvectors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
@@ -24,7 +23,7 @@ from osftx.distributed.collectives import agreed
 from osftx.distributed.partition import Range
 from osftx.distributed.sharded_rows import ShardedRows, row_ranges
 from osftx.distributed.source_weights import SourceWeights
-from osftx.distributed.zero3 import Partitioned
+from osftx.distributed.zero3 import Partitioned, gathered, gathered_to_write, partitioned, whole_shape
 from osftx.methods.covariance.covariance import KeptInputs, owners
 from osftx.methods.osft.decomposition import (
     Bases,
@@ -43,46 +42,46 @@ from osftx.utils.progress import progress
 
 
 class KeptUse(NamedTuple):
-    """What the kept inputs x make of a matrix W0 and of its free directions F."""
+    """How the kept inputs x use a matrix W0 and its free directions F."""
 
     output_power: float
     """E ||W0 x||^2."""
     free_input_share: float
-    """sqrt(E ||F^T x||^2 / E ||x||^2): how much of what is kept the update can move."""
+    """sqrt(E ||F^T x||^2 / E ||x||^2): the share of the kept inputs that the update acts on."""
 
 
 @dataclass
 class Subspace:
-    """The free subspace of one matrix of shape (m, n): the trained update and, spread over the ranks, its fp32 bases.
+    """The free subspace of one matrix of shape (m, n): its trained update and its distributed fp32 bases.
 
-    ZeRO-3 holds a copy of the free basis in the precision of training; the projection, the merging and the export need
-    the exact one, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
+    ZeRO-3 holds a copy of the free basis in the precision of training. The projection, the merging and the export need
+    the fp32 one, since bfloat16 bases would leak about 1e-3. Sizes are named as in `decomposition.Bases`.
     """
 
     name: str
     weight_name: str
-    """The tensor in the checkpoint that this matrix is (a block of rows of)."""
+    """The tensor of the checkpoint of which this matrix is the whole or a block of rows."""
     weight: Partitioned
-    """That tensor, partitioned: W0 + dW while training."""
+    """That tensor in the model: W0 + dW during the training."""
     rows: slice
     """The matrix's rows within that tensor."""
     weight_rows: list[Range]
-    """Those of them, counted from the first, that touch each rank's shard of the weight."""
+    """By rank: the rows of the matrix, counted from its first, that the rank's shard of the weight touches."""
     update: FreeUpdate
     free_rank: int
-    """r, which the update holds in c columns."""
+    """r, the number of free directions; the update stores them in c columns."""
     free: ShardedRows
-    """(d, c), filled up as the update is; on the output side cut like the weight, so that the merging finds the rows of
-    its shard at hand."""
+    """(d, c), with the columns behind r zero. On the output side its rows are distributed like those of the weight, so
+    that the merging needs no communication."""
     frozen: ShardedRows
-    """(e, k), cut where ZeRO-3 cuts `delta` (e, c), so that the projection finds its rows at hand."""
+    """(e, k), with its rows distributed like those of `delta` (e, c), so that the projection gathers nothing."""
     energy: Tensor
-    """(r, r) on every rank; (0, 0) where the weight decided."""
+    """`Bases.energy`: (r, r) on every rank; (0, 0) where the weight has chosen the directions."""
     kept: KeptUse | None
-    """What the kept inputs make of it; None where the weight decided."""
+    """None where the weight has chosen the directions."""
 
     def bases(self) -> Bases:
-        """The whole bases, on every rank. Collective."""
+        """Returns the whole bases, without filled-up columns, on every rank. Collective."""
         free = self.free.gather()[:, : self.free_rank]
         return Bases(self.update.on_input, free, self.frozen.gather(), self.energy)
 
@@ -98,15 +97,18 @@ def open_subspaces(
     eigenvectors: Eigenvectors,
     bases_on_host: bool = False,
 ) -> list[Subspace]:
-    """Freeze `model`, make the free directions of `targets` trainable, return their subspaces in a fixed order.
+    """Freezes `model`, makes the free directions of `targets` trainable, and returns their subspaces. Collective.
 
-    `ratios` has the unfreeze ratio of each target by its name, `source` the weights as they are in their files. The
-    directions are chosen by what must be `kept`, or by the weights where that is None. A target with ratio 0 stays
-    frozen, with ratio 1 its weight itself is trained: both without a subspace.
-    Between two steps each rank's part of the bases waits in host memory with `bases_on_host`.
-    Collective. The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32;
-    `kept_use`, fp64); the folder appears whole or not at all. Where it is there already, its bases are taken: what was
-    trained means nothing in others. Raises ValueError for a target that is no linear layer.
+    `ratios` holds the unfreeze ratio of each target by its name, `source` the weights as they are in the files. The
+    inputs in `kept` choose the directions; where that is None, the weights do. A target with ratio 0 stays frozen, and
+    with ratio 1 its weight itself is trained; neither has a subspace. The order of the subspaces is always the same.
+    With `bases_on_host` each rank's part of the bases lies in host memory between two steps.
+
+    The bases are written to `bases_folder`, one safetensors file for each matrix (`free`, `frozen` and `energy` in
+    fp32, `kept_use` in fp64). The folder appears whole or not at all. Where it exists already, its bases are read
+    instead of computed, since an update that was trained has a meaning in its own bases alone.
+
+    Raises ValueError for a target that is not a linear layer.
     """
     model.requires_grad_(False)
     kind = SubspaceKind.weights if kept is None else SubspaceKind.activations
@@ -129,7 +131,7 @@ def open_subspaces(
     subspaces = []
     for matrix, bases, use in found:
         free = functional.pad(bases.free, (0, matrix.update.columns - matrix.shape.free_rank))
-        with deepspeed.zero.GatheredParameters([matrix.update.basis], modifier_rank=0):
+        with gathered_to_write(matrix.update.basis):
             if dist.get_rank() == 0:
                 matrix.update.basis.data.copy_(free)
         if unfinished is not None:
@@ -137,7 +139,7 @@ def open_subspaces(
             if use is not None:
                 tensors["kept_use"] = torch.tensor(use, dtype=torch.float64)
             save_file(tensors, unfinished / matrix.file)
-        rows, columns = matrix.weight.ds_shape
+        rows, columns = whole_shape(matrix.weight)
         weight_rows = row_ranges(rows, columns, matrix.rows)
         free_rows = row_ranges(len(bases.free), 1) if bases.on_input else weight_rows
         frozen_rows = row_ranges(len(bases.frozen), matrix.update.columns)
@@ -163,7 +165,7 @@ def open_subspaces(
 
 
 class _Matrix(NamedTuple):
-    """One matrix to find the subspace of: `rows` of a partitioned weight, and its update."""
+    """A matrix whose subspace is to be found: some `rows` of a partitioned weight, and the update of them."""
 
     shape: UpdateShape
     module_name: str
@@ -178,7 +180,7 @@ class _Matrix(NamedTuple):
 
 
 def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any]) -> nn.Linear:
-    """The linear layer of that name, which a Conv1D becomes. Collective. Raises ValueError when it is neither."""
+    """Returns the target's linear layer; a Conv1D is replaced by one. Collective. Raises ValueError for others."""
     try:
         layer = model.get_submodule(target.name)
     except AttributeError as error:
@@ -197,11 +199,11 @@ def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any])
 
 
 def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
-    """A linear layer that does the same; the Conv1D holds its weight as (in, out)."""
-    columns, rows = conv.weight.ds_shape
-    with deepspeed.zero.Init(config_dict_or_path=zero_config):
+    """Returns a linear layer that computes the same. A Conv1D holds its weight as (in, out)."""
+    columns, rows = whole_shape(conv.weight)
+    with partitioned(zero_config):
         linear = nn.Linear(columns, rows, bias=False)
-    with deepspeed.zero.GatheredParameters([conv.weight, linear.weight], modifier_rank=0):
+    with gathered_to_write(conv.weight, linear.weight):
         if dist.get_rank() == 0:
             linear.weight.data.copy_(conv.weight.data.T)
     linear.weight.requires_grad_(False)
@@ -212,12 +214,12 @@ def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
 def _replace(
     model: nn.Module, target: Target, ratio: float, kind: SubspaceKind, zero_config: dict[str, Any]
 ) -> Iterator[_Matrix]:
-    """Put an OsftLinear in the place of the target's linear layer."""
+    """Replaces the target's linear layer by an OsftLinear, and yields its matrices."""
     parent_name, _, child = target.name.rpartition(".")
     parent = model.get_submodule(parent_name)
     linear = getattr(parent, child)
     shapes = update_shapes(target, ratio, kind)
-    with deepspeed.zero.Init(config_dict_or_path=zero_config):
+    with partitioned(zero_config):
         updates = [
             FreeUpdate(shape.shape, stored_columns(shape.free_rank, linear.weight.dtype.itemsize), shape.on_input)
             for shape in shapes
@@ -233,17 +235,17 @@ def _replace(
 
 
 _Found = tuple[_Matrix, Bases, KeptUse | None]
-"""A matrix, its bases and its use of what is kept, on every rank."""
+"""A matrix, its bases and what the kept inputs use of it, on every rank."""
 
 
 def _by_weights(matrices: Sequence[_Matrix], source: SourceWeights, eigenvectors: Eigenvectors) -> Iterator[_Found]:
-    """Free the smallest singular directions of each weight."""
+    """Finds bases whose free directions are the smallest singular directions of each weight. Collective."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     with progress("decomposing", total=len(matrices), unit="weights") as bar:
         for first in range(0, len(matrices), world_size):
             group = matrices[first : first + world_size]
-            gathered = [_gather(matrix, source, owner) for owner, matrix in enumerate(group)]
-            mine = gathered[rank] if rank < len(group) else None
+            whole = [_gather(matrix, source, owner) for owner, matrix in enumerate(group)]
+            mine = whole[rank] if rank < len(group) else None
             own = None
             if mine is not None:
                 vectors = eigenvectors.of("gram", mine, partial(short_side_vectors, mine))
@@ -264,7 +266,7 @@ def _by_weights(matrices: Sequence[_Matrix], source: SourceWeights, eigenvectors
 def _by_inputs(
     matrices: Sequence[_Matrix], source: SourceWeights, kept: KeptInputs, eigenvectors: Eigenvectors
 ) -> Iterator[_Found]:
-    """Free the input directions that carry least of what must be kept."""
+    """Finds bases whose free directions are those that the kept inputs use least. Collective."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
     of_module = {matrix.module_name: matrix for matrix in matrices}
     device = matrices[0].weight.device
@@ -298,7 +300,7 @@ def _by_inputs(
 
 
 def _from_folder(matrices: Sequence[_Matrix], folder: Path) -> Iterator[_Found]:
-    """The bases that are in `folder`. Every rank reads them, at about the same time: from the disk they come once."""
+    """Reads the bases in `folder`. All ranks read a file at about the same time, so it comes from the disk once."""
     with progress("reading bases", total=len(matrices), unit="weights") as bar:
         for matrix in matrices:
             read = load_file(folder / matrix.file, device=str(matrix.weight.device))
@@ -308,9 +310,9 @@ def _from_folder(matrices: Sequence[_Matrix], folder: Path) -> Iterator[_Found]:
 
 
 def _gather(matrix: _Matrix, source: SourceWeights, owner: int) -> Tensor | None:
-    """The whole matrix in fp32 on rank `owner`, None elsewhere. Collective."""
+    """Returns the whole matrix in fp32 on rank `owner`, None on the others. Collective."""
     weight, rows = matrix.weight, matrix.rows
-    with deepspeed.zero.GatheredParameters([weight]):
+    with gathered(weight):
         if owner != dist.get_rank():
             return None
         finer = source.rows(matrix.weight_name, weight.dtype, rows.start, rows.stop)
@@ -320,7 +322,7 @@ def _gather(matrix: _Matrix, source: SourceWeights, owner: int) -> Tensor | None
 def _broadcast(
     tensors: list[Tensor] | None, shapes: Sequence[tuple[int, ...]], owner: int, device: torch.device
 ) -> list[Tensor]:
-    """The owner's fp32 `tensors`, of these `shapes`, on every rank; None elsewhere. Collective."""
+    """Returns the owner's fp32 `tensors`, of these `shapes`, on every rank; the others pass None. Collective."""
     if tensors is None:
         tensors = [torch.empty(shape, device=device) for shape in shapes]
     for tensor in tensors:

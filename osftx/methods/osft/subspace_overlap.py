@@ -1,20 +1,20 @@
-"""How much of what the layers read on some samples lies in directions that a phase may move."""
+"""The share of the layers' inputs on some samples that lies in directions which a phase may change."""
 
 from functools import partial
 from typing import cast
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from osftx.distributed.engine import Engine
 from osftx.methods.osft.layer import FreeUpdate, OsftLinear
 from osftx.probes.forward_pass import read_samples
 from osftx.training.batches import Samples
 
 
 def free_input_share(
-    engine: deepspeed.DeepSpeedEngine,
+    engine: Engine,
     samples: Samples,
     max_tokens_per_gpu: int,
     whose: str,
@@ -22,11 +22,11 @@ def free_input_share(
     max_tokens: int,
     device: torch.device,
 ) -> float:
-    """sqrt(E ||F^T x||^2 / E ||x||^2) over tokens of `samples`, the mean over the layers that are trained so: x are the
-    inputs of a layer, F its free directions (n, r), which activations chose. Collective.
+    """Returns sqrt(E ||F^T x||^2 / E ||x||^2) over tokens of `samples`, the mean over all OSFT layers. Collective.
 
-    At most `max_tokens` are read, in micro-batches of `max_tokens_per_gpu`. The bar says that what is free `whose`, "of
-    base" say, is read.
+    x are the inputs (n,) of a layer and F its free directions (n, r), which activations have chosen. At most
+    `max_tokens` tokens are read, in micro-batches of `max_tokens_per_gpu`. `whose`, such as "of base", completes the
+    title of the progress bar.
     """
     layers = [module for module in engine.module.modules() if isinstance(module, OsftLinear)]
     sums = torch.zeros(len(layers), 2, dtype=torch.float64, device=device)

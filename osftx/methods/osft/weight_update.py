@@ -1,7 +1,7 @@
-"""Put the trained updates into the weights: `W = W0 + dW` after each optimizer step, each rank its shard of W.
+"""Puts the trained updates into the weights: W = W0 + dW after each optimizer step, each rank in its shard of W.
 
-From the fp32 master of `delta` and the fp32 basis, always from W0, in fp32, rounded once: increments added to a bf16
-weight would gather its rounding.
+dW is computed in fp32 from the fp32 master of `delta` and the fp32 basis. It is always added to W0, and the sum is
+rounded once: increments that are added to a bfloat16 weight would accumulate its rounding errors.
 """
 
 from collections import defaultdict
@@ -9,21 +9,29 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 
 from osftx.distributed.partition import flat_range, row_range
 from osftx.distributed.sharded_rows import fetch_rows
 from osftx.distributed.source_weights import SourceWeights
-from osftx.distributed.zero3 import Partitioned, is_gathered, master_shard, set_aside
+from osftx.distributed.zero3 import (
+    Partitioned,
+    full_master,
+    is_gathered,
+    master_shard,
+    partition_again,
+    set_aside,
+    shard_of,
+    whole_shape,
+)
 from osftx.methods.osft.setup import Subspace
 
 
 class Merging:
-    """Made before the first step: the weights are W0 then, of which each rank keeps a copy of its shard (`on_host`: in
-    host memory), from the files of `source` where those are finer.
+    """Sets the weights to W0 + dW. It is called after each projection, and after `delta` was restored.
 
-    To be called after each projection, and when `delta` was restored.
+    It is constructed before the first step, while the weights still are W0. Each rank keeps a copy of its shard of W0,
+    with `on_host` in host memory, from the files of `source` where those are finer than the precision of training.
     """
 
     def __init__(self, subspaces: Sequence[Subspace], source: SourceWeights, on_host: bool = False):
@@ -33,21 +41,21 @@ class Merging:
         self.before: dict[Partitioned, Tensor] = {}
         for weight, blocks in self.blocks.items():
             finer = source.shard(blocks[0].weight_name, weight)
-            self.before[weight] = set_aside(weight.ds_tensor if finer is None else finer, on_host)
+            self.before[weight] = set_aside(shard_of(weight) if finer is None else finer, on_host)
 
     def __call__(self) -> None:
-        """Collective."""
+        """Updates every weight. Collective."""
         with torch.no_grad():
             for weight, blocks in self.blocks.items():
                 _merge(weight, self.before[weight], blocks)
                 if is_gathered(weight):  # ZeRO-3 had gathered the weight as it was before
-                    weight.partition()
+                    partition_again(weight)
 
 
 def _merge(weight: Partitioned, before: Tensor, blocks: Sequence[Subspace]) -> None:
-    """`weight` (m, n) is made of `before`, this rank's shard of W0, and the updates of its blocks of rows."""
+    """Sets this rank's shard of `weight` (m, n) to `before`, its shard of W0, plus the updates of its blocks."""
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    rows, columns = weight.ds_shape
+    rows, columns = whole_shape(weight)
     start, stop = row_range(rows, columns, rank, world_size)
     first, last = flat_range(rows * columns, rank, world_size)
     merged = torch.zeros(stop - start, columns, device=weight.device)  # whole rows, more than the shard
@@ -58,14 +66,14 @@ def _merge(weight: Partitioned, before: Tensor, blocks: Sequence[Subspace]) -> N
         begin, end = (space.rows.start + row - start for row in space.weight_rows[rank])
         if end > begin:
             merged[begin:end].addmm_(output_side, input_side.T)
-    weight.ds_tensor[: last - first].copy_(shard)
+    shard_of(weight)[: last - first].copy_(shard)
 
 
 def _factors(space: Subspace) -> tuple[Tensor, Tensor]:
-    """A (rows of this rank, c) and B (n, c), with A B^T this rank's rows of dW. Collective."""
+    """Returns A (rows of this rank, c) and B (n, c); A B^T are this rank's rows of dW. Collective."""
     delta = space.update.delta
     if not space.update.on_input:
-        return space.free.local, safe_get_full_fp32_param(delta)
+        return space.free.local, full_master(delta)
     master = master_shard(delta).to(space.free.device)
     local = fetch_rows(master, space.update.other_side, space.update.columns, space.weight_rows)
     return local, space.free.gather()
