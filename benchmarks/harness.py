@@ -137,13 +137,14 @@ def osftx_engine(
     `change` may put other layers into the model first, `wrap` something around each callback. The eigenvectors are
     kept beside the model, since they do not depend on the ratio.
     """
-    from osftx.config.schema import DistributedConfig, ModelConfig
+    from osftx.config.schema import DistributedConfig, ModelConfig, OsftConfig
     from osftx.distributed.engine import after_each_step, initialize
     from osftx.distributed.load_model import load_model
     from osftx.distributed.source_weights import SourceWeights
     from osftx.distributed.zero_config import zero_config
     from osftx.methods.osft.eigenvector_cache import EigenvectorCache
     from osftx.methods.osft.projection import Projection
+    from osftx.methods.osft.rules import rule_of
     from osftx.methods.osft.setup import open_subspaces
     from osftx.methods.osft.weight_update import Merging
     from osftx.models.files import read_folder
@@ -158,7 +159,8 @@ def osftx_engine(
         targets = find_targets(files.config, files.shapes, None)
         ratios = dict.fromkeys((target.name for target in targets), ratio)
         known = EigenvectorCache(model.parent / "eigenvectors")
-        spaces = open_subspaces(loaded, targets, ratios, zero_config(training, distributed), source, None, None, known)
+        settings, rule = zero_config(training, distributed), rule_of(OsftConfig())
+        spaces = open_subspaces(loaded, targets, ratios, rule, settings, source, None, None, known)
     else:
         loaded.requires_grad_(True)
     if change is not None:

@@ -1,21 +1,24 @@
-"""How ZeRO-3 divides a parameter over the ranks. Pure arithmetic: needs no torch."""
+"""How ZeRO-3 divides a parameter over the ranks: pure arithmetic, without torch."""
 
 import numpy as np
 
 Range = tuple[int, int]
-"""From the first to before the last."""
+"""`(start, stop)`, half-open."""
 
 
 def flat_range(elements: int, rank: int, world_size: int) -> Range:
-    """The flat elements of a parameter in rank's ZeRO-3 shard: `ceil(elements / world_size)`, less at the end."""
+    """Returns which flat elements of a parameter the shard of `rank` holds.
+
+    Every shard has `ceil(elements / world_size)` elements, but for the last ones, which have what is left.
+    """
     per_rank = -(-elements // world_size)
     return min(rank * per_rank, elements), min((rank + 1) * per_rank, elements)
 
 
 def row_range(rows: int, columns: int, rank: int, world_size: int) -> Range:
-    """Rows [start, stop) that touch rank's ZeRO-3 shard of a (rows, columns) parameter.
+    """Returns the rows of a (rows, columns) parameter of which the shard of `rank` holds at least one element.
 
-    The row at a border may belong to two ranks.
+    A row at the border of two shards is in the ranges of both ranks.
     """
     first, last = flat_range(rows * columns, rank, world_size)
     if first == last:
@@ -24,7 +27,7 @@ def row_range(rows: int, columns: int, rank: int, world_size: int) -> Range:
 
 
 def overlap(one: Range, other: Range) -> Range:
-    """What both have; empty, inside `one`, where that is nothing."""
+    """Returns the intersection of two ranges. Where it is empty, it lies inside `one`."""
     start = min(max(one[0], other[0]), one[1])
     return start, max(start, min(one[1], other[1]))
 

@@ -14,13 +14,15 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from small_model import make_batch
 
-from osftx.config.schema import DistributedConfig, ModelConfig, OffloadConfig, Precision, TrainingConfig
+from osftx.config.schema import DistributedConfig, ModelConfig, OffloadConfig, OsftConfig, Precision, TrainingConfig
 from osftx.distributed import engine as engines
+from osftx.distributed.load_model import DTYPES, load_model
 from osftx.distributed.source_weights import SourceWeights
+from osftx.distributed.zero_config import zero_config
 from osftx.methods.osft.eigenvector_cache import EigenvectorCache
-from osftx.methods.osft.projection import Projection
+from osftx.methods.osft.opened import TrainedSubspaces
+from osftx.methods.osft.rules import rule_of
 from osftx.methods.osft.setup import open_subspaces
-from osftx.methods.osft.weight_update import Merging
 from osftx.models.files import read_folder
 from osftx.models.targets import find_targets
 from osftx.worker.export import export
@@ -44,16 +46,18 @@ def run(folder: Path, dtype: Precision, distributed: DistributedConfig, checkpoi
         learning_rate=1e-2,
     )
     attention = ModelConfig(attn_implementation="sdpa")  # two rows a batch
-    model = engines.load_model(folder / "model", attention, training, distributed)
+    model = load_model(folder / "model", attention, training, distributed)
     files = read_folder(folder / "model")
     source = SourceWeights(folder / "model")
     targets = find_targets(files.config, files.shapes, None)
     ratios = dict.fromkeys((target.name for target in targets), 0.3)
-    settings, offload = engines.zero_config(training, distributed), distributed.offload
-    spaces = open_subspaces(model, targets, ratios, settings, source, None, None, EigenvectorCache(None), offload.bases)
+    settings, offload = zero_config(training, distributed), distributed.offload
+    rule, cache = rule_of(OsftConfig()), EigenvectorCache(None)
+    spaces = open_subspaces(model, targets, ratios, rule, settings, source, None, None, cache, offload.bases)
+    opened = TrainedSubspaces(source, spaces, offload.bases)
     engine, *_ = engines.initialize(model, training, STEPS, distributed)
-    assert (len(engine.optimizer.fp32_partitioned_groups_flat) > 1) is parts
-    engines.after_each_step(engine, Projection(spaces), Merging(spaces, source, offload.bases))
+    assert (len(engines.flat_masters(engine)) > 1) is parts
+    engines.after_each_step(engine, *opened.after_step(engine).calls)
     engine.train()
     for step in range(STEPS):
         for micro_batch in range(2):
@@ -64,7 +68,7 @@ def run(folder: Path, dtype: Precision, distributed: DistributedConfig, checkpoi
     engine.eval()
     with torch.no_grad():
         logits = engine(input_ids=make_batch(0), use_cache=False).logits
-    kept = export(engine.module, spaces, folder / "model", folder / "export", engines.DTYPES[dtype])
+    kept = export(engine.module, opened, folder / "model", folder / "export", DTYPES[dtype])
     if dist.get_rank() == 0:
         save_file({"logits": logits}, folder / "logits.safetensors")
         (folder / "kept.json").write_text(json.dumps(kept))

@@ -46,16 +46,7 @@ LAUNCHING = {"store", "launch", "planning", "results", "report", "compare", "run
 """What runs in the launching process alone. The two sides share plain data and never import each other's code."""
 
 HEAVY: dict[str, tuple[str, ...]] = {
-    "deepspeed": (
-        "distributed/",
-        "evaluation/held_out.py",
-        "methods/osft/setup.py",
-        "methods/osft/subspace_overlap.py",
-        "methods/osft/weight_update.py",
-        "probes/forward_pass.py",
-        "training/",
-        "worker/",
-    ),
+    "deepspeed": ("distributed/",),
     "torch": (
         "distributed/",
         "training/",

@@ -1,7 +1,7 @@
 """OSFT's part in one phase on the ranks: what is trained, what happens after a step, what is saved and left."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,27 @@ def open_osft(model: nn.Module, spec: PhaseSpec, samples: Samples, device: torch
     return OpenedOsft(model, spec, samples, device, targets, source, subspaces, covariance, similarity)
 
 
-class OpenedOsft(OpenedPhase):
-    """One OSFT phase on the ranks."""
+class TrainedSubspaces(OpenedPhase):
+    """Subspaces that are trained: projected and put into the weights after each step, and saved merged."""
+
+    def __init__(self, source: SourceWeights, subspaces: Sequence[Subspace], bases_on_host: bool = False):
+        self.source, self.subspaces, self.bases_on_host = source, subspaces, bases_on_host
+        self._blocks: dict[str, list[Subspace]] = defaultdict(list)
+        for space in subspaces:
+            self._blocks[space.weight_name].append(space)
+        self.replaced = self._blocks.keys()
+
+    def after_step(self, engine: Engine) -> AfterStep:
+        """Projects each update into its subspace, then puts it into the weight."""
+        merging = Merging(self.subspaces, self.source, self.bases_on_host)
+        return AfterStep([Projection(self.subspaces), merging], merging)
+
+    def merged(self, parameter: str, before: Tensor | None, save_dtype: torch.dtype) -> Merged:
+        return saved_weight(before, self._blocks[parameter], save_dtype)
+
+
+class OpenedOsft(TrainedSubspaces):
+    """One OSFT phase on the ranks: its subspaces, and the input covariance that it keeps to and hands on."""
 
     def __init__(
         self,
@@ -74,30 +93,15 @@ class OpenedOsft(OpenedPhase):
         covariance: InputCovariance | None,
         similarity: dict[str, float] | None,
     ):
+        super().__init__(source, subspaces, spec.distributed.offload.bases)
         self.model, self.spec, self.samples, self.device = model, spec, samples, device
-        self.targets, self.source, self.subspaces = targets, source, subspaces
-        self.covariance, self.similarity = covariance, similarity
+        self.targets, self.covariance, self.similarity = targets, covariance, similarity
         self.shares: dict[str, Any] | None = None
-        self._blocks: dict[str, list[Subspace]] = defaultdict(list)
-        for space in subspaces:
-            self._blocks[space.weight_name].append(space)
-
-    @property
-    def replaced(self) -> Collection[str]:  # type: ignore[override]
-        return self._blocks.keys()
 
     def before_training(self, engine: Engine) -> None:
         """Measures how much of each evaluation set's inputs the phase can change, and warns of what it may forget."""
         if self.covariance is not None and self.subspaces:
             self.shares = free_shares(self.spec, engine, self.samples, self.device)
-
-    def after_step(self, engine: Engine) -> AfterStep:
-        """Projects each update into its subspace, then puts it into the weight."""
-        merging = Merging(self.subspaces, self.source, self.spec.distributed.offload.bases)
-        return AfterStep([Projection(self.subspaces), merging], merging)
-
-    def merged(self, parameter: str, before: Tensor | None, save_dtype: torch.dtype) -> Merged:
-        return saved_weight(before, self._blocks[parameter], save_dtype)
 
     def after_training(self, engine: Engine) -> None:
         """Adds the covariance of the phase's own inputs to what later phases must keep."""

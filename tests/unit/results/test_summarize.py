@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from measured_phases import ACCURACY, ARGUMENTS, NAMES, SETS, experiment, finished, measured
 
-from osftx.config.schema import EvaluationSetConfig, ExperimentConfig, Method
+from osftx.config.schema import EvaluationSetConfig, ExperimentConfig
 from osftx.data.samples import DataSummary, SkippedRow
 from osftx.results.summarize import Finished, summarize
 
@@ -112,7 +112,7 @@ def test_without_sets_there_is_nothing_to_sum_up() -> None:
 
 def test_sft_preserves_nothing_and_says_so() -> None:
     config = experiment()
-    config.phases["one"].method = Method.sft
+    config.phases["one"].method = "sft"
     assert collected(config, "one")["phases"][0]["preservation"] == {
         "leak_fp32": None,
         "leak_saved": None,

@@ -20,7 +20,7 @@ FROZEN = 6
 @pytest.fixture(autouse=True)
 def whole_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     """ZeRO-3 gathers parameters; here they are whole, in one process."""
-    monkeypatch.setattr(export, "safe_get_full_fp32_param", lambda parameter: parameter.detach())
+    monkeypatch.setattr(export, "full_master", lambda parameter: parameter.detach())
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
 
 
