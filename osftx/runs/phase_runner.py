@@ -8,6 +8,7 @@ from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import BEFORE, EVALUATION, PHASE_RESULT
 from osftx.config.schema import CheckpointingConfig
 from osftx.launch.cluster import Cluster
+from osftx.methods.registry import method_named
 from osftx.results.run_reader import read_phase_result
 from osftx.store.entries import Entry, PhaseStore, use
 from osftx.store.fingerprint import of_evaluation
@@ -75,7 +76,7 @@ def _train(
     trained.save()
     cluster.launch(trained)
     try:
-        entry = store.commit(fingerprint, spec.name, parent, Path(spec.folder))
+        entry = store.commit(fingerprint, spec.name, parent, Path(spec.folder), method_named(spec.method).folders)
         store.clear_room(fingerprint)
         return entry
     except OSError as error:

@@ -16,14 +16,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from osftx.config.run_layout import BASES, BEST, CHECKPOINT, INPUT_COVARIANCE, METRICS, PHASE_RESULT
+from osftx.config.run_layout import BEST, CHECKPOINT, METRICS, PHASE_RESULT
 from osftx.utils.files import link_or_copy, write_json
 from osftx.utils.locks import waiting_lock
 from osftx.utils.manifest import FileDigest, describe, differences
@@ -31,10 +31,8 @@ from osftx.utils.manifest import FileDigest, describe, differences
 FORMAT = 1
 """Of the store's layout; entries of another one are left alone."""
 MANIFEST = "manifest.json"
-PARTS = (CHECKPOINT, BEST, INPUT_COVARIANCE, BASES)
-"""Folders of a phase that a run folder links to."""
 RECORDS = (PHASE_RESULT, METRICS)
-"""Files of a phase that a run folder gets a copy of."""
+"""Files of a phase that a run folder gets a copy of. It gets links to the folders of a phase."""
 
 
 @dataclass
@@ -96,12 +94,15 @@ class PhaseStore:
             print("warning: it could not be set aside, the store cannot be written", flush=True)
         return None
 
-    def commit(self, fingerprint: str, name: str, parent: str, phase: Path) -> Entry:
-        """Keep what a phase left in its folder. Raises OSError when the store cannot be written, or is full."""
+    def commit(self, fingerprint: str, name: str, parent: str, phase: Path, folders: Sequence[str] = ()) -> Entry:
+        """Keeps what a phase left in its folder: its checkpoints and records, and the `folders` of its method.
+
+        Raises OSError when the store cannot be written, or is full.
+        """
         partial = self.phases / f"{fingerprint}.partial-{uuid4().hex[:8]}"
         try:
             manifest = Manifest(fingerprint, name, parent, time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-            for path in self._parts(phase):
+            for path in self._parts(phase, folders):
                 inside = path.relative_to(phase).as_posix()
                 target = partial / inside
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,8 +184,8 @@ class PhaseStore:
         return self.folder / "evaluations" / f"{model}-{data}.json"
 
     @staticmethod
-    def _parts(phase: Path) -> Iterator[Path]:
-        for part in PARTS:
+    def _parts(phase: Path, folders: Sequence[str]) -> Iterator[Path]:
+        for part in (CHECKPOINT, BEST, *folders):
             yield from (path for path in sorted((phase / part).rglob("*")) if path.is_file())
         yield from (phase / record for record in RECORDS if (phase / record).is_file())
 
@@ -214,15 +215,14 @@ def verified(folder: Path) -> Entry | None:
 
 
 def use(entry: Entry, phase: Path) -> None:
-    """Make the phase folder of a run show a stored phase: links to its folders, copies of its records."""
+    """Makes the phase folder of a run show a stored phase: links to its folders, copies of its records."""
     phase.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        stored, here = (entry.folder / part).resolve(), phase / part
-        if stored.is_dir():
-            if here.is_dir() and not here.is_symlink():
-                shutil.rmtree(here)  # what was trained here, and is in the store now
-            here.unlink(missing_ok=True)
-            here.symlink_to(stored, target_is_directory=True)
+    for stored in sorted(path.resolve() for path in entry.folder.iterdir() if path.is_dir()):
+        here = phase / stored.name
+        if here.is_dir() and not here.is_symlink():
+            shutil.rmtree(here)  # what was trained here, and is in the store now
+        here.unlink(missing_ok=True)
+        here.symlink_to(stored, target_is_directory=True)
     for record in RECORDS:
         if (entry.folder / record).is_file():
             shutil.copyfile(entry.folder / record, phase / record)

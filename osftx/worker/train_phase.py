@@ -17,13 +17,14 @@ from filelock import FileLock
 from torch import nn
 
 from osftx.config.phase_spec import PhaseSpec
-from osftx.config.run_layout import BASES, PHASE_RESULT, RANKS_LOCK
+from osftx.config.run_layout import BEST, PHASE_RESULT, RANKS_LOCK
 from osftx.config.schema import BestState
 from osftx.config.steps import validation_steps
 from osftx.distributed.engine import Engine, after_each_step, be_deterministic, close, init_distributed, initialize
 from osftx.distributed.load_model import DTYPES
 from osftx.distributed.masters import start_masters
 from osftx.evaluation.held_out import check_finite, evaluate
+from osftx.methods.registry import method_named
 from osftx.training.batches import Samples
 from osftx.training.checkpoint import METRICS, Saves
 from osftx.training.curve import Curve
@@ -162,7 +163,7 @@ def _clear(spec: PhaseSpec) -> None:
     for path in folder.iterdir():
         if path.is_symlink():
             path.unlink()
-        elif path.name in (BASES, spec.best.name):
+        elif path.name in (BEST, *method_named(spec.method).folders):
             shutil.rmtree(path)
 
 

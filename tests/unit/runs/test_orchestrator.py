@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from measured_phases import ARGUMENTS, NAMES, SETS, experiment, result_of
+from plans import plan_of
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import ExperimentConfig
@@ -16,11 +17,8 @@ from osftx.errors import TrainingError
 from osftx.launch.cluster import Cluster
 from osftx.models.files import ModelFiles
 from osftx.models.targets import Target
-from osftx.planning.outline import by_method, outline
 from osftx.planning.phase_specs import RunFiles
-from osftx.planning.plan import make_plan
 from osftx.planning.preflight import Checked
-from osftx.planning.run_data.phase_data import PhaseData
 from osftx.runs import orchestrator
 
 
@@ -47,16 +45,10 @@ def walk(
     ranks: Ranks,
     arguments: Sequence[str] = ARGUMENTS,
 ) -> dict[str, Any]:
-    data = {
-        name: PhaseData(
-            Prepared(Path("/data") / name, DataSummary(f"{name}.jsonl", samples=8), np.empty(0), np.empty(0), name)
-        )
-        for name in NAMES
-    }
-    phases = outline(config)
-    targets = {method: [Target("a", ((4, 4),))] for method in by_method(phases)}
+    data = {name: DataSummary(f"{name}.jsonl", samples=8) for name in NAMES}
     files = RunFiles(run_folder, Path("/models/base"), {name: Path("/sets") / name for name in SETS})
-    plan = make_plan(config, ModelFiles({}, {"a.weight": (4, 4)}), phases, targets, data, files)
+    model, targets = ModelFiles({}, {"a.weight": (4, 4)}), [Target("a", ((4, 4),))]
+    plan = plan_of(config, model, targets, data, files=files)
     summary = DataSummary("one.jsonl", skipped=2, skipped_rows=[SkippedRow("a:3", "is wrong")])
     checked = Checked(
         plan,

@@ -40,7 +40,7 @@ def phase(tmp_path: Path) -> Path:
 
 def test_what_is_committed_is_found_and_used(store: PhaseStore, phase: Path, tmp_path: Path) -> None:
     assert store.find("f1") is None
-    store.commit("f1", "knowledge", "base", phase)
+    store.commit("f1", "knowledge", "base", phase, ["bases"])
     entry = store.find("f1")
     assert entry is not None
     assert set(entry.manifest.files) == {
@@ -68,7 +68,7 @@ def test_what_is_committed_is_found_and_used(store: PhaseStore, phase: Path, tmp
 def test_a_damaged_entry_is_set_aside(
     store: PhaseStore, phase: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = store.commit("f1", "knowledge", "base", phase)
+    entry = store.commit("f1", "knowledge", "base", phase, ["bases"])
     weights = entry.folder / "checkpoint" / "model.safetensors"
     content = weights.read_bytes()
     match damage:
@@ -93,7 +93,7 @@ def test_a_damaged_entry_is_set_aside(
 def test_an_entry_of_another_format_is_not_used(
     store: PhaseStore, phase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.commit("f1", "knowledge", "base", phase)
+    store.commit("f1", "knowledge", "base", phase, ["bases"])
     monkeypatch.setattr(entries, "FORMAT", 2)
     assert store.entries() == []
     assert store.find("f1") is None
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_no_half_entry(store: PhaseStore, phase: Path, monkey
 
     monkeypatch.setattr(entries, "link_or_copy", full)
     with pytest.raises(OSError, match="No space left"):
-        store.commit("f1", "knowledge", "base", phase)
+        store.commit("f1", "knowledge", "base", phase, ["bases"])
     assert list(store.phases.iterdir()) == []
     assert (phase / "checkpoint" / "model.safetensors").exists()
 
@@ -118,7 +118,7 @@ def test_another_file_system_is_copied_to(store: PhaseStore, phase: Path, monkey
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", no_links)
-    store.commit("f1", "knowledge", "base", phase)
+    store.commit("f1", "knowledge", "base", phase, ["bases"])
     assert store.find("f1") is not None
 
 
@@ -161,7 +161,7 @@ def test_managing_the_store(store: PhaseStore, phase: Path, capsys: pytest.Captu
     chosen = ["--store-dir", str(store.folder)]
     assert main([*chosen, "list"]) == 2
     assert "no phase store here" in capsys.readouterr().err
-    entry = store.commit(FP, "knowledge", "base", phase)
+    entry = store.commit(FP, "knowledge", "base", phase, ["bases"])
     assert main([*chosen, "list"]) == 0
     assert FP[:12] in capsys.readouterr().out
     assert main([*chosen, "show", "f1"]) == 0
@@ -184,7 +184,7 @@ def test_managing_the_store(store: PhaseStore, phase: Path, capsys: pytest.Captu
         ]
     assert main([*chosen, "prune"]) == 0
     assert [path.name for path in store.phases.iterdir()] == ["README"]
-    store.commit(FP, "knowledge", "base", phase)
+    store.commit(FP, "knowledge", "base", phase, ["bases"])
     assert main([*chosen, "prune"]) == 0
     assert store.find(FP) is not None
     (store.phases / FP / "manifest.json").write_text("{")
@@ -221,7 +221,7 @@ def test_unfinished_phases_are_listed_and_pruned(
     assert not list(store.unfinished.iterdir())
     assert store.make_room(OTHER) is not None
     assert store.eigenvectors.is_dir()
-    store.commit(OTHER, "knowledge", "base", phase)
+    store.commit(OTHER, "knowledge", "base", phase, ["bases"])
     store.clear_room(OTHER)
     assert not list(store.unfinished.iterdir())
     assert main([*chosen, "prune", "--all"]) == 0
@@ -231,9 +231,9 @@ def test_unfinished_phases_are_listed_and_pruned(
 def test_a_clock_that_jumps_changes_nothing(store: PhaseStore, phase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is decided by the time: content counts."""
     monkeypatch.setattr(entries.time, "strftime", lambda _: "1970-01-01T00:00:00+0000")
-    store.commit(FP, "knowledge", "base", phase)
+    store.commit(FP, "knowledge", "base", phase, ["bases"])
     monkeypatch.setattr(entries.time, "strftime", lambda _: "2170-01-01T00:00:00+0000")
-    store.commit(OTHER, "skills", FP, phase)
+    store.commit(OTHER, "skills", FP, phase, ["bases"])
     for number, path in enumerate(store.folder.rglob("*")):
         jumped = 4102444800.0 * (number % 2)  # the year 2100, and 1970
         os.utime(path, (jumped, jumped))
@@ -242,7 +242,7 @@ def test_a_clock_that_jumps_changes_nothing(store: PhaseStore, phase: Path, monk
     with store.lock(FP):
         pass
     with pytest.raises(OSError, match="not empty"):  # there already, whatever its age
-        store.commit(FP, "knowledge", "base", phase)
+        store.commit(FP, "knowledge", "base", phase, ["bases"])
     assert len(store.entries()) == 2
 
 
@@ -252,7 +252,7 @@ def test_damage_that_is_still_json_is_found(store: PhaseStore, phase: Path) -> N
         (file,) = (store.folder / "evaluations").iterdir()
         file.write_text(content)
         assert store.evaluation("f1", "d1") is None
-    entry = store.commit(FP, "knowledge", "base", phase)
+    entry = store.commit(FP, "knowledge", "base", phase, ["bases"])
     whole = json.loads((entry.folder / "manifest.json").read_text())
     for files in (None, [], {"result.json": None}, {"result.json": {}}):
         (entry.folder / "manifest.json").write_text(json.dumps(whole | {"files": files}))

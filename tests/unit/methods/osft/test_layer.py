@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from osftx.methods.osft.ranks import stored_columns
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from osftx.methods.osft.decomposition import Bases, leak, split_by_weight
 from osftx.methods.osft.layer import FreeUpdate, OsftLinear, dense_update
+from osftx.methods.osft.subspace_rule import stored_columns
 
 # (shapes of the blocks of rows, free rank): tall, wide, square, and fused weights whose blocks are tall and wide.
 CASES = {
@@ -181,11 +181,6 @@ def test_columns_that_are_filled_up_change_nothing(on_input: bool) -> None:
     gradient = filled.gradient(x, of_output)
     torch.testing.assert_close(gradient[:, :5], plain.gradient(x, of_output))
     assert not gradient[:, 5:].any()
-
-
-@pytest.mark.parametrize("rank, number_bytes, columns", [(1229, 2, 1232), (1232, 2, 1232), (1229, 4, 1229), (0, 2, 0)])
-def test_columns_of_16_bit_numbers_are_aligned(rank: int, number_bytes: int, columns: int) -> None:
-    assert stored_columns(rank, number_bytes) == columns
 
 
 @pytest.mark.parametrize("shape", [(20, 12), (12, 20), (12, 12)])

@@ -36,7 +36,7 @@ def test_frozen_rank_is_exact_for_every_percentage() -> None:
 
 @pytest.mark.parametrize(
     ("free_rank", "number_bytes", "columns"),
-    [(0, 2, 0), (1, 2, 8), (8, 2, 8), (9, 2, 16), (0, 4, 0), (1, 4, 1), (9, 4, 9)],
+    [(0, 2, 0), (1, 2, 8), (8, 2, 8), (1229, 2, 1232), (1232, 2, 1232), (0, 4, 0), (1, 4, 1), (1229, 4, 1229)],
 )
 def test_of_16_bits_columns_are_aligned(free_rank: int, number_bytes: int, columns: int) -> None:
     assert stored_columns(free_rank, number_bytes) == columns
