@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ]
     stages = watched(command)
     (phase,) = read_run(folder / "run").phases
-    steps, result = phase.steps, phase.record
+    steps, result = phase.steps, phase.record or {}
     later = steps[1:]
     return {
         "parameters": parameters,

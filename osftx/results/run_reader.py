@@ -18,7 +18,7 @@ def read_run(folder: Path) -> RunRecord:
     `plan.json` must be there, all other files may be missing. Raises what a missing plan or a damaged file raises:
     OSError, ValueError, KeyError, TypeError, AttributeError, or an error of YAML or OmegaConf.
     """
-    results = _json_if_any(folder / RESULTS)
+    results = _json_if_any(folder / RESULTS) or {}
     plan = _json(folder / PLAN)
     config = _config_if_any(folder / CONFIG)
     done = {phase["name"]: phase for phase in results.get("phases", [])}
@@ -31,7 +31,7 @@ def read_settings(folder: Path) -> Any:
 
     Raises OSError, ValueError or YAMLError where it cannot be read.
     """
-    return OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+    return _yaml(folder / CONFIG)
 
 
 def read_phase_result(folder: Path) -> Json:
@@ -57,7 +57,7 @@ def _phase(run_folder: Path, planned: Json, result: Json, config: ExperimentConf
         result=result,
         steps=_lines_if_any(folder / METRICS),
         record=_json_if_any(folder / PHASE_RESULT),
-        spec=_yaml_if_any(folder / PHASE),
+        spec=_yaml(folder / PHASE) if (folder / PHASE).exists() else None,
         seed=config.phases[name].seed if config is not None and name in config.phases else None,
     )
 
@@ -75,12 +75,12 @@ def _json(path: Path) -> Json:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _json_if_any(path: Path) -> Json:
-    return _json(path) if path.exists() else {}
+def _json_if_any(path: Path) -> Json | None:
+    return _json(path) if path.exists() else None
 
 
-def _yaml_if_any(path: Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+def _yaml(path: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(path))
 
 
 def _lines_if_any(path: Path) -> list[Json]:

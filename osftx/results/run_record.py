@@ -30,10 +30,10 @@ class PhaseRecord:
     """Its entry in `results.json`; empty when the run ended before the phase was done."""
     steps: list[Json]
     """`metrics.jsonl`: one entry per optimizer step; empty when nothing was trained."""
-    record: Json
-    """The phase's own `result.json`; empty when the phase was not done."""
-    spec: Json
-    """The phase's own `phase.yaml`; empty when the phase was not started."""
+    record: Json | None
+    """The phase's own `result.json`; None when the phase was not done."""
+    spec: Json | None
+    """The phase's own `phase.yaml`; None when the phase was not started."""
     seed: int | None
     """None when the run folder has no configuration of the phase."""
 
@@ -45,7 +45,7 @@ class PhaseRecord:
     @property
     def targets(self) -> list[Json]:
         """What was measured of each target weight; empty for `sft`."""
-        return self.record.get("targets", [])
+        return self.record.get("targets", []) if self.record is not None else []
 
     @property
     def curve(self) -> list[Json]:
@@ -81,7 +81,7 @@ class PhaseRecord:
         sample. What was drawn of the samples, for replay or by weights, stands behind the hash and is left out: runs of
         other seeds are one group.
         """
-        if not self.spec:
+        if self.spec is None:
             return {}
         named = {f"phases.{self.spec['name']}.data.path": self.spec["data"]}
         if (self.spec.get("preserve") or {}).get("samples"):
@@ -212,7 +212,8 @@ class RunRecord:
     @property
     def devices(self) -> frozenset[tuple[str, int]]:
         """(name, number of ranks) of the devices that phases were trained on."""
-        return frozenset((phase.record["device"], phase.record["world_size"]) for phase in self.phases if phase.record)
+        records = [phase.record for phase in self.phases if phase.record is not None]
+        return frozenset((record["device"], record["world_size"]) for record in records)
 
     @property
     def contents(self) -> dict[str, str]:

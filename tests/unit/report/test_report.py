@@ -263,6 +263,11 @@ def test_a_leak_of_zero_has_no_place_in_the_figure(run_folder: Path) -> None:
     assert "leak" in figures(run_folder)
 
 
+def test_a_phase_without_a_record_of_its_own_is_a_dash(run_folder: Path) -> None:
+    (run_folder / "phases" / "02_skills" / "result.json").unlink()
+    assert "2 skills 43 - - in this run" in section(text_alone(run_folder), "How to repeat it")
+
+
 def test_what_repeats_it_is_told_for_each_phase(run_folder: Path) -> None:
     text = section(text_alone(run_folder), "How to repeat it")
     assert "1 knowledge 42 8 NVIDIA H100 before, reused knowledge-fingerprint" in text

@@ -42,8 +42,8 @@ def test_a_run_that_has_only_a_plan(tmp_path: Path) -> None:
     shutil.rmtree(folder / "phases")
     run = read_run(folder)
     assert [(phase.label, phase.result, phase.record, phase.steps) for phase in run.phases] == [
-        ("1 knowledge", {}, {}, []),
-        ("2 skills", {}, {}, []),
+        ("1 knowledge", {}, None, []),
+        ("2 skills", {}, None, []),
     ]
     assert (run.retention["sets"], run.benchmarks["tasks"], run.summary, run.exact_match) == ([], [], {}, [])
     assert (run.taught_in, run.sets_to_keep("skills"), run.contents, run.devices) == ({}, [], {}, frozenset())
@@ -68,6 +68,7 @@ def test_a_run_that_ended_early_is_read_by_reports_alone(tmp_path: Path) -> None
         ("plan.json", "{", "JSONDecodeError"),
         ("phases/02_skills/metrics.jsonl", '{"step": 1}\n', "KeyError: 'time_per_batch'"),
         ("phases/02_skills/result.json", '{"device": "cpu"}', "KeyError: 'world_size'"),
+        ("phases/02_skills/result.json", "{}", "KeyError: 'device'"),
         ("phases/02_skills/phase.yaml", None, "phases/*_skills/phase.yaml is missing"),
     ],
 )
