@@ -1,4 +1,4 @@
-"""The end of a sweep: all its jobs in one table, on the screen, in `sweep.json` and in `sweep.html`."""
+"""All jobs of a sweep in one table: on the screen, in `sweep.json` and in `sweep.html`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,12 +21,12 @@ SHOWN_FIGURES = FIGURES[:3]
 
 @dataclass
 class Sweep:
-    """The jobs of a sweep, and what they come to together."""
+    """The jobs of a sweep and the comparison of them."""
 
     objectives: list[str]
     """Paths into results.json."""
     directions: list[Direction]
-    """What is better, for each objective."""
+    """Whether more or less is better, for each objective."""
     keys: list[str]
     """The settings that differ between the jobs."""
     jobs: list[Job]
@@ -35,7 +35,7 @@ class Sweep:
 
     @classmethod
     def of(cls, jobs: list[Job], objectives: list[str], directions: list[Direction], swept: Sequence[str]) -> "Sweep":
-        """`swept`: the keys that are known to have several values; others are found by comparing the jobs."""
+        """Compares jobs. `swept` are keys known to have several values; others are found by comparing overrides."""
         finished = [job for job in jobs if job.state is State.done and values_of(job, len(objectives))]
         front = best([values_of(job, len(objectives)) for job in finished], directions)
         common = set.intersection(*(set(job.overrides) for job in jobs))
@@ -44,12 +44,12 @@ class Sweep:
         return cls(objectives, directions, keys, jobs, [finished[place].number for place in front])
 
     def parameters(self, job: Job) -> dict[str, str]:
-        """The job's values of the settings that differ, as in its overrides."""
+        """Returns the job's values of the settings that differ, as written in its overrides."""
         given = {key: value for key, _, value in (word.partition("=") for word in job.overrides)}
         return {key: given[key] for key in self.keys if key in given}
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """By objective, how much of the difference between good jobs and the others each setting explains, 0 to 1."""
+        """Returns, by objective, the share of each setting in the difference between good jobs and the others."""
         count = len(self.objectives)
         jobs = [job for job in self.jobs if job.state is State.done and values_of(job, count)]
         settings = [self.parameters(job) for job in jobs]
@@ -62,13 +62,13 @@ class Sweep:
 
 
 def values_of(job: Job, count: int) -> list[float]:
-    """The job's objectives; empty unless it has a number for each of the `count` ones."""
+    """Returns the job's objectives; empty unless it has a number for each of the `count` objectives."""
     values = [value for value in as_list(job.objective) if value is not None]
     return values if len(values) == count else []
 
 
 def write(sweep: Sweep, folder: Path) -> None:
-    """Write sweep.json, and from it sweep.html with its figures."""
+    """Writes sweep.json, and from it sweep.html with its figures."""
     jobs = [asdict(job) | {"parameters": sweep.parameters(job), "best": job.number in sweep.best} for job in sweep.jobs]
     content: dict[str, Any] = {
         "objectives": sweep.objectives,
@@ -85,13 +85,13 @@ def write(sweep: Sweep, folder: Path) -> None:
     try:
         write_json(folder / SWEEP, content | {"importance": sweep.importance()})
         write_sweep_report(folder)
-    except Exception as error:  # whatever Optuna or a drawing library raises must not cost the table
+    except Exception as error:  # whatever Optuna or matplotlib raises, the table must be kept
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"warning: the report could not be written ({reason}); {SWEEP} holds its numbers", flush=True)
 
 
 def show(sweep: Sweep, folder: Path) -> None:
-    """One line a job: what it changed, and what came of it."""
+    """Shows one line for each job: its settings that differ, and its results."""
     table = Table(title="Jobs of the sweep", title_justify="left")
     table.add_column("job", justify="right")
     table.add_column("settings", overflow="fold")
@@ -129,7 +129,7 @@ def show(sweep: Sweep, folder: Path) -> None:
 
 
 def shortened(value: str) -> str:
-    """A number to four digits, which is enough to tell jobs apart; any other text as it is."""
+    """Returns a number to four digits, which is enough to tell jobs apart; any other text as it is."""
     try:
         return f"{float(value):.4g}"
     except ValueError:
