@@ -1,6 +1,6 @@
 """Messages between two processes over TCP: one JSON object a line.
 
-Nobody is asked who he is: as with torch's rendezvous, the port belongs on a network of the cluster's own.
+There is no authentication: as with torch's rendezvous, the port belongs on a private network of the cluster.
 """
 
 import json
@@ -13,15 +13,15 @@ from typing import Any
 Message = dict[str, Any]
 
 IDLE_S, EVERY_S, TIMES = 5, 5, 3
-"""A machine that has vanished from the network is noticed after IDLE_S + EVERY_S * TIMES seconds, by the system."""
+"""TCP keepalive: the system notices a machine that has vanished after IDLE_S + EVERY_S * TIMES seconds."""
 
 
 class EndedError(Exception):
-    """The other process has ended, or cannot be reached any more."""
+    """The other process has ended or cannot be reached any more."""
 
 
 class Line:
-    """A connection to another process. A thread reads it, so that its end is known at once, whatever else is done."""
+    """A connection to another process. A thread reads it, so that its end is noticed at once."""
 
     def __init__(self, connection: socket.socket):
         connection.settimeout(None)
@@ -30,10 +30,10 @@ class Line:
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", None), IDLE_S),
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", None), EVERY_S),
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", None), TIMES),
-            # While something that was sent is on its way, none of the above counts.
+            # While sent data is not acknowledged, keepalive is off and this limit applies.
             (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), 1000 * (IDLE_S + EVERY_S * TIMES)),
         ):
-            if option is not None:  # other systems have other names for them
+            if option is not None:  # None on systems that lack it
                 connection.setsockopt(level, option, value)
         self._connection = connection
         self._messages: Queue[Message | None] = Queue()
@@ -48,12 +48,15 @@ class Line:
         self._messages.put(None)
 
     def send(self, kind: str, **content: Any) -> None:
-        """Without effect where the other one has ended, which reading tells."""
+        """Sends a message. Does nothing if the other process has ended, which `receive` reports."""
         with suppress(OSError):
             self._connection.sendall(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
     def receive(self, within_s: float | None = None) -> Message:
-        """The next message. Raises EndedError, or TimeoutError after `within_s` seconds; null waits for ever."""
+        """Returns the next message; waits for `within_s` seconds, or without limit if None.
+
+        Raises EndedError if the other process has ended, TimeoutError if no message comes in time.
+        """
         try:
             message = self._messages.get(timeout=within_s)
         except Empty:
@@ -70,9 +73,11 @@ class Line:
 
     @property
     def ended(self) -> bool:
+        """Whether the other process has ended; messages of it may still be waiting."""
         return self._ended.is_set()
 
     def close(self) -> None:
+        """Closes the connection, which the other process notices."""
         self._ended.set()
         with suppress(OSError):  # the other one may have ended already
             self._connection.shutdown(socket.SHUT_RDWR)

@@ -1,11 +1,11 @@
-"""Claim GPUs of this machine while ranks run, so that runs at the same time do not share one by accident.
+"""Claims on GPUs of this machine while ranks run, so that concurrent runs do not share one by accident.
 
     <temp>/osftx-<user id>/devices/<device>.lock   held by the run that uses the device
-                                   turn-*.lock     held by the run that is next to get devices
+                                   turn-*.lock     held by the run that is next in the queue
                                    gate.lock       held for the instant in which devices are taken
 
-The locks are advisory, of this user on this machine, and the system lets go of them when their owner ends, however it
-ends. Devices are names here: who counts them imports torch, this module does not.
+The locks are advisory, for this user on this machine, and the system releases them when their owner ends, however it
+ends. Devices are plain names here, so this module does not import torch; `gpus` finds them.
 """
 
 import os
@@ -21,24 +21,26 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 POLL_S = 0.5
-"""Seconds between two looks at devices that are not free."""
+"""Seconds between two attempts to take devices."""
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 NVIDIA_SMI_S = 10.0
 MIB = 2**20
 
 
 def lock_folder() -> Path:
-    """Where all runs of this user on this machine (with one TMPDIR) look for locks."""
+    """Returns the folder where all runs of this user on this machine (with the same TMPDIR) keep their locks."""
     return Path(tempfile.gettempdir()) / f"osftx-{os.getuid()}" / "devices"
 
 
 @contextmanager
 def claimed(devices: Sequence[str], wanted: int, folder: Path) -> Iterator[list[str]]:
-    """Hold `wanted` of the `devices`, the first free ones in their order; waits, and says so, until there are enough.
+    """Holds `wanted` of the `devices`, the first free ones in their order, and yields them.
 
-    All or nothing: nobody holds devices while waiting for others, so two runs cannot block each other. Among runs that
-    see the same devices one at a time is next, so one that wants many is not starved by many that want one.
-    Raises ValueError when more are wanted than there are, OSError when `folder` cannot be written.
+    Waits until there are enough, and prints that it does. It takes all or none: no run holds devices while it waits for
+    more, so two runs cannot block each other. Runs that see the same devices queue up, so a run that wants many devices
+    is not starved by runs that want one.
+
+    Raises ValueError if more are wanted than there are, OSError if `folder` cannot be written.
     """
     if not 1 <= wanted <= len(devices):
         raise ValueError(f"{wanted} of {len(devices)} devices are wanted")
@@ -64,9 +66,9 @@ def claimed(devices: Sequence[str], wanted: int, folder: Path) -> Iterator[list[
 
 
 def _take(devices: Sequence[str], wanted: int, folder: Path, claim: ExitStack) -> list[str]:
-    """Take `wanted` free devices for as long as `claim` is open, or none of them."""
+    """Takes `wanted` free devices until `claim` is closed, or none if too few are free; returns what it took."""
     held: list[str] = []
-    # Two that take at once could each get a part and both give up.
+    # Two runs that take devices at once could each get a part and both give up.
     with FileLock(folder / "gate.lock"), ExitStack() as taken:
         for device in devices:
             if len(held) == wanted:
@@ -84,16 +86,18 @@ def _take(devices: Sequence[str], wanted: int, folder: Path, claim: ExitStack) -
 
 
 def smallest_memory() -> int | None:
-    """Bytes of the smallest GPU that this process may use; None where there is none, or the driver cannot tell.
+    """Returns the memory in bytes of the smallest GPU that this process may use.
 
-    `CUDA_VISIBLE_DEVICES` chooses, by numbers (the driver's, which are CUDA's unless GPUs differ) or names. The driver
-    does not tell the memory of parts of a GPU (MIG).
+    None where there is no GPU, or the driver does not tell, as for MIG devices. `CUDA_VISIBLE_DEVICES` selects GPUs by
+    name, or by the driver's number, which is CUDA's unless the GPUs are of different types.
     """
     try:
         told = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    gpus = [words for line in told.splitlines() if len(words := line.split(", ")) == 3]  # not notes of the driver
+    gpus = [
+        words for line in told.splitlines() if len(words := line.split(", ")) == 3
+    ]  # others are notes of the driver
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else [word.strip() for word in visible.split(",")]
     sizes = [

@@ -1,7 +1,7 @@
-"""A launcher around osftx that has started one process a rank, or one a node: torchrun, srun, mpirun, deepspeed, ...
+"""An outer launcher, which has started osftx once per rank or once per node: torchrun, srun, mpirun, deepspeed, ...
 
-To osftx each of its processes is a node: with one rank where the launcher has put several of them on a machine or
-counts them locally, otherwise with all ranks of the machine.
+To osftx each of these processes is a node. It has one rank if the launcher has started several processes on a machine
+or counts them locally, otherwise all ranks of the machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,24 @@ from osftx.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Outer:
-    """What the launcher has told this process of its place."""
+    """This process's place among the processes of the launcher."""
 
     launcher: str
     rank: int
     size: int
-    """Processes on all machines."""
+    """Number of processes on all machines."""
     local_rank: int
     local_size: int | None
-    """Processes on this machine; None where the launcher does not say."""
+    """Number of processes on this machine; None where the launcher does not tell."""
     a_rank_each: bool
-    """False: one process a machine, which starts the machine's ranks."""
+    """Whether each process is one rank; otherwise it is one per machine and starts the machine's ranks."""
     endpoint: str | None
-    """Where the processes can meet; None where the launcher does not say."""
+    """HOST:PORT where the processes can meet; None where the launcher does not tell."""
 
 
 @dataclass(frozen=True)
 class _Names:
-    """How a launcher calls the variables."""
+    """The environment variables of one launcher."""
 
     launcher: str
     rank: str
@@ -38,7 +38,7 @@ class _Names:
     local_rank: str
     local_size: tuple[str, ...]
     starts_ranks: bool = False
-    """Where it has started one process a machine, that is to be the one rank there."""
+    """Whether a process that is alone on its machine is the only rank there."""
 
 
 LAUNCHERS = (
@@ -61,16 +61,16 @@ LAUNCHERS = (
     # Not SLURM_NTASKS: a batch script has it too, and there nobody but the script itself runs.
     _Names("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE",)),
 )
-"""The first that is there counts: torchrun may itself be started by srun."""
+"""The first one that is found counts: torchrun may itself be started by srun."""
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 COUNTED = ("nproc_per_node", "nnodes", "node_rank")
 """Keys of `distributed` that the launcher decides."""
 
 
 def outer_launcher(environment: Mapping[str, str]) -> Outer | None:
-    """The launcher that has started this process as one of several; None where there is none.
+    """Returns the place in the launcher that has started this process as one of several; None if there is none.
 
-    Raises ConfigurationError for variables that are no numbers.
+    Raises ConfigurationError for variables that are not numbers.
     """
     for names in LAUNCHERS:
         if names.rank not in environment or names.size not in environment:
@@ -97,7 +97,7 @@ def outer_launcher(environment: Mapping[str, str]) -> Outer | None:
 
 
 def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that is one of none, whatever has started this one."""
+    """Returns the environment without the launcher's variables, for a process that is not part of its group."""
     told = {"MASTER_ADDR", "MASTER_PORT"}
     for names in LAUNCHERS:
         told |= {names.rank, names.size, names.local_rank, *names.local_size}
@@ -105,9 +105,9 @@ def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def placed(distributed: DistributedConfig, outer: Outer | None, overrides: Sequence[str]) -> DistributedConfig:
-    """The settings with this process's place in what the launcher has started.
+    """Returns the settings with this process's place in the launcher.
 
-    `overrides` are the words of the command line: what is set there and is not so raises ConfigurationError.
+    `overrides` are the words of the command line. Raises ConfigurationError if they contradict the launcher.
     """
     if outer is None:
         return distributed
@@ -133,7 +133,7 @@ def placed(distributed: DistributedConfig, outer: Outer | None, overrides: Seque
 
 
 def _conflicts(outer: Outer, explicit: Mapping[str, str]) -> list[str]:
-    """What the command line says of the ranks that the launcher has decided otherwise."""
+    """Returns a problem for each setting of the command line that contradicts the launcher."""
     found = {"nnodes": outer.size, "node_rank": outer.rank}
     if outer.a_rank_each:
         machines = outer.size // outer.local_size if outer.local_size else None
@@ -149,7 +149,7 @@ def _conflicts(outer: Outer, explicit: Mapping[str, str]) -> list[str]:
 
 
 def _endpoint(environment: Mapping[str, str]) -> str | None:
-    """The port after the launcher's own, which it may be using itself."""
+    """Returns the endpoint at the port after the launcher's own, which the launcher may be using itself."""
     host, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT", "")
     return f"{host}:{int(port) + 1}" if host and port.isdigit() else None
 

@@ -1,1 +1,1 @@
-"""Many runs as one: each job leaves a record, and the end of the sweep makes one table and one report of them."""
+"""Sweeps: many runs as jobs that leave a record each, and one table and one report of them at the end."""

@@ -1,4 +1,4 @@
-"""Which settings of a sweep mattered: Optuna's PED-ANOVA, which also works on the jobs of a grid.
+"""Which settings of a sweep mattered, by Optuna's PED-ANOVA, which also works on the jobs of a grid.
 
 Watanabe et al., "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces"
 (arXiv 2304.10255).
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from osftx.config.objective import Direction
 
 ENOUGH_JOBS = 10
-"""With fewer finished jobs the figure would be chance."""
+"""With fewer finished jobs the shares would be chance."""
 LOG_FROM = 100
 """A setting whose largest value is this many times its smallest is compared on a logarithmic scale."""
 
@@ -18,9 +18,10 @@ LOG_FROM = 100
 def importance(
     settings: Sequence[dict[str, str]], values: Sequence[float], towards: Direction
 ) -> dict[str, float] | None:
-    """The share of each setting, the largest first; they add up to 1.
+    """Returns the share of each setting in the difference between good jobs and the others, the largest first.
 
-    None where it cannot be told: too few jobs, all the same values, nothing that varies, or no Optuna.
+    The shares add up to 1. None where they cannot be computed: too few jobs, equal objectives, no setting that varies,
+    or no Optuna.
     """
     varying = [key for key in _keys_of_all(settings) if len({job[key] for job in settings}) > 1]
     if len(settings) < ENOUGH_JOBS or len(set(values)) == 1 or not varying:
@@ -45,7 +46,7 @@ def importance(
 
 
 def _keys_of_all(settings: Sequence[dict[str, str]]) -> list[str]:
-    """In the order of the first job; a key that some job lacks cannot be compared."""
+    """Returns the keys that all jobs have, in the order of the first job; other keys cannot be compared."""
     return [key for key in (settings[0] if settings else {}) if all(key in job for job in settings)]
 
 

@@ -24,6 +24,7 @@ SHORT = (
     "checkpointing.every_steps=2",
 )
 MODULE = ("-m", "osftx")
+SWEEP = "hydra.mode=MULTIRUN"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *MODULE)
 ENDS_WITHIN_S = 60
 
@@ -36,7 +37,8 @@ class Runs:
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, name: str, *overrides: str, launcher: tuple[str, ...] = MODULE) -> subprocess.Popen[str]:
-        own = (f"output_dir={self.folder / name}", f"store_dir={self.folder / name}_store")
+        folder = "hydra.sweep.dir" if SWEEP in overrides else "output_dir"
+        own = (f"{folder}={self.folder / name}", f"store_dir={self.folder / name}_store")
         process = subprocess.Popen(
             [sys.executable, *launcher, *SHORT, *own, *overrides],
             cwd=ROOT,
@@ -122,3 +124,12 @@ def test_nodes_with_different_commands_end_with_2_and_leave_nothing(runs: Runs) 
         assert "distributed.node_rank=1: its command differs from the first node's: " in output
         assert "training.seed=7 instead of 42" in output
     assert not (runs.folder / "different").exists()
+
+
+def test_the_nodes_of_a_sweep_meet_once_and_leave_with_its_exit_code(runs: Runs) -> None:
+    first, second = map(ended, runs.nodes("sweep", SWEEP, "phases.knowledge.max_seq_len=32,5,33"))
+    assert (first[0], second[0]) == (2, 2), first[1] + second[1]
+    assert "2 phases trained, 0 reused, 1 of 3 jobs failed" in first[1]
+    told = [line for line in second[1].splitlines() if line.startswith(("node", "phase", "osftx"))]
+    assert told[0].startswith("node 1 of 2: follows 127.0.0.1:")
+    assert told[1:] == ["phase knowledge", "phase knowledge", "osftx: see the output of the first node"]

@@ -1,4 +1,4 @@
-"""Run the process that measures benchmarks and wait for it: progress on the screen, everything else in its log."""
+"""Runs the process that measures benchmarks: its progress is on the screen, everything else in its log."""
 
 import os
 import re
@@ -21,15 +21,15 @@ from osftx.utils.progress import progress
 LOG_FILE = "log.txt"
 POLL_S = 0.2
 GRACE_S = 10.0
-"""Seconds that the process has to leave after SIGTERM."""
+"""Seconds that the process has to end after SIGTERM."""
 CAUSE_LINES = 3
 MARK = re.compile(r"osftx: task (?P<task>.+)")
 REQUESTS = re.compile(r"Running (?P<kind>\w+) requests:\s+\d+%\|[^|]*\|\s*(?P<done>\d+)/(?P<total>\d+)")
-"""tqdm's bar, as the harness draws it."""
+"""The harness's progress bar, which tqdm draws."""
 
 
 def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_s: int, state: str) -> None:
-    """Measure `spec.tasks` on one GPU that no other run holds, or on as many cores as the ranks have.
+    """Measures `spec.tasks` on one GPU that no other run holds, or on as many cores as all ranks together have.
 
     Raises TrainingError with checkpoint, cause and log. The process never outlives this call.
     """
@@ -64,7 +64,7 @@ def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_
 
 
 def _wait(process: subprocess.Popen, log: Path, deadline: float) -> bool:
-    """Whether the process ended before the deadline (of the monotonic clock)."""
+    """Waits for the process; returns whether it ended before the deadline (of the monotonic clock)."""
     shown = _Shown()
     with log.open(encoding="utf-8", errors="replace", newline="") as file:
         try:
@@ -88,7 +88,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 class _Shown:
-    """The harness's progress, read from its log, as osftx shows its own."""
+    """Shows the harness's progress, read from its log, in the way of osftx's own."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -118,7 +118,7 @@ class _Shown:
 
 
 def _cause(log: str) -> str:
-    """The exception of the last traceback, its first lines; otherwise the last line."""
+    """Returns the first lines of the last traceback's exception; without a traceback the last line."""
     lines = [line.rpartition("\r")[2] for line in log.splitlines() if line.strip()]
     tracebacks = [place for place, line in enumerate(lines) if line.startswith("Traceback ")]
     if tracebacks:
