@@ -5,7 +5,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from osftx.config.schema import DataConfig, TrainOn
-from osftx.data.formats import SHAPES, RowError, Shape, keys_of, parse, shape_of
+from osftx.data.formats import CONVERSATIONS, SHAPES, RowError, Shape, keys_of, parse, shape_of
 from osftx.data.sources import Row, Source
 from osftx.errors import ConfigurationError
 
@@ -13,7 +13,7 @@ CHUNK_ROWS, CHUNK_BYTES = 256, 1 << 18
 """Of a chunk at most, beside its last row."""
 SHAPE_ROWS = 100
 """First rows of a source among which one that can be read tells the format."""
-CONVERTED = (Shape.conversations, Shape.instruction)
+CONVERTED = CONVERSATIONS.keys() - {Shape.messages}
 
 
 class Chunk(NamedTuple):

@@ -1,7 +1,10 @@
-"""What a row means: a conversation, a document, or token ids; and what is said of one that is wrong."""
+"""What a row means: a conversation, a document, or token ids; and the error for one that is wrong.
+
+Add a chat format here: its keys in `Shape`, and in `CONVERSATIONS` the function that makes messages of a row.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -32,15 +35,6 @@ class Shape(Enum):
     instruction = ("instruction", "output")
     documents = ()
     """The key is `data.document_column`."""
-
-
-SHAPES = {
-    DataFormat.auto: tuple(Shape),
-    DataFormat.messages: (Shape.messages, Shape.conversations, Shape.instruction),
-    DataFormat.documents: (Shape.documents,),
-    DataFormat.tokenized: (Shape.tokenized,),
-}
-"""By `data.format`; the first that fits a row is taken."""
 
 
 def shape_of(row: Any, data_format: DataFormat, document_column: str) -> Shape | None:
@@ -75,11 +69,7 @@ def conversation_of(shape: Shape, row: Mapping[str, Any], train_on: TrainOn) -> 
     Raises:
         RowError: it has none, a message is wrong, or nothing of it would be trained on.
     """
-    messages = {
-        Shape.messages: _messages,
-        Shape.conversations: _from_conversations,
-        Shape.instruction: _from_instruction,
-    }[shape](row)
+    messages = CONVERSATIONS[shape](row)
     checked = [_checked(number, message) for number, message in enumerate(messages, 1)]
     if train_on in (TrainOn.assistant, TrainOn.last_assistant):
         if not any(message["role"] in ("assistant", "pretraining") for message in checked):
@@ -259,3 +249,19 @@ def _kind(value: Any) -> str:
     names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
     name = names.get(type(value), type(value).__name__)
     return f"empty {name}" if value in ([], {}, "") else name
+
+
+CONVERSATIONS: dict[Shape, Callable[[Mapping[str, Any]], list[Any]]] = {
+    Shape.messages: _messages,
+    Shape.conversations: _from_conversations,
+    Shape.instruction: _from_instruction,
+}
+"""How to make a list of messages of a row, by its shape."""
+
+SHAPES = {
+    DataFormat.auto: tuple(Shape),
+    DataFormat.messages: tuple(CONVERSATIONS),
+    DataFormat.documents: (Shape.documents,),
+    DataFormat.tokenized: (Shape.tokenized,),
+}
+"""The shapes that `data.format` allows; the first that fits a row is taken."""

@@ -12,8 +12,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
+from osftx.data.formats import IGNORED_LABEL
 from osftx.distributed.engine import Engine
-from osftx.training.batches import IGNORED, MicroBatch, Samples, plan_step
+from osftx.training.batches import MicroBatch, Samples, plan_step
 
 LOGITS_AT_ONCE = 1024
 """Positions for which the loss is computed at a time."""
@@ -59,7 +60,7 @@ def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> Non
 
 def _measure(engine: Engine, batch: MicroBatch) -> Tensor:
     """Returns the sums over one micro-batch: loss, right tokens, samples all right, counted tokens (4,)."""
-    counted = (batch.labels[0] != IGNORED).nonzero()[:, 0]
+    counted = (batch.labels[0] != IGNORED_LABEL).nonzero()[:, 0]
     # Only these positions need logits; a dummy batch asks for one, because its forward pass is collective too.
     wanted = counted - 1 if len(counted) else counted.new_zeros(1)
     logits = engine(

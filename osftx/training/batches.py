@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from osftx.config.phase_spec import PhaseSpec
+from osftx.data.formats import IGNORED_LABEL
 from osftx.data.packing import pack
 from osftx.data.samples import counted_tokens, load_samples, sample_lengths
 from osftx.data.splitting import Split
-
-IGNORED = -100
-"""Label of a token that does not count (torch's cross-entropy default)."""
 
 
 class Samples:
@@ -111,8 +109,8 @@ def _concatenate(samples: Samples, places: list[int], device: torch.device) -> M
         ids, counted = row["input_ids"], row["counted"]
         input_ids += ids
         position_ids += range(len(ids))
-        labels += [IGNORED]
-        labels += [token if counts else IGNORED for token, counts in zip(ids[1:], counted[1:], strict=True)]
+        labels += [IGNORED_LABEL]
+        labels += [token if counts else IGNORED_LABEL for token, counts in zip(ids[1:], counted[1:], strict=True)]
         owners += [order] * len(ids)
 
     def row_of(values: list[int]) -> Tensor:
@@ -127,4 +125,4 @@ def _dummy(device: torch.device) -> MicroBatch:
     """Two tokens that count for nothing: keeps the ranks in step, since under ZeRO-3 every forward is collective."""
     zeros = torch.zeros(1, 2, dtype=torch.long, device=device)
     positions = torch.arange(2, device=device)[None]
-    return MicroBatch(zeros, positions, torch.full_like(zeros, IGNORED), zeros[0], [])
+    return MicroBatch(zeros, positions, torch.full_like(zeros, IGNORED_LABEL), zeros[0], [])

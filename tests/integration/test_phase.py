@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from osftx.methods.osft.ranks import frozen_rank
 from safetensors.torch import load_file
 from small_model import make_model, make_samples
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from osftx.launch.cluster import Cluster
 from osftx.methods.covariance.cholesky import CholeskyFactor
 from osftx.methods.covariance.index import Record
 from osftx.methods.osft.rank_allocation import layer_ratios
+from osftx.methods.osft.subspace_rule import frozen_rank
 
 RunPhase = Callable[..., PhaseSpec]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
