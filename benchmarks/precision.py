@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from harness import Rows, write
-from osftx.methods.osft.ranks import frozen_rank
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_scheduler
@@ -32,6 +31,7 @@ from osftx.data.prepare import prepare
 from osftx.data.samples import load_samples
 from osftx.methods.osft.decomposition import Bases, leak, split_by_weight
 from osftx.methods.osft.layer import dense_update
+from osftx.methods.osft.subspace_rule import frozen_rank
 from osftx.models.files import read_folder
 from osftx.models.targets import find_targets
 

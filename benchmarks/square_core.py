@@ -22,7 +22,7 @@ Work = Callable[[], object]
 
 
 def free_rank(hidden: int, ratio: float) -> int:
-    from osftx.methods.osft.ranks import frozen_rank
+    from osftx.methods.osft.subspace_rule import frozen_rank
 
     return hidden - frozen_rank(hidden, ratio)
 
