@@ -84,9 +84,9 @@ def _settings_of_all(runs: Sequence[RunRecord]) -> list[Settings]:
     names: dict[str, str] = {}
     found = []
     for run in runs:
-        settings = settings_of(run)
-        for key in settings.keys() & run.contents.keys():
-            content = run.contents[key]
+        settings, contents = settings_of(run), run.contents
+        for key in settings.keys() & contents.keys():
+            content = contents[key]
             if content not in names:
                 taken = settings[key] in names.values()
                 names[content] = f"{settings[key]} ({content[:8]})" if taken else settings[key]
