@@ -127,7 +127,8 @@ def test_nodes_with_different_commands_end_with_2_and_leave_nothing(runs: Runs) 
 
 
 def test_the_nodes_of_a_sweep_meet_once_and_leave_with_its_exit_code(runs: Runs) -> None:
-    first, second = map(ended, runs.nodes("sweep", SWEEP, "phases.knowledge.max_seq_len=32,5,33"))
+    swept = (SWEEP, "phases.knowledge.num_epochs=1", "phases.knowledge.max_seq_len=32,5,33")
+    first, second = [ended(node, within_s=360) for node in runs.nodes("sweep", *swept)]
     assert (first[0], second[0]) == (2, 2), first[1] + second[1]
     assert "2 phases trained, 0 reused, 1 of 3 jobs failed" in first[1]
     told = [line for line in second[1].splitlines() if line.startswith(("node", "phase", "osftx"))]
