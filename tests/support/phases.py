@@ -39,7 +39,8 @@ def make_phase(
 ) -> PhaseSpec:
     """The spec of a phase, saved in its `folder`; further keywords override training settings.
 
-    Of a `validation` with a share and without samples the places are drawn here, as the launching process draws them.
+    With `preserve` the inputs choose what is trained, otherwise the weights. Of a `validation` with a share and without
+    samples the places are drawn here, as the launching process draws them.
     """
     settings: dict[str, Any] = {
         "num_epochs": 2,
@@ -59,7 +60,7 @@ def make_phase(
         unfreeze_rank_ratio=ratio,
         model=ModelConfig(path=str(model)),
         training=TrainingConfig(**(settings | training)),
-        osft=osft or OsftConfig(),
+        osft=replace(osft or OsftConfig(), subspace="weights" if preserve is None else "activations"),
         distributed=DistributedConfig(
             nproc_per_node=nproc,
             accelerator=accelerator,

@@ -71,6 +71,7 @@ def changed(**changes: Any) -> PhaseSpec:
         {"distributed__deepspeed": {"zero_optimization": {"reduce_scatter": False}}},
         {"model__trust_remote_code": True},
         {"preserve": PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10)},
+        {"method_settings": {"rank": 8}},
     ],
     ids=str,
 )
@@ -164,8 +165,10 @@ def test_a_curve_is_told_by_its_steps_and_sets() -> None:
 
 
 def test_validation_is_told_by_its_settings_and_samples() -> None:
-    def validation(samples: str | None = None, own_samples: int = 16, **settings: Any) -> str:
-        spec = ValidationSpec(ValidationConfig(**settings), samples, own_samples)
+    def validation(
+        samples: str | None = None, own_samples: int = 16, places: str | None = None, **settings: Any
+    ) -> str:
+        spec = ValidationSpec(ValidationConfig(**settings), samples, own_samples, places)
         return of_phase(changed(validation=spec), "parent")
 
     different = [
@@ -180,6 +183,7 @@ def test_validation_is_told_by_its_settings_and_samples() -> None:
         validation("/data/y", path="x.jsonl"),
     ]
     assert len(set(different)) == len(different)
+    assert validation(split=0.1, places="/run/split.npz") == validation(split=0.1, places="/elsewhere/split.npz")
     assert validation("/data/x", own_samples=8, path="x.jsonl") == validation("/data/x", path="x.jsonl")
     assert validation("/elsewhere/x", path="elsewhere.jsonl") == validation("/data/x", path="x.jsonl")
 
