@@ -1,10 +1,10 @@
-"""What a rank sends in a step: bytes of OSFT against plain fine-tuning, counted from the collectives.
+"""Counts the bytes that a rank sends in a step, from the collectives: OSFT against plain fine-tuning.
 
     python benchmarks/communication.py [--ranks 2] [--hidden 1024] [--dtype bfloat16] [--json FILE]
 
-Every collective of one optimizer step is counted as a ring would send it: of n ranks, each sends (n - 1) / n of what
-an all-gather gives or a reduce-scatter takes, and twice that of an all-reduce. Counts, not times: they do not depend on
-the network or on what else the machine does.
+Every collective of one optimizer step is counted as a ring would send it. Each of n ranks sends (n - 1) / n of the
+output of an all-gather or the input of a reduce-scatter, and twice that for an all-reduce. Counts, unlike times, do not
+depend on the network or on other load on the machine.
 """
 
 import functools
@@ -18,7 +18,7 @@ from harness import Bench, Rows, arguments, on_ranks
 
 
 class Traffic:
-    """Counts the bytes that this rank sends, by kind of collective; made before DeepSpeed takes hold of them."""
+    """Counts the bytes that this rank sends, by kind of collective. It must be made before DeepSpeed binds them."""
 
     def __init__(self) -> None:
         import torch.distributed as dist
@@ -60,7 +60,7 @@ class Traffic:
 
 
 def to_others(given: dict[str, Any], ranks: int) -> float:
-    """A rank's own part of an exchange stays where it is."""
+    """Returns the bytes that a rank sends in an exchange, without its own part, which stays where it is."""
     import torch.distributed as dist
 
     sent, splits = given["input"], given.get("input_split_sizes")
@@ -73,7 +73,10 @@ def size(tensor: Any) -> int:
 
 
 def gather_each_time() -> None:
-    """ZeRO-3 keeps what it gathered for the backward pass if there is room; in a model worth its name there is none."""
+    """Makes ZeRO-3 gather weights again for the backward pass.
+
+    By default it keeps what it gathered if there is room, which there is not in a model of realistic size.
+    """
     from osftx.distributed import engine
 
     usual = engine.zero_config
@@ -87,7 +90,7 @@ def gather_each_time() -> None:
 
 
 def measure(args: Namespace, folder: Path) -> Rows:
-    """The rows of the table, on every rank; rank 0's are shown."""
+    """Returns the rows of the table, on every rank; those of rank 0 are shown. Collective."""
     import torch.distributed as dist
 
     traffic = Traffic()
@@ -98,7 +101,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
         step, _ = bench.step(ratio)
         for turn in range(4):
             traffic.sent.clear()
-            traffic.counts = turn == 3  # ZeRO-3 has recorded by then what it gathers ahead
+            traffic.counts = turn == 3  # by then ZeRO-3 has recorded what it gathers ahead
             step()
         traffic.counts = False
         rows.append(

@@ -1,11 +1,13 @@
-"""From a file to packed steps: rows a second that are tokenised, the time of packing, and memory that must not grow.
+"""Measures the path from a file to packed steps: rows tokenised per second, time of packing, and peak memory.
 
     python benchmarks/data_path.py [--rows 20000] [--lengths 1000000] [--processes N] [--json FILE]
 
 Writes conversations of about a kilobyte, and tokenises them with the tokenizer of the small model that comes with the
-repository, in one process and in several. Packing goes over the lengths of a large data set, two epochs in steps of 128
-samples on 8 ranks. The peak memory is that of a process which prepares the file, and of another one for a file ten
-times as long; where several processes tokenise, it is that of the largest. Times depend on what else the machine does;
+repository, in one process and in several. Packing covers the lengths of a large data set, for two epochs in steps of
+128 samples on 8 ranks.
+
+The peak memory is that of a process that prepares the file, and of another one for a file ten times as long, for which
+it must not grow. If several processes tokenise, it is that of the largest. Times depend on other load on the machine;
 memory does not.
 """
 
@@ -31,12 +33,12 @@ from osftx.data.prepare import prepare
 TOKENIZER = Path(__file__).resolve().parents[1] / "experiments" / "tiny" / "base"
 MAX_SEQ_LEN = 8192
 WORDS = 120
-"""Of each turn."""
+"""Number of words of each turn."""
 BATCH, RANKS, MAX_TOKENS = 128, 8, 10_000
 
 
 def write_conversations(path: Path, rows: int) -> None:
-    """No two alike, as the seed has it."""
+    """Writes random conversations from a fixed seed, in which no two are alike."""
     random = np.random.default_rng(0)
     with path.open("w") as file:
         for _ in range(rows):
@@ -46,7 +48,7 @@ def write_conversations(path: Path, rows: int) -> None:
 
 
 def tokenise(path: Path, folder: Path, processes: int) -> float:
-    """Seconds."""
+    """Returns the seconds of tokenising the file."""
     tokenizer = ChatTokenizer.load(str(TOKENIZER))
     begun = time.perf_counter()
     prepare(DataConfig(path=str(path)), tokenizer, MAX_SEQ_LEN, folder, processes)
@@ -54,7 +56,7 @@ def tokenise(path: Path, folder: Path, processes: int) -> float:
 
 
 def peak_mib(path: Path, folder: Path, processes: int) -> float:
-    """The most memory that a process held which tokenised the file, or one of its own processes."""
+    """Returns the peak memory in MiB of a process that tokenises the file, or of its largest child process."""
     command = [sys.executable, __file__, "--prepare", str(path), str(folder), "--processes", str(processes)]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
@@ -66,7 +68,7 @@ def prepare_alone(path: Path, folder: Path, processes: int) -> float:
 
 
 def packing(lengths: int) -> float:
-    """Seconds that all steps of two epochs take."""
+    """Returns the seconds that packing all steps of two epochs takes."""
     random = np.random.default_rng(0)
     sizes = random.lognormal(6, 1, lengths).astype(np.int64).clip(2, MAX_SEQ_LEN)
     begun = time.perf_counter()
@@ -102,7 +104,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, default=1_000_000)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--prepare", type=Path, nargs=2, help=argparse.SUPPRESS)  # what `peak_mib` starts
+    parser.add_argument("--prepare", type=Path, nargs=2, help=argparse.SUPPRESS)  # the command of `peak_mib`
     args = parser.parse_args()
     if args.prepare is not None:
         print(prepare_alone(*args.prepare, args.processes))

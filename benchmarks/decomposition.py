@@ -1,13 +1,15 @@
-"""What finding the subspaces of a model costs, and how exact they are.
+"""Measures the time that finding the subspaces of a model takes, and the error of the subspaces.
 
     python benchmarks/decomposition.py [--hidden 1024] [--device cuda] [--without-svd] [--json FILE]
 
-One decoder layer of a Llama with this hidden size (4096: that of Llama-3.1-8B), matrix by matrix: osftx's way (fp64
-Gram matrix, its eigenvectors, a QR), the same from its cache, and full SVDs. `error` is the largest sine of an angle
-between the frozen directions and those of an fp64 SVD, on the worse side. Weights are random with singular values that
-fall from 1 to 1e-4, as those of trained models do over several decades. `by inputs` is what osft.subspace=activations
-takes once for each distinct input, with energies like the squares of those values: its eigenvectors in fp64; `root`
-what carrying its second moment on takes.
+The matrices are those of one decoder layer of a Llama with this hidden size (4096 is that of Llama-3.1-8B). Each is
+decomposed in osftx's way (fp64 Gram matrix, its eigenvectors, a QR), the same with cached eigenvectors, and by full
+SVDs. `error` is the largest sine of an angle between the frozen directions and those of an fp64 SVD, on the worse side.
+Weights are random, with singular values that fall from 1 to 1e-4, as those of trained models do over several decades.
+
+`by inputs` is the time that activation-based subspaces (osft.subspace=activations) need once for each distinct input:
+the eigenvectors in fp64 of an input covariance with energies like the squares of those values. `root` is the time of
+the Cholesky factor with which a phase passes the covariance on.
 """
 
 import argparse
@@ -24,7 +26,7 @@ RATIO = 0.3
 SMALLEST = 1e-4
 """Smallest singular value; the largest is 1."""
 FIRST_READERS = ("q_proj", "o_proj", "gate_proj", "down_proj")
-"""One of those that read each distinct input."""
+"""One weight for each distinct input of the layer."""
 
 
 COLUMNS = {
@@ -38,7 +40,7 @@ COLUMNS = {
 
 
 def shapes(hidden: int) -> dict[str, tuple[int, int]]:
-    """Of the seven weights of a layer (out, in)."""
+    """Returns the shapes (out, in) of the seven weights of a layer."""
     narrow, wide = hidden // 4, hidden * 7 // 2
     return {
         "q_proj": (hidden, hidden),
@@ -52,7 +54,7 @@ def shapes(hidden: int) -> dict[str, tuple[int, int]]:
 
 
 def make_weight(shape: tuple[int, int], device: str, seed: int) -> Any:
-    """Random directions, singular values from 1 to SMALLEST in equal ratios; fp32."""
+    """Returns an fp32 weight of random directions, with singular values from 1 to SMALLEST in equal ratios."""
     import torch
 
     short, long = sorted(shape)
@@ -78,7 +80,7 @@ def seconds(compute: Callable[[], Any], device: str) -> tuple[float, Any]:
 
 
 def largest_sine(found: Any, exact: Any) -> float:
-    """Of the angles between two subspaces, given by orthonormal columns."""
+    """Returns the largest sine of the angles between two subspaces, each given by orthonormal columns."""
     import torch
 
     apart = found.double() - exact @ (exact.T @ found.double())
@@ -86,7 +88,10 @@ def largest_sine(found: Any, exact: Any) -> float:
 
 
 def against_svd(weight: Any, bases: Any, device: str) -> dict[str, Any]:
-    """What full SVDs of the weight take, and how far the bases (and those of an fp32 SVD) are from an fp64 one's."""
+    """Returns the seconds of full SVDs of the weight, and the errors against the fp64 SVD.
+
+    The errors are those of the bases and, for a tall weight, of the fp32 SVD.
+    """
     import torch
 
     svd64, (u, _, vh) = seconds(lambda: torch.linalg.svd(weight.double(), full_matrices=False), device)
@@ -102,7 +107,10 @@ def against_svd(weight: Any, bases: Any, device: str) -> dict[str, Any]:
 
 
 def measure(hidden: int, device: str, with_svd: bool) -> Rows:
-    """A row for each weight; without full SVDs, which take minutes at the sizes of an 8B, no error is known."""
+    """Returns one row for each weight.
+
+    Without full SVDs, which take minutes at the sizes of an 8B model, the errors are not known.
+    """
     from osftx.methods.covariance.cholesky import CholeskyFactor
     from osftx.methods.osft.decomposition import short_side_vectors, split_by_inputs, split_by_weight
     from osftx.methods.osft.eigenvector_cache import EigenvectorCache
@@ -110,7 +118,7 @@ def measure(hidden: int, device: str, with_svd: bool) -> Rows:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         cache = EigenvectorCache(Path(folder))
-        seconds(lambda: split_by_weight(make_weight((256, 128), device, 99), 64), device)  # libraries start
+        seconds(lambda: split_by_weight(make_weight((256, 128), device, 99), 64), device)  # loads the libraries
         for place, (name, shape) in enumerate(shapes(hidden).items()):
             weight = make_weight(shape, device, place)
             free = int(min(shape) * RATIO)

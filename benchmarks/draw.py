@@ -1,9 +1,10 @@
-"""The figure of experiments/performance: what OSFT costs against plain fine-tuning, over the unfreeze ratio.
+"""Draws the figure of experiments/performance: the cost of OSFT against plain fine-tuning over the unfreeze ratio.
 
     python benchmarks/draw.py FOLDER OUTPUT.png
 
-FOLDER holds what the others wrote: `step_cost_<size>*.json`, `memory*.json`, `communication*.json`, `paper_model.json`.
-One panel each for the time of a step, bytes held and bytes sent, a line a file; below 1 OSFT is the cheaper one.
+FOLDER holds the results of the other benchmarks: `step_cost_<size>*.json`, `memory*.json`, `communication*.json` and
+`paper_model.json`. The figure has one panel each for the time of a step, the bytes held and the bytes sent, with one
+line per file. Below 1 OSFT is cheaper.
 """
 
 import argparse
@@ -21,9 +22,9 @@ PANELS = {
     "bytes between steps": [("memory*.json", "state_against_sft"), ("paper_model.json", "memory_bytes_against_sft")],
     "bytes sent": [("communication*.json", "against_sft"), ("paper_model.json", "sent_bytes_against_sft")],
 }
-"""By title: files, and the key of the ratio in their rows."""
+"""Files of each panel, by its title, and the key of the ratio in their rows."""
 PAPER_RANKS = 8
-"""Of the rows of the paper model, the first ones: ratios hardly change with the ranks."""
+"""Number of ranks whose rows of the paper model are drawn; the ratios hardly change with the ranks."""
 
 
 def points(content: dict[str, Any], key: str) -> list[tuple[float, float]]:

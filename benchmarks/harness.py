@@ -1,6 +1,7 @@
-"""What the benchmarks share: ranks to run in, a model and data for them, engines as osftx builds them, a JSON file.
+"""Shared code of the benchmarks: starting ranks, a model and data, engines as osftx builds them, a JSON file.
 
-A benchmark calls `on_ranks(arguments, measure)`; `measure` runs on every rank and returns what rank 0 shows and writes.
+A benchmark calls `on_ranks(arguments, measure, show)`. `measure` runs on every rank and returns the rows that rank 0
+shows and writes.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from typing import Any
 
 PACKAGES = ("torch", "deepspeed", "transformers", "peft", "rhai-innovation-mini-trainer")
 VOCABULARY = 512
-"""Small, so that nearly all the work is in the targets."""
+"""Size of the vocabulary, small so that nearly all the work is in the targets."""
 Rows = list[dict[str, Any]]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark on ranks has."""
+    """Returns a parser with the options that all benchmarks on ranks share."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--hidden", type=int, default=512, help="size of the hidden state, a multiple of 128")
@@ -35,14 +36,14 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--checkpointing", action="store_true", help="activations are computed again")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", type=Path, help="write the figures there")
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # of the ranks
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # set only on the ranks
     return parser
 
 
 def on_ranks(
     args: argparse.Namespace, measure: Callable[[argparse.Namespace, Path], Rows], show: Callable[[Rows], None]
 ) -> None:
-    """Start the script again on its ranks, which measure; rank 0 shows and writes the rows."""
+    """Starts the script again on its ranks, which measure; rank 0 shows and writes the rows."""
     if args.folder is None:
         threads = str(max(1, (os.cpu_count() or 1) // args.ranks))
         own = {"OMP_NUM_THREADS": threads, "DS_ACCELERATOR": args.device, "PYTHONWARNINGS": "ignore::FutureWarning"}
@@ -58,7 +59,7 @@ def on_ranks(
 
 
 def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
-    """The figures, with the machine and the versions that they are of."""
+    """Writes the figures with the settings, the machine and the versions to which they belong."""
     packages = {}
     for package in PACKAGES:
         try:
@@ -75,7 +76,7 @@ def write(path: Path, settings: dict[str, Any], rows: Rows) -> None:
 
 
 def make_model(folder: Path, args: argparse.Namespace) -> Path:
-    """A random Llama: a middle 11/4 as wide, half as many key-value heads, few words."""
+    """Writes a random Llama: a middle 11/4 as wide as the hidden state, half as many key-value heads, few words."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -93,7 +94,7 @@ def make_model(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def make_samples(folder: Path, args: argparse.Namespace, count: int) -> Path:
-    """`count` random samples, every token of which counts."""
+    """Writes `count` random samples, in which every token counts."""
     import numpy as np
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
@@ -111,7 +112,7 @@ def make_samples(folder: Path, args: argparse.Namespace, count: int) -> Path:
 
 
 def training_config(args: argparse.Namespace) -> Any:
-    """The settings of the training; a micro-batch takes all that a rank has in a step."""
+    """Returns the training settings; a micro-batch holds all tokens of a rank in a step."""
     from osftx.config.schema import Precision, TrainingConfig
 
     return TrainingConfig(
@@ -132,10 +133,11 @@ def osftx_engine(
     change: Callable[[Any], None] | None,
     wrap: Callable[[Any], Any],
 ) -> tuple[Any, list[Any]]:
-    """The engine that osftx trains with, and the callbacks after its optimizer's step; ratio None is plain fine-tuning.
+    """Returns the engine with which osftx trains, and the callbacks after the step of its optimizer.
 
-    `change` may put other layers into the model first, `wrap` something around each callback. The eigenvectors are
-    kept beside the model, since they do not depend on the ratio.
+    With `ratio` None it is the engine of plain fine-tuning. `change` may first replace layers of the model; `wrap`
+    wraps each callback. The eigenvectors are cached beside the model, because they do not depend on the ratio.
+    Collective.
     """
     from osftx.config.schema import DistributedConfig, ModelConfig, OsftConfig
     from osftx.distributed.engine import after_each_step, initialize
@@ -175,7 +177,7 @@ def osftx_engine(
 
 @dataclass
 class Bench:
-    """What every rank of a benchmark has: its device, the settings of the training, a model and samples on the disk."""
+    """The device, the training settings, and the model and samples on disk that every rank of a benchmark has."""
 
     device: Any
     training: Any
@@ -184,7 +186,7 @@ class Bench:
 
     @classmethod
     def prepare(cls, args: argparse.Namespace, folder: Path) -> "Bench":
-        """Join the ranks; the first one writes model and samples."""
+        """Joins the ranks; the first one writes the model and the samples. Collective."""
         import torch.distributed as dist
 
         from osftx.distributed.engine import init_distributed
@@ -202,7 +204,10 @@ class Bench:
         change: Callable[[Any], None] | None = None,
         wrap: Callable[[Any], Any] = lambda hook: hook,
     ) -> tuple[Callable[[], object], list[Any]]:
-        """An optimizer step as osftx runs it, packing included, and the callbacks after it; see `osftx_engine`."""
+        """Returns an optimizer step as osftx runs it, including packing, and the callbacks after it.
+
+        The arguments are those of `osftx_engine`.
+        """
         from osftx.training.batches import Samples, plan_step
         from osftx.training.trainer import Trainer
 

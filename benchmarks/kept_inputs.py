@@ -1,13 +1,15 @@
-"""How small a record of kept inputs may be, and what that costs.
+"""Compares stored forms of an input covariance: their size and what the smaller ones cost.
 
     python benchmarks/kept_inputs.py [--width 512] [--base experiments/tiny/base --data FILE] [--json FILE]
 
-Each form of a second moment E[x x^T] (n, n) chooses the free directions; the exact moment tells which share of the
-inputs' length lies in them, `share` = sqrt(tr(F^T C F) / tr(C)): how far an update as strong as the weight moves the
-outputs. `bytes` are in n^2. `root fp16` is osftx's; `energy` keeps the largest eigenvectors that hold 1 - 1e-6 of the
-energy, in fp16; `sketch` a quarter of the directions, by frequent directions of blocks of 64 tokens. The inputs are
-random, with energies that fall by a power of their number in random directions, of which one may be an outlier as in
-language models; or those that a model reads on data.
+Each form of the input covariance C = E[x x^T] (n, n) chooses the trainable directions F. The exact covariance gives the
+subspace overlap `share` = sqrt(tr(F^T C F) / tr(C)), the share of the inputs' length that lies in F: how far an update
+as strong as the weight moves the outputs. `bytes` are in units of n^2.
+
+`root fp16` is osftx's form, the Cholesky factor. `energy` keeps the largest eigenvectors that hold 1 - 1e-6 of the
+energy, in fp16. `sketch` keeps a quarter of the directions, by frequent directions of blocks of 64 tokens. The inputs
+are random, with energies that fall by a power of their number in random directions, one of which may be an outlier as
+in language models, or they are what a model reads on data.
 """
 
 import argparse
@@ -21,13 +23,14 @@ from harness import Rows, write
 RATIOS = (0.1, 0.3)
 TOKENS_PER_DIRECTION = 6
 MOST_READ = 200
-"""Conversations; of the tiny base about six tokens a direction, too."""
+"""Largest number of conversations that are read; for the tiny base these are about six tokens per direction as well."""
 
 
 def random_inputs(width: int, power: float, outlier: bool, used: float = 1.0) -> Any:
-    """(tokens, n) fp64: the energy of direction i is i^-power; with an outlier feature of 100 times all the rest.
+    """Returns fp64 inputs (tokens, n) in which the energy of direction i is i^-power.
 
-    Only the share `used` of the directions has any.
+    With `outlier` one feature has 100 times the energy of all others. Only the share `used` of the directions has
+    energy.
     """
     import torch
 
@@ -43,7 +46,10 @@ def random_inputs(width: int, power: float, outlier: bool, used: float = 1.0) ->
 
 
 def read_inputs(base: Path, data: Path) -> Iterator[tuple[str, Any]]:
-    """(name, (tokens, n) fp64) of what q and down read in the second layer of the model `base` on conversations."""
+    """Yields (name, fp64 inputs (tokens, n)) of the q and down projections in the second layer of the model `base`.
+
+    The model reads the conversations in `data`.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -63,7 +69,7 @@ def read_inputs(base: Path, data: Path) -> Iterator[tuple[str, Any]]:
 
 
 def forms() -> dict[str, Callable[[Any, Any], tuple[Any, float]]]:
-    """(inputs, moment) -> (moment in that form, bytes in n^2)."""
+    """Returns each form by name: a function (inputs, moment) -> (moment in that form, bytes in units of n^2)."""
     import torch
 
     from osftx.methods.covariance.cholesky import CholeskyFactor
@@ -97,12 +103,12 @@ def forms() -> dict[str, Callable[[Any, Any], tuple[Any, float]]]:
 
 
 def share(moment: Any, free: Any) -> float:
-    """See the module."""
+    """Returns the subspace overlap `share`, as defined in the module docstring."""
     return float(((free.T @ moment @ free).trace().clamp(min=0) / moment.trace()).sqrt())
 
 
 def compare(name: str, x: Any) -> Iterator[dict[str, Any]]:
-    """One row a form and ratio."""
+    """Yields one row per form and ratio."""
     from osftx.methods.osft.decomposition import input_vectors
 
     moment = x.T @ x / len(x)

@@ -1,14 +1,16 @@
-"""What a rank holds: bytes of OSFT against plain fine-tuning, between steps and at the peak of a step.
+"""Counts the bytes that a rank holds between steps and at the peak of a step: OSFT against plain fine-tuning.
 
     python benchmarks/memory.py [--ranks 2] [--hidden 1024] [--json FILE]
 
-`state` is what lives between two steps: the shard of the model, fp32 gradients and master copy, AdamW's moments, and
+`state` is what exists between two steps: the shard of the model, fp32 gradients and master copy, AdamW's moments, and
 for OSFT the bases and a copy of the starting weights. `aside` is the part of it that waits in host memory with
-`distributed.offload.bases=true`. `bucket` is the buffer in which ZeRO-3 gathers gradients, which
-is as large as all of them in a model of this size and about 200 MB in a large one, so it is in no ratio. `peak` is the
-most that one step reaches, with activations and gathered weights. Tensors are counted; for the rise of a step on a GPU,
-torch's allocator is asked. Counts, not times: they do not depend on what else the machine does. Beside what was
-measured stands what the plan of a run would tell before it (`osftx.planning.estimate`).
+`distributed.offload.bases=true`. `bucket` is the buffer in which ZeRO-3 gathers gradients. It is as large as all of
+them in a model of this size and about 200 MB in a large one, so it is not part of any ratio. `peak` is the maximum of
+one step, including activations and gathered weights.
+
+Tensors are counted; for the rise of a step on a GPU, torch's allocator is asked. Counts, unlike times, do not depend on
+other load on the machine. Beside the measured values the script shows those that the plan of a run would give before it
+(`osftx.planning.estimate`).
 """
 
 import gc
@@ -19,11 +21,11 @@ from typing import Any
 from harness import Bench, Rows, arguments, on_ranks
 
 MEMORY_EVENT = "[memory]"
-"""What torch's profiler calls an allocation or a release."""
+"""Name of an allocation or a release in torch's profiler."""
 
 
 def storages() -> dict[int, int]:
-    """Bytes of each storage that a tensor of this process uses."""
+    """Returns the bytes of each storage that a tensor of this process uses, by its address."""
     import torch
 
     found = {}
@@ -35,7 +37,7 @@ def storages() -> dict[int, int]:
 
 
 def rise(step: Any, device: Any) -> int:
-    """How far one step goes above what is held before it, in bytes."""
+    """Returns the bytes by which one step exceeds what is held before it."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -55,7 +57,10 @@ def rise(step: Any, device: Any) -> int:
 
 
 def aside(hook: Any) -> int:
-    """Bytes that the merging reads once a step: the starting weights and, with the projection, the fp32 bases."""
+    """Returns the bytes that the merging reads once per step.
+
+    They are the starting weights and, together with the projection, the fp32 bases.
+    """
     from osftx.methods.osft.weight_update import Merging
 
     if not isinstance(hook, Merging):
@@ -66,7 +71,10 @@ def aside(hook: Any) -> int:
 
 
 def watch_buckets() -> list[int]:
-    """Bytes of the gradient bucket of each engine that is made from now on; it is fp32, whatever is trained."""
+    """Returns a list that receives the bytes of the gradient bucket of each engine made from now on.
+
+    The bucket is fp32, whatever is trained.
+    """
     from osftx.distributed import engine
 
     found: list[int] = []
@@ -81,7 +89,7 @@ def watch_buckets() -> list[int]:
 
 
 def estimate(bench: Bench, ratio: float | None) -> Any:
-    """What is told of a phase with this ratio (None: plain fine-tuning) before it is started."""
+    """Returns the memory estimated for a phase with this ratio (None: plain fine-tuning) before it is started."""
     import torch.distributed as dist
 
     from osftx.config.schema import OffloadConfig, OsftConfig
@@ -106,7 +114,7 @@ def estimate(bench: Bench, ratio: float | None) -> Any:
 
 
 def measure(args: Namespace, folder: Path) -> Rows:
-    """The rows of the table, on every rank; rank 0's are shown."""
+    """Returns the rows of the table, on every rank; those of rank 0 are shown. Collective."""
     import torch.distributed as dist
 
     bench = Bench.prepare(args, folder)
@@ -116,7 +124,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
         gc.collect()
         before = storages()
         step, hooks = bench.step(ratio)
-        for _ in range(3):  # ZeRO-3 records what it gathers ahead, and keeps small weights whole from then on
+        for _ in range(3):  # ZeRO-3 records what it gathers ahead, and from then on keeps small weights whole
             step()
         gc.collect()
         bucket, expected = buckets[-1], estimate(bench, ratio)

@@ -1,8 +1,9 @@
-"""What a rank holds in large models, estimated from shapes: the tables of docs/operations/memory.md.
+"""Estimates from shapes what a rank holds in large models: the tables of docs/operations/memory.md.
 
     python benchmarks/paper_memory.py [--tokens 10000] [--json FILE]
 
-Llama-3.1 in bf16 with Liger's kernels and activation checkpointing; gigabytes of 10^9 bytes. Nothing is measured.
+The models are Llama-3.1 in bf16 with Liger's kernels and activation checkpointing. Gigabytes are 10^9 bytes. Nothing is
+measured.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from osftx.models.targets import find_targets
 from osftx.planning.estimate.memory import Memory, of_phase
 
 VOCABULARY, NARROW = 128256, 1024
-"""Of all three models; features of keys and values."""
+"""Size of the vocabulary and number of features of keys and values, the same for all three models."""
 MODELS = {"8B": (4096, 14336, 32), "70B": (8192, 28672, 80), "405B": (16384, 53248, 126)}
-"""(hidden, middle, layers)."""
+"""(hidden, middle, layers) of each model."""
 RANKS = {"8B": (1, 8, 64), "70B": (8, 64, 512), "405B": (8, 64, 512)}
 RATIOS = (None, 0.1, 0.3)
-"""None: plain fine-tuning."""
+"""Unfreeze ratios; None stands for plain fine-tuning."""
 OFFLOADS = {
     "device": OffloadConfig(),
     "bases": OffloadConfig(bases=True),
@@ -32,7 +33,7 @@ OFFLOADS = {
 
 
 def shapes(hidden: int, middle: int, layers: int) -> dict[str, Shape]:
-    """Of a Llama's tensors."""
+    """Returns the shapes of a Llama's tensors."""
     found: dict[str, Shape] = {
         "model.embed_tokens.weight": (VOCABULARY, hidden),
         "lm_head.weight": (VOCABULARY, hidden),
@@ -76,7 +77,7 @@ def rows(tokens: int) -> Rows:
 
 
 def show(found: Rows) -> None:
-    """As Markdown."""
+    """Prints the estimates as Markdown."""
     print("| model | ranks | ratio | between steps | peak | bases on host: peak, host | both: peak, host |")
     print("|---|---|---|---|---|---|---|")
     for row in found:

@@ -1,21 +1,23 @@
-"""What OSFT costs against plain fine-tuning on many GPUs, counted on paper: operations, memory, bytes sent.
+"""Counts on paper what OSFT costs against plain fine-tuning on many GPUs: operations, memory, bytes sent.
 
     python benchmarks/paper_model.py [--model 8B] [--tokens 8192] [--micro-batches 1] [--json FILE]
 
-Llama-3.1 under ZeRO-3 in bf16. Counted, for each rank and optimizer step:
+The model is Llama-3.1 under ZeRO-3 in bf16. For each rank and optimizer step the script counts:
 
 - operations, two for a multiplication with its addition: the matrix products of all layers and of the head, attention
-  within samples of 2048 tokens, and OSFT's upkeep after the step. Activations are computed again (`--keep-activations`:
-  not); norms, softmax and the optimizer are left out, as they are no matrix products;
-- memory between two steps: weights (2 bytes a number), and of what is trained the fp32 gradient, the fp32 master and
-  AdamW's moments (16 bytes, and 2 for OSFT's own copy); for OSFT the starting weights (2), the free basis (2 and 4) and
-  the frozen one (4). With `distributed.offload.bases` the starting weights and what is fp32 of the bases wait in host
-  memory, `on host` of the table. Activations are the same for both;
+  within samples of 2048 tokens, and OSFT's per-step overhead (`upkeep`). Activations are recomputed, except with
+  `--keep-activations`. Norms, softmax and the optimizer are left out, because they are no matrix products;
+- memory between two steps: weights (2 bytes per number), and for what is trained the fp32 gradient, the fp32 master and
+  AdamW's moments (16 bytes, and 2 for OSFT's own copy); for OSFT also the starting weights (2), the trainable basis (2
+  and 4) and the frozen one (4). With `distributed.offload.bases` the starting weights and the fp32 parts of the bases
+  wait in host memory, and column `bases on host` shows what remains. Activations are the same for both;
 - bytes that a rank sends, as rings send them: the weights gathered twice for each micro-batch and the fp32 gradients
-  scattered; for OSFT the basis gathered once for each, and once a step what projection and merging exchange.
+  scattered; for OSFT also the basis gathered once for each micro-batch, and the exchanges of projection and merging
+  once per step.
 
-No time follows from it: how much of a chip's arithmetic and of a network's bandwidth is reached must be measured. With
-`--rate` and `--bandwidth`, which are yours to give, the seconds of both are shown as if neither waited for the other.
+The counts do not give times: the reached share of a chip's arithmetic and of a network's bandwidth must be measured.
+With `--rate` and `--bandwidth`, which the user supplies, the seconds of both are shown as if neither waited for the
+other.
 """
 
 import argparse
@@ -26,10 +28,10 @@ from harness import Rows, write
 
 VOCABULARY = 128256
 SAMPLE = 2048
-"""Tokens of a sample: each sees half of them on average."""
+"""Number of tokens of a sample; each token attends to half of them on average."""
 RANKS = (8, 64, 512)
 RATIOS = (None, 0.1, 0.2, 0.3)
-"""None: plain fine-tuning."""
+"""Unfreeze ratios; None stands for plain fine-tuning."""
 
 
 @dataclass
@@ -38,11 +40,11 @@ class Model:
     middle: int
     layers: int
     narrow: int = 1024
-    """Features of keys and values."""
+    """Number of features of keys and values."""
 
     @property
     def layer(self) -> list[tuple[int, int]]:
-        """(out, in) of the seven weights that are protected in each layer."""
+        """Shapes (out, in) of the seven weights that are protected in each layer."""
         hidden, middle = self.hidden, self.middle
         return [(hidden, hidden)] * 2 + [(self.narrow, hidden)] * 2 + [(middle, hidden)] * 2 + [(hidden, middle)]
 
@@ -52,18 +54,18 @@ MODELS = {"8B": Model(4096, 14336, 32), "70B": Model(8192, 28672, 80), "405B": M
 
 @dataclass
 class Sizes:
-    """Numbers in the parts of the model, over all layers."""
+    """Counts of numbers and of multiplications in the parts of the model, over all layers."""
 
     targets: int
     rest: int
-    """Embeddings and head; norms are too few to count."""
+    """Numbers in embeddings and head; norms are too few to count."""
     delta: int
     basis: int
     frozen: int
     merged: int
-    """What merging gathers: the basis of weights that are free on the input side, delta of the others."""
+    """Numbers that merging gathers: the basis of weights that are trainable on the input side, delta of the others."""
     coefficients: int
-    """Of the projection: Q^T delta."""
+    """Numbers in the coefficients of the projection, Q^T delta."""
     merging: int
     """Multiplications of dW = delta basis^T."""
     projection: int
@@ -90,14 +92,17 @@ def sizes(model: Model, ratio: float | None) -> Sizes:
 def count(
     model: Model, ratio: float | None, ranks: int, tokens: int, micro_batches: int, again: bool
 ) -> dict[str, float]:
-    """Of one rank and step; `tokens` of a micro-batch, `again`: activations are computed again."""
+    """Returns the counts for one rank and step.
+
+    `tokens` is the number of tokens of a micro-batch; with `again` activations are recomputed.
+    """
     size = sizes(model, ratio)
-    # Multiplications a token in one pass: scores, and their sum of values.
+    # Multiplications per token in one pass: the scores, and the weighted sum of the values.
     attention = model.layers * 2 * model.hidden * SAMPLE // 2
-    passes = 2 + again  # forward, and towards the input
+    passes = 2 + again  # forward, and the gradient of the input
     a_token = passes * size.targets + (passes + 1) * attention + 2 * size.rest // 2
     if ratio is None:
-        a_token += size.targets + size.rest // 2  # towards the weights
+        a_token += size.targets + size.rest // 2  # the gradient of the weights
     else:
         a_token += size.delta + size.basis
     upkeep = (size.merging + size.projection) / ranks
@@ -131,7 +136,7 @@ def rows(model: Model, tokens: int, micro_batches: int, again: bool) -> Rows:
 
 
 def show(found: Rows, rate: float | None, bandwidth: float | None) -> None:
-    """`rate`: TFLOP/s of a rank; `bandwidth`: GB/s that it sends."""
+    """Prints the counts. `rate` is the TFLOP/s of a rank, `bandwidth` the GB/s that it sends."""
     names = ["memory GB", "bases on host", "sent GB"]
     names += ["s of products"] * (rate is not None) + ["s of sending"] * (bandwidth is not None)
     titles = (f"{title:>14}" for title in names)

@@ -1,14 +1,14 @@
-"""What becomes of small updates where weights are rounded to bfloat16, in training and between phases.
+"""Measures the loss of small updates where weights are rounded to bfloat16, in training and between phases.
 
     PYTHONPATH=. python benchmarks/precision.py [--significand 4] [--json FILE]
 
-Trains OSFT's updates of the tiny model of experiments/tiny, facts first and then a skill, from weights that lie on the
-grid of bfloat16, as those of published models do. All arithmetic is fp32, in one process, so that nothing but the
-rounding of weights differs: `exact` trains on W0 + dW itself, `nearest` on what bfloat16 has nearest to it (what osftx
-does), `dithered` on W0 + dW rounded up or down by noise that stays the same from step to step.
+Trains OSFT's updates of the tiny model of experiments/tiny, first facts and then a skill. The starting weights lie on
+the grid of bfloat16, as those of published models do. All arithmetic is fp32, in one process, so that only the rounding
+of weights differs. `exact` trains on W0 + dW itself, `nearest` on the nearest bfloat16 numbers (as osftx does), and
+`dithered` on W0 + dW rounded up or down by noise that stays the same from step to step.
 
 The tiny model learns nothing at the learning rates at which bfloat16 rounds much away. With a significand of fewer bits
-than bfloat16's 8 more is rounded away at those at which it does learn.
+than bfloat16's 8, more is rounded away at the rates at which it does learn.
 """
 
 import argparse
@@ -42,7 +42,7 @@ BATCH = 16
 LONGEST = 32
 FP32_SIGNIFICAND = 24
 DRAWS = 5
-"""Of a stochastic rounding, of which the mean is told."""
+"""Number of draws of a stochastic rounding, whose mean is reported."""
 IGNORED = -100
 Weights = dict[str, Tensor]
 Rounding = Callable[[Tensor], Tensor]
@@ -50,7 +50,7 @@ Rounding = Callable[[Tensor], Tensor]
 
 @dataclass
 class Padded:
-    """Padded samples: `ids` and `labels` (samples, longest), the latter -100 where no loss is counted."""
+    """Padded samples: `ids` and `labels` (samples, longest), with labels of -100 where no loss is counted."""
 
     ids: Tensor
     labels: Tensor
@@ -69,7 +69,7 @@ class Padded:
         return cls(ids, labels)
 
     def batches(self, steps: int) -> Iterator["Padded"]:
-        """Every sample once before any comes again."""
+        """Yields batches in random order; every sample comes once before any comes again."""
         order = torch.Generator().manual_seed(0)
         rest = torch.empty(0, dtype=torch.int64)
         for _ in range(steps):
@@ -85,39 +85,39 @@ def exact(weight: Tensor) -> Tensor:
 
 @dataclass
 class Grid:
-    """Numbers with `significand` bits: 8 for bfloat16."""
+    """The numbers with `significand` bits of significand, 8 for bfloat16."""
 
     significand: int
 
     @property
     def step(self) -> int:
-        """Between two of them, in units of the last bit of fp32."""
+        """Distance between two neighbouring numbers, in units of the last bit of fp32."""
         return 1 << (FP32_SIGNIFICAND - self.significand)
 
     def nearest(self, weight: Tensor) -> Tensor:
-        """Half a step goes to the even neighbour."""
+        """Returns the nearest number; half a step goes to the even neighbour."""
         bits = weight.contiguous().view(torch.int32)
         return self._down(bits + (self.step // 2 - 1) + ((bits >> (FP32_SIGNIFICAND - self.significand)) & 1))
 
     def stochastic(self, weight: Tensor, seed: int) -> Tensor:
-        """Up or down to a neighbour, more often to the nearer one, so that the mean is `weight`."""
+        """Returns a neighbour above or below, more often the nearer one, so that the mean is `weight`."""
         draw = torch.Generator().manual_seed(seed)
         noise = torch.randint(self.step, weight.shape, generator=draw, dtype=torch.int32)
         return self._down(weight.contiguous().view(torch.int32) + noise)
 
     def _down(self, bits: Tensor) -> Tensor:
-        """Towards zero."""
+        """Returns the number with these bits of fp32, rounded towards zero."""
         return (bits & -self.step).view(torch.float32)
 
 
 def loss_of(model: PreTrainedModel, weights: Mapping[str, Tensor], rows: Padded) -> Tensor:
-    """Mean over the counted tokens."""
+    """Returns the mean loss over the counted tokens."""
     logits = torch.func.functional_call(model, dict(weights), kwargs={"input_ids": rows.ids, "use_cache": False}).logits
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1), rows.labels[:, 1:].flatten(), ignore_index=IGNORED)
 
 
 class Trained:
-    """The updates of one phase, from the weights that it starts from."""
+    """The updates of one phase, relative to the weights from which it starts."""
 
     def __init__(self, model: PreTrainedModel, start: Weights, ratio: float):
         self.model, self.start = model, start
@@ -140,7 +140,7 @@ class Trained:
             weights = {}
             for name, update in self.updates().items():
                 merged = self.start[name] + update
-                # The gradient is taken at the rounded weight and passed on to the update as it is.
+                # The gradient is taken at the rounded weight and passed on to the update unchanged.
                 weights[name] = merged + (rounding(merged.detach()) - merged.detach())
             optimizer.zero_grad()
             loss_of(self.model, weights, batch).backward()
@@ -156,7 +156,11 @@ class Trained:
             return {name: rounding(self.start[name] + update) for name, update in self.updates().items()}
 
     def measures(self, saved: Weights) -> dict[str, float]:
-        """Over all weights: the norm of what was saved of the update, its share along the update, its worst leak."""
+        """Returns measures of the saved change over all weights.
+
+        `norm` is its norm relative to the update, `update_kept` its share along the update, and `leak_saved` its worst
+        leak.
+        """
         with torch.no_grad():
             updates = self.updates()
             changes = {name: weight - self.start[name] for name, weight in saved.items()}
@@ -193,7 +197,7 @@ class Bench:
         return {"loss": self.loss(phase, saved), **trained.measures(saved)}
 
     def one_phase(self, learning_rate: float, steps: int) -> Iterator[dict[str, Any]]:
-        """Trained with each rounding, saved with each."""
+        """Yields one row for each rounding in training and each rounding on saving."""
         phase = PHASES[0]
         before = self.loss(phase, self.start)
         dithered = partial(self.grid.stochastic, seed=0)
@@ -207,7 +211,10 @@ class Bench:
             yield row | {"saved": "stochastic", "loss_before": before, **mean(draws)}
 
     def two_phases(self, learning_rate: float, steps: int) -> Iterator[dict[str, Any]]:
-        """The weights of the first phase handed on with each rounding, all else as osftx does."""
+        """Yields one row for each rounding of the weights that the first phase passes to the second.
+
+        Everything else is as in osftx.
+        """
         first = Trained(self.model, self.start, RATIOS[0])
         first.run(self.train[PHASES[0]], steps, learning_rate, self.grid.nearest)
         ways = {"float32": exact, "nearest": self.grid.nearest, "stochastic": partial(self.grid.stochastic, seed=1)}

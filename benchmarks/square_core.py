@@ -1,12 +1,14 @@
-"""Square weights: an update trained as `delta` (n, r) against one trained as a core (r, r) between two free bases.
+"""Measures two updates of square weights: `delta` (n, r) against a core (r, r) between two trainable bases.
 
     python benchmarks/square_core.py [--hidden 512 1024] [--tokens 4096] [--json FILE]
 
-For an (n, n) weight the free directions of both sides are r, so `dW = U C F^T` reaches what `dW = delta F^T` with a
-delta outside the frozen directions reaches: C instead of delta needs no projection and less optimizer state, but one
-more product for each token. AdamW on C is not AdamW on delta, so the two train differently. Here: the time of what
-differs, alone, without ZeRO-3. `gradient` is that of one backward pass over `--tokens`; `upkeep` is the optimizer's
-step, the projection (delta alone) and the merging, once a step. Both take turns, and ratios are of medians.
+An (n, n) weight has r trainable directions on both sides, so `dW = U C F^T` reaches the same updates as `dW = delta
+F^T` with a delta outside the frozen directions. C instead of delta needs no projection and less optimizer state, but
+one more product for each token. AdamW on C is not AdamW on delta, so the two train differently.
+
+Only the parts that differ are timed, without ZeRO-3. `gradient` is the time of one backward pass over `--tokens`.
+`upkeep` is the time once per step of the optimizer's step, the projection (delta only) and the merging. Both forms
+alternate, and ratios are those of medians.
 """
 
 import argparse
@@ -28,7 +30,7 @@ def free_rank(hidden: int, ratio: float) -> int:
 
 
 def make(hidden: int, tokens: int, ratio: float) -> dict[str, dict[str, Work]]:
-    """What is timed, by form."""
+    """Returns the functions that are timed, by form."""
     import torch
 
     rank = free_rank(hidden, ratio)
@@ -71,7 +73,7 @@ def measure(hidden: int, tokens: int, ratio: float, rounds: int) -> dict[str, An
             begun = time.perf_counter()
             forms[form][what]()
             taken.append(time.perf_counter() - begun)
-    medians = {key: statistics.median(values[1:]) for key, values in times.items()}  # the first one warms up
+    medians = {key: statistics.median(values[1:]) for key, values in times.items()}  # the first round warms up
     rank = free_rank(hidden, ratio)
     held = {"delta": 18 * hidden * rank + 4 * hidden * (hidden - rank), "core": 18 * rank * rank + 4 * hidden * rank}
     return {

@@ -1,10 +1,10 @@
-"""What the time before the first training step is made of, and how long the commands that train nothing take.
+"""Measures the parts of the time before the first training step, and the time of the commands that train nothing.
 
     python benchmarks/startup.py [--ranks 2] [--rounds 5] [--json FILE]
 
-Runs `+experiment=tiny_two_phase` from the checkout and watches its run folder: the plan is written when configuration
-and data have been checked, the phase's settings when its ranks are started, the metrics when its loop begins.
-Medians; the first round is left out, which reads everything from the disk.
+Runs `+experiment=tiny_two_phase` from the checkout and watches its run folder. The plan is written when configuration
+and data have been checked, the phase's settings when its ranks are started, and the metrics when its loop begins. The
+figures are medians without the first round, which reads everything from the disk.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MARKS = {
     "imports, model, subspaces, first evaluation": lambda run: (run / PHASE / "metrics.jsonl").is_file(),
     "the first step": lambda run: (run / PHASE / "metrics.jsonl").stat().st_size > 0,
 }
-"""What has been done when a condition on the run folder first holds; in this order."""
+"""Parts of the start in order, each with a condition on the run folder that holds once the part is done."""
 
 
 def seconds(*command: str) -> float:
@@ -41,7 +41,7 @@ def seconds(*command: str) -> float:
 
 
 def first_step(folder: Path, ranks: int) -> dict[str, float]:
-    """Seconds that each part took, up to the end of the first step; the run is stopped then."""
+    """Returns the seconds of each part up to the end of the first step, after which the run is stopped."""
     run, parts = folder / "run", {}
     begun = last = time.perf_counter()
     command = [*OSFTX, EXPERIMENT, f"output_dir={run}", f"distributed.nproc_per_node={ranks}", "reuse=false"]

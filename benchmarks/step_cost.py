@@ -1,23 +1,24 @@
-"""What a training step of OSFT costs against one of plain fine-tuning: step times, their ratios, the shares of upkeep.
+"""Measures a training step of OSFT against one of plain fine-tuning: times, their ratios, the per-step overhead.
 
     python benchmarks/step_cost.py [--ranks 2] [--hidden 1024 --layers 1] [--dtype bfloat16] [--rounds 7] [--json FILE]
     python benchmarks/step_cost.py --methods sft osft peft mini_trainer --ratios 0.3     # needs the extra `bench`
 
-All of a table live in one process group, and their steps take turns, so that what else the machine does falls on all of
-them. The ratio to plain fine-tuning (`sft`) is taken within each round; the table shows its median, its range, and the
-ratio of the fastest steps, which suffers least from what else goes on.
+All methods of a table live in one process group, and their steps alternate, so that other load on the machine affects
+all of them. The ratio to plain fine-tuning (`sft`) is computed within each round. The table shows its median, its
+range, and the ratio of the fastest steps, which suffers least from other load.
 
 | method | what steps |
 |---|---|
 | `sft`, `osft` | what osftx runs: `Trainer.step` with its packing, on its engine |
 | `bare` | the same model and optimizer in a DeepSpeed loop of four lines |
-| `residual` | `y = x W0^T + (x basis) delta^T` instead of osftx's merged weights; lives here alone |
-| `peft`, `mini_trainer` | their OSF and OSFT in plain torch on one rank, without the upkeep of ZeRO-3 |
+| `residual` | `y = x W0^T + (x basis) delta^T` instead of osftx's merged weights; exists only here |
+| `peft`, `mini_trainer` | their OSF and OSFT in plain torch on one rank, without the overhead of ZeRO-3 |
 
-`flops` are those of the matrix products and the attention that a step really does (upkeep and recomputed activations
-included), and `of peak` is how much of the machine's rate of one plain product, measured in the same run, they reach.
+`flops` are the operations of the matrix products and the attention that a step really executes, including `upkeep` and
+recomputed activations. `upkeep` is the per-step overhead: the projection and the merging after the optimizer's step.
+`of peak` is the rate of a step as a share of the machine's rate for one plain product, measured in the same run.
 
-The peers freeze the same number of directions. mini_trainer trains what is not protected as well, as it always does.
+The peers freeze the same number of directions. mini_trainer also trains what is not protected, as it always does.
 """
 
 import statistics
@@ -37,7 +38,7 @@ Step = Callable[[], object]
 
 
 def residual(model: Any) -> None:
-    """Put the residual form in the place of each OsftLinear, with the same parameters."""
+    """Replaces each OsftLinear in the model by its residual form, with the same parameters."""
     import torch
     from torch import Tensor, nn
     from torch.nn import functional
@@ -70,7 +71,7 @@ def residual(model: Any) -> None:
 
 
 class Upkeep:
-    """Times what runs after the optimizer's step."""
+    """Measures the time of a callback after the optimizer's step, the per-step overhead."""
 
     def __init__(self, hook: Callable[[], None]):
         self.hook, self.spent_s = hook, 0.0
@@ -86,7 +87,7 @@ class Upkeep:
 
 
 def bare_step(model: Path, training: Any, ids: Any) -> Step:
-    """What one would write without osftx."""
+    """Returns the step of the loop that one would write without osftx."""
     import deepspeed
     import torch
 
@@ -109,7 +110,7 @@ def bare_step(model: Path, training: Any, ids: Any) -> Step:
 
 
 def peer_step(name: str, model: Path, training: Any, ratio: float, ids: Any) -> Step:
-    """A peer's model in plain torch; `ratio` is the share of the directions that it trains."""
+    """Returns the step of a peer's model in plain torch; `ratio` is the share of the directions that it trains."""
     import torch
 
     from osftx.distributed.load_model import DTYPES
@@ -151,13 +152,13 @@ def mini_trainer_model(model: Path, dtype: Any, ratio: float) -> Any:
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     peer = create_osft_model_class(LlamaForCausalLM)(loaded.config, initialize_osft=False, output_dtype=dtype).to(dtype)
     peer.load_state_dict(loaded.state_dict())
-    peer.osft_config = auto_generate_target_osft_config(peer, "llama", rank_ratio=1 - ratio)  # of what it freezes
+    peer.osft_config = auto_generate_target_osft_config(peer, "llama", rank_ratio=1 - ratio)  # the frozen share
     peer.reinitialize_osft(decompose_existing_weights=True)
     return peer
 
 
 def timed(step: Step, device: Any) -> float:
-    """Seconds of one optimizer step, on the slowest rank."""
+    """Returns the seconds of one optimizer step on the slowest rank. Collective."""
     import torch
     import torch.distributed as dist
     from deepspeed.accelerator import get_accelerator
@@ -172,19 +173,21 @@ def timed(step: Step, device: Any) -> float:
 
 
 def attention_flops(query: Any, key: Any, *_: object, **__: object) -> int:
-    """Of both products under a causal mask, from shapes (batch, heads, tokens, width). torch's own count leaves a CPU's
-    attention out, and in some versions refuses fewer key-value heads."""
+    """Returns the operations of both attention products under a causal mask, from shapes (batch, heads, tokens, width).
+
+    torch's own count omits the attention of a CPU, and some versions reject fewer key-value heads than heads.
+    """
     batch, heads, tokens, width = query
     return int(2 * batch * heads * tokens * key[2] * width)
 
 
 def attention_backward_flops(_: Any, query: Any, key: Any, *others: object, **more: object) -> int:
-    """Five products, of which one is a forward one again."""
+    """Returns the operations of the backward pass: five products, one of which repeats one of the forward pass."""
     return attention_flops(query, key) * 5 // 2
 
 
 def counted_flops(step: Step) -> int:
-    """Floating point operations of the matrix products and the attention of one step on this rank."""
+    """Returns the floating point operations of the matrix products and the attention of one step on this rank."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -193,14 +196,14 @@ def counted_flops(step: Step) -> int:
         name = f"_scaled_dot_product_{kind}"
         own[getattr(torch.ops.aten, name)] = attention_flops
         own[getattr(torch.ops.aten, f"{name}_backward")] = attention_backward_flops
-    own[torch.ops.aten.addmm_] = lambda _, rows, columns, **__: 2 * rows[0] * rows[1] * columns[1]  # of the merging
+    own[torch.ops.aten.addmm_] = lambda _, rows, columns, **__: 2 * rows[0] * rows[1] * columns[1]  # for merging
     with FlopCounterMode(display=False, custom_mapping=own) as counter:
         step()
     return int(counter.get_total_flops())
 
 
 def matmul_rate(device: Any, dtype: Any, tokens: int, hidden: int) -> float:
-    """Floating point operations a second of a product (tokens, hidden) x (hidden, 4 hidden): the best of several."""
+    """Returns the best rate of several products (tokens, hidden) x (hidden, 4 hidden), in operations per second."""
     import torch
     from deepspeed.accelerator import get_accelerator
 
@@ -217,14 +220,14 @@ def matmul_rate(device: Any, dtype: Any, tokens: int, hidden: int) -> float:
 
 
 def measure(args: Namespace, folder: Path) -> Rows:
-    """The rows of the table, on every rank."""
+    """Returns the rows of the table, on every rank. Collective."""
     import torch
     import torch.distributed as dist
 
     from osftx.distributed.load_model import DTYPES
 
     bench = Bench.prepare(args, folder)
-    bench.training.use_liger &= not set(args.methods) & set(PEERS)  # they are measured without it
+    bench.training.use_liger &= not set(args.methods) & set(PEERS)  # the peers are measured without Liger
     device = bench.device
     ids = torch.randint(VOCABULARY, (args.sequences, args.length), device=device)
     steps: list[tuple[str, float, Step, list[Upkeep]]] = []
@@ -241,7 +244,7 @@ def measure(args: Namespace, folder: Path) -> Rows:
             steps.append((method, ratio, step, hooks))
     flops = []
     for _, _, step, hooks in steps:
-        timed(step, device)  # the first one allocates, and records what ZeRO-3 gathers ahead
+        timed(step, device)  # the first step allocates, and records what ZeRO-3 gathers ahead
         flops.append(counted_flops(step))
         for hook in hooks:
             hook.spent_s = 0.0

@@ -1,10 +1,10 @@
-"""A sweep over phase-2 settings with the phase store and without it: phases trained, wall clock, their ratio.
+"""Compares a sweep over phase-2 settings with and without the phase store: phases trained, wall clock, their ratio.
 
     python benchmarks/sweep_reuse.py [--points 6] [--json FILE] [OVERRIDE ...]
 
-Runs `+experiment=tiny_two_phase` from the checkout, twice the same sweep, each with a store and run folders of its own.
-The figures are of one machine and one run; the ratio is what carries over, and it depends on how the two phases
-compare in cost. By default both phases are shortened to about a quarter.
+Runs `+experiment=tiny_two_phase` from the checkout, twice the same sweep, each with its own store and run folders. The
+figures hold for one machine and one run. The ratio carries over to others, and depends on the relative cost of the two
+phases. By default both phases are shortened to about a quarter.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SHORT = ["phases.knowledge.num_epochs=25", "phases.skills.num_epochs=1"]
 
 
 def sweep(folder: Path, points: int, overrides: list[str]) -> dict[str, Any]:
-    """Runs the sweep in `folder`; returns how many phases it trained and reused, and its wall clock in seconds."""
+    """Runs the sweep in `folder`; returns the phases trained, the phases reused, and the wall clock in seconds."""
     rates = ",".join(f"{1e-3 * (point + 1):g}" for point in range(points))
     begun = time.perf_counter()
     subprocess.run(

@@ -1,11 +1,11 @@
-"""One phase of the recipe for 8B models on one GPU, from command to checkpoint: what its parts take, whether it fits.
+"""Measures one phase of the recipe for 8B models on one GPU, from command to checkpoint: time of its parts, memory.
 
     python benchmarks/whole_phase.py [--layers 32] [--subspace activations] [--samples 128] [--json FILE]
 
 The model is random and has the shapes of Llama-3.1-8B (fewer layers with `--layers`), the tokenizer is that of the tiny
-base, the conversations are random words of its data; everything else is `llama_two_phase` as it is shipped, on one GPU.
-`stages` are the seconds between the first and the last line of each of the run's progress bars, `step_s` the median of
-the steps but the first, and `estimated_memory` (bytes) what the plan told of the memory before anything was started.
+base, and the conversations are random words of its data. Everything else is `llama_two_phase` as shipped, on one GPU.
+`stages` are the seconds between the first and the last line of each progress bar of the run, `step_s` is the median of
+all steps but the first, and `estimated_memory` (bytes) is what the plan estimated before anything was started.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TINY = ROOT / "experiments" / "tiny"
 
 
 def make_model(folder: Path, layers: int, device: str) -> int:
-    """A random Llama-3.1-8B with this many layers, in bf16; returns its parameters."""
+    """Writes a random Llama-3.1-8B with this many layers, in bf16; returns the number of its parameters."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -54,7 +54,7 @@ def make_model(folder: Path, layers: int, device: str) -> int:
 
 
 def make_data(file: Path, samples: int, words: int) -> Path:
-    """Conversations of random words of the tiny experiment's data."""
+    """Writes conversations of random words of the tiny experiment's data."""
     rows = [json.loads(line) for line in (TINY / "data" / "base_keep.jsonl").open()]
     known = sorted({word for row in rows for message in row["messages"] for word in message["content"].split()})
     draw = random.Random(0)
@@ -67,7 +67,7 @@ def make_data(file: Path, samples: int, words: int) -> Path:
 
 
 def watched(command: list[str]) -> dict[str, float]:
-    """Run the command and show what it shows; returns the seconds of each progress bar, and of all."""
+    """Runs the command and shows its output; returns the seconds of each progress bar and of the whole command."""
     begun = time.monotonic()
     stages: dict[str, float] = {}
     first_bar = bar_begun = done = 0.0

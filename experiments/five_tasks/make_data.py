@@ -1,8 +1,8 @@
-"""Write the data of the five-task study: two groups of people and three operations, each unknown to the tiny base.
+"""Writes the data of the five-task study: two groups of people and three operations, all unknown to the tiny base.
 
     python experiments/five_tasks/make_data.py --output FOLDER
 
-The generators are those of `experiments/tiny/make_data.py`; the command always writes the same ten files.
+The generators are those of `experiments/tiny/make_data.py`. The command always writes the same ten files.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SKILL_QUESTIONS = 200
 
 
 def build() -> dict[str, list[Sample]]:
-    """File name -> samples."""
+    """Returns the samples of the ten files, by name."""
     files = {}
     new = facts()[1]
     half = len(NEW_NAMES) // 2

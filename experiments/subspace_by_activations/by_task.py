@@ -1,8 +1,9 @@
-"""Write what each preserve set kept of each of the base's six kinds of questions.
+"""Writes what each preserve set kept of each of the base's six kinds of questions.
 
     python experiments/subspace_by_activations/by_task.py RUNS --output FOLDER
 
-RUNS is where `run.sh` trained; of each preserve set the first seed is asked again. FOLDER gets `by_task.md`.
+RUNS is the folder in which `run.sh` trained. For each preserve set the run of the first seed is evaluated again. FOLDER
+receives `by_task.md`.
 """
 
 import argparse

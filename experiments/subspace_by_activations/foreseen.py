@@ -1,9 +1,9 @@
-"""Write how well the share of a set's inputs in free directions, known before a phase, foretells what is forgotten.
+"""Writes how well the subspace overlap of an evaluation set, known before a phase, predicts what the phase forgets.
 
     python experiments/subspace_by_activations/foreseen.py RUNS --output FOLDER
 
-RUNS is where `run.sh` trained. FOLDER gets `foreseen.md` and `foreseen.png`: each phase of each run, with what it had
-to keep.
+RUNS is the folder in which `run.sh` trained. FOLDER receives `foreseen.md` and `foreseen.png`, with each phase of each
+run and the sets that it had to keep.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from osftx.results.run_record import RunRecord
 
 OTHERS = {"other learning rates": "rates/activations", "a skill of known words": "known/activations"}
 LOST = 0.05
-"""Share of the exact match before a phase; what loses more counts as forgotten."""
+"""Share of the exact match before a phase; a larger loss counts as forgotten."""
 
 
 class Point(NamedTuple):
-    """One set in one phase of one run."""
+    """One evaluation set in one phase of one run."""
 
     phase: str
     name: str
@@ -39,20 +39,20 @@ class Point(NamedTuple):
 
 
 def points(runs: Iterable[RunRecord]) -> Iterator[Point]:
-    """Yields the sets that each phase had to keep: the base's own, and what earlier phases taught."""
+    """Yields the sets that each phase had to keep: that of the base, and those that earlier phases taught."""
     for run in runs:
         to_keep, before = ["base"], "base"
         for record in run.phases:
             phase, shares = record.name, record.result["preservation"]["free_shares"]
             for name in to_keep:
                 scores = accuracy(run, before, name), accuracy(run, phase, name)
-                if scores[0] > 0:  # or there is nothing to lose
+                if scores[0] > 0:  # otherwise there is nothing to lose
                     yield Point(phase, name, shares["sets"][name], shares["taught"], *scores)
             to_keep, before = [*to_keep, phase], phase
 
 
 def table(groups: Groups) -> str:
-    """Returns a table of shares and exact match by preserve set, phase and what it had to keep."""
+    """Returns a table of subspace overlap and exact match by preserve set, phase and set to keep."""
     heading = "| preserve set | phase | must keep | free of it | free of what is taught | ratio | before | after |"
     lines = [heading, "|---" * 8 + "|"]
     for label, runs in groups.items():
@@ -66,7 +66,7 @@ def table(groups: Groups) -> str:
 
 
 def warned(groups: Groups) -> str:
-    """Returns a table of how often a warning was right, and how often it was missing."""
+    """Returns a table of how often a warning was right, and how often one was missing."""
     counts = {(near, lost): 0 for near in (True, False) for lost in (True, False)}
     for point in (point for runs in groups.values() for point in points(runs)):
         counts[point.ratio > NEAR, point.before - point.after > LOST * point.before] += 1
@@ -81,7 +81,7 @@ def warned(groups: Groups) -> str:
 
 
 def picture(groups: Groups, path: Path) -> None:
-    """Draws the kept part of the exact match against the foreseen share."""
+    """Draws the kept share of the exact match against the ratio of the subspace overlaps."""
     from matplotlib import rc_context
     from matplotlib.ticker import FuncFormatter
 

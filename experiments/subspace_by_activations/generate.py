@@ -1,9 +1,9 @@
-"""Write conversations that the tiny base makes up: a preserve set for whoever has no data of the model's own.
+"""Writes conversations that the tiny base makes up, a preserve set for users who have no data of the model's own.
 
     python experiments/subspace_by_activations/generate.py --output FILE
 
-The base is given the first word of a user, goes on to the end of the turn, and then answers itself; both are sampled at
-temperature 1 from a fixed seed. It was trained on answers alone, so what it asks is not what it was asked.
+The base receives the first word of a user, continues to the end of the turn, and then answers itself. Both are sampled
+at temperature 1 from a fixed seed. It was trained on answers alone, so its questions are not those that it was asked.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from make_data import BASE_LETTER_TASKS, KEEP_SAMPLES, PHRASINGS
 BASE = Path(__file__).parents[1] / "tiny" / "base"
 FIRST_WORDS = (*BASE_LETTER_TASKS, *(phrasing.split()[0] for phrasing in PHRASINGS))
 MOST_TOKENS = 8
-"""That are written in a turn; the base's own questions and answers have up to 7."""
+"""Largest number of tokens written in a turn; the base's own questions and answers have up to 7."""
 
 
 @torch.no_grad()
 def continued(model: LlamaForCausalLM, rows: list[list[int]], end: int) -> list[list[int]]:
-    """What the model writes after each of the `rows`, all of one length, before its first `end`."""
+    """Returns what the model writes after each of the `rows`, all of the same length, before the first `end`."""
     ids = torch.tensor(rows)
     start = ids.shape[1]
     for _ in range(MOST_TOKENS):
@@ -37,7 +37,7 @@ def continued(model: LlamaForCausalLM, rows: list[list[int]], end: int) -> list[
 
 
 def conversations(count: int) -> list[list[dict[str, str]]]:
-    """`count` questions and answers, the first words in turn; those with an empty answer are left out."""
+    """Returns `count` questions and answers, whose first words alternate; those with an empty answer are left out."""
     torch.manual_seed(0)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(BASE)
     model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32).eval()

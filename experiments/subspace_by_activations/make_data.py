@@ -1,10 +1,10 @@
-"""Write preserve sets of other kinds, and a skill of known words, with the generators of `experiments/tiny`.
+"""Writes preserve sets of other kinds and a skill of known words, with the generators of `experiments/tiny`.
 
     python experiments/subspace_by_activations/make_data.py --output FOLDER
 
 keep_reverse     One of the base's six kinds of questions alone.
-keep_facts       Another one: its directory of people.
-keep_letters     Random letters on both sides, in the base's chat template.
+keep_facts       Another one of the six alone: its directory of people.
+keep_letters     Random letters as question and as answer, in the base's chat template.
 known_train/eval A skill whose words the base knows: `next reverse abc` is both operations, one after the other.
 
 The command always writes the same files.
@@ -36,19 +36,19 @@ KNOWN_QUESTIONS = 200
 
 
 def random_letters(rng: random.Random) -> Sample:
-    """Letters in no order, as question and as answer."""
+    """Returns a chat with random letters as question and as answer."""
     return chat("letters", *("".join(rng.choices(LETTERS, k=rng.randint(3, 5))) for _ in range(2)))
 
 
 def known_questions(rng: random.Random, *, held_out: bool) -> Iterator[Sample]:
-    """`next reverse` of inputs from one side of the split that `reverse` has."""
+    """Yields `next reverse` questions whose inputs are on one side of the split of `reverse`."""
     for sample in letter_questions("reverse", rng, held_out=held_out):
         question, answer = (message["content"] for message in sample.messages)
         yield chat("next reverse", f"next {question}", "".join(map(next_letter, answer)))
 
 
 def build() -> dict[str, list[Sample]]:
-    """File name -> samples."""
+    """Returns the samples of the files, by name."""
     rng = random.Random("keep")
     reverse = letter_questions("reverse", rng, held_out=False)
     return {

@@ -1,9 +1,9 @@
-"""Write what each method keeps at the learning rates that suit it best, of the same grid of multiples for all.
+"""Writes what each method keeps at its best learning rates, chosen from the same grid of multiples for all methods.
 
     python experiments/subspace_by_activations/rates.py RUNS --output FOLDER
 
-RUNS is where `run.sh` trained. FOLDER gets `rates.md`. The best are those that keep most of base and facts, of the runs
-that learned both phases (`LEARNED`).
+RUNS is the folder in which `run.sh` trained. FOLDER receives `rates.md`. The best rates are those that keep most of
+base and facts, among the runs that learned both phases (`LEARNED`).
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tables import accuracy, runs_of
 from osftx.results.run_record import RunRecord
 
 LEARNED = 0.95
-"""Exact match on the facts after phase 1 and on the skill after phase 2, at least."""
+"""Smallest exact match on the facts after phase 1 and on the skill after phase 2 that counts as learned."""
 METHODS = {
     "sft": "plain fine-tuning",
     "weights": "by weights",
@@ -23,12 +23,12 @@ METHODS = {
 
 
 def learned(run: RunRecord) -> bool:
-    """Whether the run learned both phases."""
+    """Returns whether the run learned both phases."""
     return min(accuracy(run, "knowledge", "knowledge"), accuracy(run, "skills", "skills")) >= LEARNED
 
 
 def kept(run: RunRecord) -> float:
-    """Returns the mean exact match of base and facts after both phases."""
+    """Returns the mean of the exact match on base and facts after both phases."""
     return (accuracy(run, "skills", "base") + accuracy(run, "skills", "knowledge")) / 2
 
 

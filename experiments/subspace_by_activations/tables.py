@@ -1,8 +1,9 @@
-"""Write the tables of the study from its runs.
+"""Writes the tables of the study from its runs.
 
     python experiments/subspace_by_activations/tables.py RUNS --output FOLDER
 
-RUNS is where `run.sh` trained (`outputs/studies/subspace_by_activations`). FOLDER gets `tables.md` and `kept.png`.
+RUNS is the folder in which `run.sh` trained (`outputs/studies/subspace_by_activations`). FOLDER receives `tables.md`
+and `kept.png`.
 """
 
 import argparse
@@ -32,13 +33,13 @@ PROGRESS = re.compile(r"^(reading inputs|decomposing|training)\b.*: (\d+)/(\d+) 
 
 
 def runs_of(folder: Path) -> list[RunRecord]:
-    """Returns the finished jobs of a part of the study, which has one sweep a seed."""
+    """Returns the finished jobs of one part of the study, which has one sweep per seed."""
     jobs = ((path.parent, read_job(path.parent)) for path in sorted(folder.glob(f"*/*/{JOB}")))
     return [read_whole_run(job_folder) for job_folder, job in jobs if job is not None and job.state is State.done]
 
 
 def by_size(runs: Iterable[RunRecord]) -> Groups:
-    """Returns the runs by the number of conversations of `preserve.data`, fewest first."""
+    """Returns the runs by the number of conversations in `preserve.data`, in ascending order."""
     groups: Groups = {}
     for run in sorted(runs, key=lambda run: run.config.preserve.data.limit or 0):
         groups.setdefault(str(run.config.preserve.data.limit), []).append(run)
@@ -54,23 +55,23 @@ def by_kind(runs: Iterable[RunRecord]) -> Groups:
 
 
 def by_preserve_set(folder: Path) -> Groups:
-    """Returns the runs of both parts by their preserve set, in words."""
+    """Returns the runs of both parts by the description of their preserve set."""
     sizes = {f"{OWN}, {count}": runs for count, runs in by_size(runs_of(folder / "size")).items()}
     return sizes | by_kind(runs_of(folder / "mismatch"))
 
 
 def accuracy(run: RunRecord, state: str, name: str) -> float:
-    """Returns the exact match on an evaluation set, after a phase or of the `base`."""
+    """Returns the exact match on an evaluation set, after a phase or for the `base`."""
     return run.exact_match[run.retention["states"].index(state)][name]
 
 
 def over_seeds(runs: Iterable[RunRecord], state: str, name: str) -> dict[tuple[int, ...], float]:
-    """Returns `accuracy` by the seeds of the run."""
+    """Returns the `accuracy` of each run, by its seeds."""
     return {run.seeds: accuracy(run, state, name) for run in runs}
 
 
 def written(value: Estimate | None, sign: str = "") -> str:
-    """Returns a mean as text, with half of its 95% interval where the seeds differ."""
+    """Returns a mean as text, with half of its 95% interval if the seeds differ."""
     if value is None:
         return ""
     mean = f"{value.mean:{sign}.3f}"
@@ -78,7 +79,7 @@ def written(value: Estimate | None, sign: str = "") -> str:
 
 
 def two_phases(title: str, groups: Groups, reference: Sequence[RunRecord], against: str) -> str:
-    """Returns a table of what both phases left, and of how much more of the base than the runs of `reference`."""
+    """Returns a table of the results after both phases, with the difference from `reference` on the base."""
     columns = [("knowledge", "base"), ("knowledge", "knowledge"), ("skills", "base"), ("skills", "knowledge")]
     columns.append(("skills", "skills"))
     headings = ["base after phase 1", "facts learned", "base after both", "facts kept", "skill"]
@@ -92,7 +93,7 @@ def two_phases(title: str, groups: Groups, reference: Sequence[RunRecord], again
 
 
 def cost(runs: Iterable[RunRecord]) -> str:
-    """Returns a table of ratios, medians over jobs; none is in seconds, since those are of one machine."""
+    """Returns a table of ratios, as medians over jobs; it has no seconds, since those hold for one machine only."""
     reading, decomposing, sizes = [], [], []
     for run in runs:
         seconds = dict.fromkeys(("reading inputs", "decomposing", "training"), 0)
@@ -116,12 +117,12 @@ def cost(runs: Iterable[RunRecord]) -> str:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Returns the size of the safetensors files in a folder."""
+    """Returns the size in bytes of the safetensors files in a folder."""
     return sum(file.stat().st_size for file in folder.resolve().glob("*.safetensors"))
 
 
 def picture(size: Groups, kinds: Groups, path: Path) -> None:
-    """Draws base and facts that are kept after both phases, by preserve set: a bar is the mean, a dot a seed."""
+    """Draws base and facts kept after both phases, by preserve set: a bar is the mean, a dot is one seed."""
     from matplotlib import rc_context
 
     groups = {f"{label} conversations": runs for label, runs in size.items()} | kinds

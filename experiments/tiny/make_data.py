@@ -1,21 +1,21 @@
-"""Write the evaluation and fine-tuning data of the tiny two-phase experiment.
+"""Writes the evaluation and fine-tuning data of the tiny two-phase experiment.
 
     python experiments/tiny/make_data.py
 
-Everything is drawn from fixed seeds: the command always writes the same six files under `data/`, one chat per
+Everything is drawn from fixed seeds: the command always writes the same six files under `data/`, with one chat per
 line, as `{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}`.
 
-base       What the shipped base model was trained on: operations on short words of random letters, and a directory
-           of people. The training mix is endless (`train_base.py` draws it); here are its evaluation, and a sample
-           of it (`base_keep`) that shows what must be kept where activations choose the free subspaces.
+base       The data on which the shipped base model was trained: operations on short words of random letters, and a
+           directory of people. The training mix is endless (`train_base.py` draws from it). The files hold its
+           evaluation and a sample of it (`base_keep`), the preserve set for activation-based subspaces.
 knowledge  Phase 1: the directory entries of people whom the base never met.
 skills     Phase 2: an operation that the base never saw, named by a word that it never saw.
 
 No evaluation question is ever trained on. Questions about letters are split by a hash of the question. An entry is
 trained in three of its four phrasings and asked in the fourth, in which other entries were trained.
 
-What is new comes with a word of its own (a name, the skill's word), as entities and task tokens do in practice. It
-also makes OSFT's work easier: the embedding of such a word points in directions that the base does not use.
+Everything new comes with its own word (a name, the word of the skill), as entities and task tokens do in practice. This
+also makes OSFT's work easier, because the embedding of such a word points in directions that the base does not use.
 """
 
 import argparse
@@ -41,18 +41,18 @@ KEEP_SAMPLES = 500
 WORDS = (
     *BASE_LETTER_TASKS, *RELATIONS, *(phrasing.split()[0] for phrasing in PHRASINGS), *KNOWN_NAMES, *NEW_NAMES, *SKILLS,
 )  # fmt: skip
-"""Each is one token; none can be read into random letters, since each has a letter that LETTERS lacks."""
+"""Words with a token of their own; each has a letter that LETTERS lacks, so none can be found in random letters."""
 
 
 class Sample(NamedTuple):
-    """One chat, and the task it belongs to: `train_base.py` reports by task, the files do not carry it."""
+    """A chat and the task to which it belongs. `train_base.py` reports by task; the files do not contain it."""
 
     task: str
     messages: list[dict[str, str]]
 
 
 class Fact(NamedTuple):
-    """`code` is what the directory says for `subject`; `held_out` is the index of the phrasing kept for evaluation."""
+    """A directory entry: `code` for `subject`, and `held_out`, the index of the phrasing kept for evaluation."""
 
     subject: str
     code: str
@@ -60,17 +60,17 @@ class Fact(NamedTuple):
 
 
 def chat(task: str, question: str, answer: str) -> Sample:
-    """A chat of one turn."""
+    """Returns a chat of one turn."""
     return Sample(task, [{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
 
 
 def next_letter(letter: str) -> str:
-    """The letter after `letter`, and the first after the last."""
+    """Returns the letter after `letter`; the first letter follows the last one."""
     return LETTERS[(LETTERS.index(letter) + 1) % len(LETTERS)]
 
 
 def letter_question(task: str, rng: random.Random) -> Sample:
-    """One operation on 3 to 5 different random letters."""
+    """Returns one operation on 3 to 5 different random letters."""
     text = "".join(rng.sample(LETTERS, 4 if task == "swap" else rng.randint(3, 5)))
     match task:
         case "copy":
@@ -83,11 +83,11 @@ def letter_question(task: str, rng: random.Random) -> Sample:
             answer = text[0]
         case "last":
             answer = text[-1]
-        case "swap":  # the letters of each pair
+        case "swap":  # swaps the letters of each pair
             answer = text[1] + text[0] + text[3] + text[2]
         case "rotate":
             answer = text[1:] + text[0]
-        case "ends":  # change places
+        case "ends":  # swaps the first and the last letter
             answer = text[-1] + text[1:-1] + text[0]
         case _:
             raise ValueError(f"unknown task {task!r}")
@@ -95,7 +95,7 @@ def letter_question(task: str, rng: random.Random) -> Sample:
 
 
 def letter_questions(task: str, rng: random.Random, *, held_out: bool) -> Iterator[Sample]:
-    """Endless questions from one side of the split: an eighth of all questions is held out for evaluation."""
+    """Yields endless questions from one side of the split: an eighth of all questions is held out for evaluation."""
     while True:
         sample = letter_question(task, rng)
         if (zlib.crc32(sample.messages[0]["content"].encode()) % 8 == 0) == held_out:
@@ -103,7 +103,7 @@ def letter_questions(task: str, rng: random.Random, *, held_out: bool) -> Iterat
 
 
 def facts() -> tuple[list[Fact], list[Fact]]:
-    """`(known, new)`: the entries of the base mix and those of phase 1, about other people."""
+    """Returns `(known, new)`: the entries of the base mix, and those of phase 1, which are about other people."""
     rng = random.Random("facts")
     known, new = [], []
     for names, entries in ((KNOWN_NAMES, known), (NEW_NAMES, new)):
@@ -115,22 +115,22 @@ def facts() -> tuple[list[Fact], list[Fact]]:
 
 
 def ask(fact: Fact, phrasing: int) -> Sample:
-    """The question for `fact` in one of its four phrasings."""
+    """Returns the question for `fact` in one of its four phrasings."""
     return chat("facts", PHRASINGS[phrasing].format(fact.subject), fact.code)
 
 
 def trained_questions(some_facts: list[Fact]) -> list[Sample]:
-    """Every fact in its three trained phrasings."""
+    """Returns every fact in its three trained phrasings."""
     return [ask(fact, phrasing) for fact in some_facts for phrasing in range(4) if phrasing != fact.held_out]
 
 
 def held_out_questions(some_facts: list[Fact]) -> list[Sample]:
-    """Every fact in its fourth phrasing."""
+    """Returns every fact in its held-out phrasing."""
     return [ask(fact, fact.held_out) for fact in some_facts]
 
 
 def base_mix(rng: random.Random) -> Iterator[Sample]:
-    """Endless training chats of the base model."""
+    """Yields endless training chats of the base model."""
     fact_questions = trained_questions(facts()[0])
     questions_of = {task: letter_questions(task, rng, held_out=False) for task in BASE_LETTER_TASKS}
     while True:
@@ -141,7 +141,7 @@ def base_mix(rng: random.Random) -> Iterator[Sample]:
 
 
 def take_unique(samples: Iterator[Sample], count: int) -> list[Sample]:
-    """The first `count` samples with different questions."""
+    """Returns the first `count` samples with different questions."""
     found: dict[str, Sample] = {}
     while len(found) < count:
         sample = next(samples)
@@ -150,7 +150,7 @@ def take_unique(samples: Iterator[Sample], count: int) -> list[Sample]:
 
 
 def base_eval() -> list[Sample]:
-    """Each known fact in its held-out phrasing, and 24 unseen inputs of each letter task."""
+    """Returns each known fact in its held-out phrasing, and 24 unseen inputs of each letter task."""
     rng = random.Random("base eval")
     samples = held_out_questions(facts()[0])
     for task in BASE_LETTER_TASKS:
@@ -159,7 +159,7 @@ def base_eval() -> list[Sample]:
 
 
 def build(skill: str, skill_samples: int) -> dict[str, list[Sample]]:
-    """The six files: name -> samples."""
+    """Returns the samples of the six files, by name."""
     new = facts()[1]
     mix = base_mix(random.Random("keep"))
     skill_train = letter_questions(skill, random.Random("skill train"), held_out=False)

@@ -1,11 +1,11 @@
-"""Train the base model of the tiny two-phase experiment and save it as a Hugging Face folder.
+"""Trains the base model of the tiny two-phase experiment and saves it as a Hugging Face folder.
 
     python experiments/tiny/train_base.py    # about 12 minutes on one CPU core; base/ is shipped
 
-A tokenizer and a Llama of about 1 M parameters are built from scratch. The model is trained on the endless mix
-of `make_data.base_mix`, with the loss on what the assistant says, `<|im_end|>` included. A checkpoint is written
-every 250 steps, and the same command continues from it; with another seed, size, decay or length, give another
-`--checkpoint`.
+A tokenizer and a Llama of about 1 M parameters are built from scratch. The model is trained on the endless mix of
+`make_data.base_mix`, with the loss on what the assistant says, including `<|im_end|>`. A checkpoint is written every
+250 steps, and the same command continues from it. With another seed, size, decay or length, another `--checkpoint` must
+be given.
 """
 
 import argparse
@@ -45,7 +45,7 @@ CHAT_TEMPLATE = """\
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, so that any text can be written, one a role and one a word of the experiment."""
+    """Returns a tokenizer with one token per byte, so that any text can be written, one per role and one per word."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     words = ["system", "user", "assistant", *WORDS]
     tokens = special + words + sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -65,7 +65,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: int) -> LlamaForCausalLM:
-    """Heads of 32 features; the vocabulary is rounded up to a multiple of 8."""
+    """Returns a model with heads of 32 features and a vocabulary rounded up to a multiple of 8."""
     config = LlamaConfig(
         vocab_size=-(-len(tokenizer) // 8) * 8,
         hidden_size=hidden_size,
@@ -81,7 +81,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: in
         use_cache=False,  # the shipped base is only trained and scored; pass use_cache=True to generate
     )
     model = LlamaForCausalLM(config)
-    # Of the size of what the blocks add, so that a word that was never trained on stays visible in every layer.
+    # The scale is that of what the blocks add, so that a word that was never trained stays visible in every layer.
     torch.nn.init.normal_(model.model.embed_tokens.weight, std=1.0)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -93,7 +93,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, layers: in
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[str, torch.Tensor]:
-    """Right-padded `input_ids`, `attention_mask` and `labels` (-100 outside the assistant), each (samples, tokens)."""
+    """Returns `input_ids`, `attention_mask` and `labels` (-100 outside the assistant), each (samples, tokens).
+
+    All three are padded on the right.
+    """
     batch = tokenizer.apply_chat_template(
         [sample.messages for sample in samples],
         return_dict=True,
@@ -108,7 +111,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[st
 
 
 def split_by_length(batch: dict[str, torch.Tensor], parts: int) -> list[dict[str, torch.Tensor]]:
-    """The batch in `parts` of like length, each cut to its longest chat: half the padding of one batch."""
+    """Returns the batch in `parts` of similar length, each cut to its longest chat, which halves the padding."""
     lengths = batch["attention_mask"].sum(dim=1)
     return [
         {name: tensor[rows, : lengths[rows].max()] for name, tensor in batch.items()}
@@ -118,7 +121,7 @@ def split_by_length(batch: dict[str, torch.Tensor], parts: int) -> list[dict[str
 
 @torch.no_grad()
 def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, samples: list[Sample]) -> dict[str, float]:
-    """Share of samples, of each task and of `all`, whose assistant tokens are all the arg-max after those before."""
+    """Returns the share of samples whose assistant tokens are all the arg-max after those before, by task and `all`."""
     right = defaultdict(list)
     for start in range(0, len(samples), 128):
         chunk = samples[start : start + 128]
@@ -133,7 +136,10 @@ def exact_match(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, sam
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
-    """AdamW with weight decay on all matrices but the embeddings; continues from `args.checkpoint` if it is there."""
+    """Trains with AdamW and weight decay on all matrices except the embeddings.
+
+    Continues from `args.checkpoint` if it exists.
+    """
     embeddings = model.get_input_embeddings().weight
     decayed = [p for p in model.parameters() if p.ndim == 2 and p is not embeddings]
     others = [p for p in model.parameters() if p.ndim == 1 or p is embeddings]
@@ -141,7 +147,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
         [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=args.learning_rate,
         betas=(0.9, 0.98),
-        eps=1e-4,  # far above the usual: once a task is learned its gradients are small, and so should its steps be
+        eps=1e-4,  # far above the usual: gradients of a learned task are small, and its steps should be as well
     )
     scheduler = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, args.steps)
     first_step = 0
@@ -155,7 +161,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
 
     started = time.monotonic()
     for step in range(first_step, args.steps):
-        chats = base_mix(random.Random(f"base {args.seed} {step}"))  # a step's data depends on nothing but its number
+        chats = base_mix(random.Random(f"base {args.seed} {step}"))  # the data depends on seed and step alone
         batch = encode(tokenizer, [next(chats) for _ in range(args.batch_size)])
         spoken_tokens = (batch["labels"] != -100).sum()
         loss = torch.zeros(())

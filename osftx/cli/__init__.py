@@ -1,1 +1,1 @@
-"""The command line: the Hydra application, one run of it, and what it shows of the data."""
+"""The command line: the Hydra application, the execution of one run, and the display of its data."""

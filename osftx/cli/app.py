@@ -1,6 +1,6 @@
 """The Hydra application: `osftx +experiment=NAME [overrides]`, or `python -m osftx ...`.
 
-Hydra is known here, in the rest of `cli` and in `sweep`. The exit codes are `osftx.errors.ExitCode`.
+Only `cli` and `sweep` use Hydra. The exit codes are `osftx.errors.ExitCode`.
 """
 
 import os
@@ -33,15 +33,15 @@ from osftx.utils.console import leave
 
 
 def main() -> None:
-    """Runs one command line and ends the program, unless it is done (exit code 0)."""
+    """Runs one command line. Ends the program with an exit code unless the command succeeds."""
     for number in (Signals.SIGTERM, Signals.SIGUSR1):
         signal(number, _stop)
     _register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra lets its errors through, to be explained here
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra pass its errors on, so that they can be explained here
     with open_session() as session:
         try:
             _compose_and_run(session)
-        except SystemExit as ended:  # also of a sweep with jobs that failed
+        except SystemExit as ended:  # also raised by a sweep with failed jobs
             message = getattr(ended, "message", "see the output of the first node")
             session.cluster.end(int(ended.code or 0), message)
             raise
@@ -55,22 +55,22 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _register() -> None:
-    """Makes the schema and the sweeper known to Hydra."""
+    """Registers the schema and the sweeper with Hydra."""
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
-    plugins = Plugins.instance()  # those that Hydra finds; in an editable install it does not find ours
-    from hydra_plugins.osftx_optuna.sweeper import OptunaSweeper  # afterwards: Hydra executes again what is imported
+    plugins = Plugins.instance()  # Hydra does not find our plugin in an editable install
+    from hydra_plugins.osftx_optuna.sweeper import OptunaSweeper  # afterwards: Hydra executes imported plugins again
 
     plugins.register(OptunaSweeper)
 
 
 def _compose_and_run(session: Session) -> None:
-    """Has Hydra compose the configuration and run it, once or as a sweep. Every error but a bug ends the program."""
+    """Has Hydra compose the configuration and run it, once or as a sweep. Every error except a bug ends the program."""
     application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=CONFIG_NAME)
     try:
         application(Task(session.cluster).run)()
     except lost_job_errors() as error:
-        with suppress(SystemExit):  # with the exit code of another job that failed
-            session.end_sweep()  # Hydra does not get so far
+        with suppress(SystemExit):  # raised with the exit code of another failed job
+            session.end_sweep()  # Hydra does not call it after such an error
         leave(lost_job(error), ExitCode.training_failed)
     except (Exception, StopSignal, KeyboardInterrupt) as error:
         ended = ending(error, sys.argv[1:])
@@ -81,7 +81,7 @@ def _compose_and_run(session: Session) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """What Hydra runs for each configuration that it composes. Launchers pickle it for the process of a job."""
+    """The task that Hydra runs for each composed configuration. Launchers pickle it for the process of a job."""
 
     cluster: Cluster
 

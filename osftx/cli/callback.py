@@ -1,4 +1,4 @@
-"""What Hydra calls when a sweep begins and ends. conf/config.yaml names it."""
+"""The callback for the start and the end of a sweep. conf/config.yaml names it, and Hydra calls it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from osftx.cli.session import current_session
 
 
 class SweepCallback(Callback):
-    """Passes Hydra's calls on to the session. It has no state, since launchers pickle it for the process of a job."""
+    """Passes Hydra's calls on to the session. It has no state, because launchers pickle it for the process of a job."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         current_session().begin_sweep(config)

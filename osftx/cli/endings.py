@@ -1,4 +1,4 @@
-"""How an error ends the program: with which message and exit code."""
+"""How an error ends the program: the message and the exit code."""
 
 from collections.abc import Sequence
 
@@ -29,11 +29,11 @@ def ending(error: BaseException, words: Sequence[str]) -> tuple[str, ExitCode] |
 def _wrong_configuration(error: BaseException, words: Sequence[str]) -> str | None:
     """Returns what is wrong with the configuration; None if the error is of another kind."""
     match error:
-        case ConfigurationError():  # of a sweep as a whole
+        case ConfigurationError():  # raised for a sweep as a whole
             return str(error)
         case HydraException() | OmegaConfBaseException():
             return explain(error)
-        case ValueError() if str(error).startswith("Config group override"):  # Hydra's own, without a class of its own
+        case ValueError() if str(error).startswith("Config group override"):  # Hydra has no class for it
             return no_option(words, conf_folder())
         case YAMLError():
             return f"a configuration file is not YAML: {' '.join(str(error).split())}"

@@ -1,4 +1,4 @@
-"""Hydra's errors in the words of a user: which key or override is wrong, and what to write instead."""
+"""Explains Hydra's errors to the user: which key or override is wrong, and what to write instead."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
-    """Returns Hydra's error in a line or two: the key, what is wrong, the nearest name that exists."""
+    """Returns Hydra's error in one or two lines: the key, what is wrong, and the nearest name that exists."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     said = str(error).split("Config search path")[0].strip()
     if not isinstance(cause, OmegaConfBaseException):
@@ -42,9 +42,9 @@ def _in_one_piece(word: str) -> str | None:
 
 
 def no_option(words: Sequence[str], conf: Path) -> str:
-    """Returns which override gives a group something that is not the name of an option in the folder `conf`.
+    """Returns which override sets a group to something that is not the name of an option in the folder `conf`.
 
-    Hydra's own error does not name it.
+    Hydra's own error does not name the override.
     """
     given = re.compile(r"\+?(?P<group>[\w/]+)(@[\w.]*)?=(null|true|false|[-+.\d].*)", re.IGNORECASE)
     for match in filter(None, map(given.fullmatch, words)):

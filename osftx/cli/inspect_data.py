@@ -1,4 +1,4 @@
-"""`inspect_data=N` shows all data that a run reads and marks the tokens with loss. Nothing is trained."""
+"""Shows all data that a run reads and marks the tokens with loss, for `inspect_data=N`. Nothing is trained."""
 
 from collections.abc import Mapping
 
@@ -14,15 +14,15 @@ from osftx.planning.preflight import Checked
 from osftx.utils.console import console
 
 BAR = 24
-"""Columns of the longest bar of the histogram."""
+"""Number of columns of the longest bar of the histogram."""
 TRAINED = "black on bright_green"
-"""Style of text with loss. A background is also seen by those who cannot tell the colours."""
+"""Style of text with loss; a background is visible also to colour-blind readers."""
 MARKS = ("⟦", "⟧")
-"""Brackets around text with loss where there are no colours."""
+"""Brackets around text with loss if there are no colours."""
 
 
 def show_data(checked: Checked, samples: int) -> None:
-    """Shows figures of all data side by side, then the lengths and `samples` samples of each, and warnings."""
+    """Shows figures of all data side by side, then the lengths and `samples` samples of each data set, and warnings."""
     assert checked.tokenizer is not None
     screen, data = console(), checked.read
     figures = {name: inspect(prepared) for name, prepared in data.items()}

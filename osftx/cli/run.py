@@ -1,4 +1,4 @@
-"""Check, plan and run one composed configuration."""
+"""Checks, plans and runs one composed configuration."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.utils.console import leave
 from osftx.utils.files import write_json, write_text
 
-# Modules that are slow to import are imported inside the functions, once the settings are known to make sense.
+# Modules that are slow to import are imported inside the functions, after the settings have been checked.
 
 BetweenPhases = Callable[[dict[str, Any]], None]
 
@@ -36,14 +36,15 @@ def run(
 ) -> dict[str, Any] | None:
     """Checks, plans and runs one composed configuration; returns the content of results.json.
 
-    Returns None if nothing is trained here: after a dry run or a look at the data, and on other nodes than the first.
+    Returns None if nothing is trained in this process: after a dry run, after `inspect_data`, and on nodes other than
+    the first.
 
     Args:
-        composed: the configuration as Hydra has composed it.
-        arguments: the words after `python -m osftx` that give the same run again.
+        composed: the configuration as composed by Hydra.
+        arguments: the words after `python -m osftx` that repeat the run.
         cluster: launches the ranks.
         sweep_job: the folder of this job of a sweep; None for a single run.
-        between_phases: called with the results while a phase is still to come; what it raises ends the run.
+        between_phases: called with the results after each phase but the last; an exception that it raises ends the run.
 
     Raises:
         ConfigurationError: before anything is started.
@@ -53,9 +54,9 @@ def run(
     config = _checked_settings(composed, outer, arguments)
     only_shows = config.dry_run or config.inspect_data is not None
     if only_shows and outer is not None and outer.rank > 0:
-        return None  # one process of the launcher's shows it
+        return None  # only the first process of the launcher shows it
     asked = _run_settings(composed)
-    if config.dry_run and config.output_dir is not None:  # the usual folder may be on another machine
+    if config.dry_run and config.output_dir is not None:  # the default folder may be on another machine
         remove_empty(make_run_folder(config, Path(config.output_dir), asked)[1])
     if config.dry_run and not config.plan.calibrate:
         _show_plan(config)
@@ -85,7 +86,10 @@ def run(
 
 
 def _checked_settings(composed: DictConfig, outer: Outer | None, arguments: list[str]) -> ExperimentConfig:
-    """Returns the settings, with this process's place in an outer launcher. Raises ConfigurationError."""
+    """Returns the settings, with this process's place in an outer launcher.
+
+    Raises ConfigurationError if they are wrong.
+    """
     config = typed(composed)
     config.distributed = placed(config.distributed, outer, arguments)
     if found := [*reaching_every_phase(arguments), *problems(config)]:
@@ -111,12 +115,12 @@ def _show_data(config: ExperimentConfig, samples: int, in_sweep: bool) -> None:
 
     if in_sweep:
         raise ConfigurationError([f"inspect_data={samples}: shows the data of one run; leave out -m"])
-    with TemporaryDirectory(prefix="osftx-data-") as scratch:  # where the data cannot be kept for the run itself
+    with TemporaryDirectory(prefix="osftx-data-") as scratch:  # used if the data cannot be kept for the run itself
         show_data(check(config, Path(scratch), fetch_model=False), samples)
 
 
 def _show_timed_plan(config: ExperimentConfig, cluster: Cluster) -> None:
-    """Shows the plan with durations, for which some steps of each phase are really taken."""
+    """Shows the plan with durations, for which it executes some steps of each phase."""
     from osftx.planning.calibration import calibrate
     from osftx.planning.preflight import check
     from osftx.planning.resources import lacking
@@ -137,7 +141,7 @@ def _train(
     cluster: Cluster,
     between_phases: BetweenPhases | None,
 ) -> dict[str, Any]:
-    """Checks what the settings name, writes the plan and trains all phases; returns the results."""
+    """Checks everything that the settings name, writes the plan and trains all phases; returns the results."""
     from osftx.planning.preflight import check
 
     checked = check(config, run_folder)

@@ -1,8 +1,8 @@
-"""The session: what the program holds from the start of `main` to its end.
+"""The session: the state of the program from the start of `main` to its end.
 
-Hydra itself makes the object that it calls when a sweep begins and ends, from a name in conf/config.yaml, and passes
-it nothing of ours. That object finds the session in a context variable, which `open_session` sets and resets. Nobody
-else does: whoever launches ranks is given the session's cluster as an argument.
+Hydra itself creates the object that it calls when a sweep begins and ends, from a name in conf/config.yaml, without any
+argument of ours. That object finds the session in a context variable, which `open_session` sets and resets. No other
+code uses the variable: whatever launches ranks receives the session's cluster as an argument.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ _SESSION: ContextVar["Session"] = ContextVar("osftx_session")
 
 
 class Session:
-    """The cluster of the program, and its sweep, if it runs one."""
+    """The cluster of the program and the sweep, if it runs one."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
         self._sweep: RunningSweep | None = None
 
     def begin_sweep(self, config: DictConfig) -> None:
-        """Begins the sweep with this configuration of Hydra's. See `RunningSweep.begin`."""
+        """Begins the sweep with Hydra's configuration of it. See `RunningSweep.begin`."""
         self._sweep = RunningSweep(config)
         self._sweep.begin(self.cluster)
 
@@ -53,5 +53,5 @@ def open_session() -> Iterator[Session]:
 
 
 def current_session() -> Session:
-    """Returns the open session. Raises LookupError where there is none, as in a launcher's process of one job."""
+    """Returns the open session. Raises LookupError if there is none, as in a launcher's process for one job."""
     return _SESSION.get()

@@ -19,9 +19,9 @@ from osftx.sweep.resume import RESUME
 
 
 def run_sweep_job(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -> Objective:
-    """Runs one job, or finds that it was done before the sweep was resumed; returns its objective.
+    """Runs one job, unless it was done before the sweep was resumed; returns its objective.
 
-    A failure is recorded and does not end the sweep. Raises StoppedError, which does.
+    A failure is recorded and does not end the sweep. Raises StoppedError, which ends it.
     """
     if in_parallel(hydra_config) and not composed.dry_run:
         return _with_own_output(composed, hydra_config, cluster)
@@ -29,7 +29,7 @@ def run_sweep_job(composed: DictConfig, hydra_config: HydraConf, cluster: Cluste
 
 
 def _recorded(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -> Objective:
-    """Runs the job and leaves its record."""
+    """Runs the job and leaves its record; returns its objective."""
     folder = Path(hydra_config.runtime.output_dir)
     pruning = between_phases(hydra_config.sweeper, Path(hydra_config.sweep.dir))
     return run_job(
@@ -41,7 +41,7 @@ def _recorded(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -
 
 
 def _with_own_output(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -> Objective:
-    """Runs one job of several at a time: its output goes to a file, the screen gets a line at its start and its end."""
+    """Runs one of several concurrent jobs. Its output goes to a file; the screen shows a line at its start and end."""
     number, folder = hydra_config.job.num, Path(hydra_config.runtime.output_dir)
     log, start = folder / JOB_OUTPUT, time.monotonic()
     with own_output(log) as screen:
@@ -65,7 +65,7 @@ def _overrides(hydra_config: HydraConf) -> list[str]:
 def _arguments(hydra_config: HydraConf) -> list[str]:
     """Returns the words after `python -m osftx` that run this job on its own.
 
-    They cannot be read from the command line: a launcher's process has other words there.
+    They cannot be read from the command line, which is a different one in a launcher's process.
     """
     words = []
     if (name := hydra_config.job.config_name) is not None and name != CONFIG_NAME:

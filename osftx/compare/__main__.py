@@ -1,6 +1,6 @@
-"""Runs side by side: what do they keep at the same learning? `python -m osftx.compare RUN RUN ... [--output FOLDER]`
+"""Compares runs at the same learning: what does each keep? `python -m osftx.compare RUN RUN ... [--output FOLDER]`
 
-Runs that differ in the seed alone are one group; the first group is the one that the others are compared with.
+Runs that differ only in the seed form one group; the other groups are compared with the first one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from osftx.errors import ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done; 2 the runs or the options are wrong."""
+    """Runs the command line; returns the exit code: 0 for success, 2 if the runs or the options are wrong."""
     chosen = _parser().parse_args(arguments)
     try:
         labelled, problems = _labelled(chosen.label)
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         comparison = compare(runs, left_out, chosen.phase, chosen.at)
         show(comparison)
         if chosen.output is not None:
-            from osftx.compare.write import write  # with matplotlib
+            from osftx.compare.write import write  # imports matplotlib
 
             write(comparison, chosen.output)
             print(f"\nComparison: {chosen.output}")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _labelled(given: list[str]) -> tuple[list[tuple[str, Path]], list[str]]:
-    """(label, folder) for each folder that a `--label` names, and problems."""
+    """Returns (label, folder) for each folder that a `--label` names, and the problems found."""
     problems: list[str] = []
     found: list[tuple[str, Path]] = []
     for word in given:

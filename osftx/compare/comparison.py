@@ -1,4 +1,4 @@
-"""The comparison as plain data, from which the tables, the figure and comparison.json are made."""
+"""The comparison as plain data, the source of the tables, the figure and comparison.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from osftx.results.retention import FIGURES
 from osftx.results.run_record import RunRecord
 
 SAME_LEARNING = 0.02
-"""Exact match: what is learned to within this counts as learned alike."""
+"""Largest difference in exact match at which learning counts as equal."""
 
 MEASURES = (*FIGURES, "tokens", "training_s", "peak_memory_gb")
-"""The figures of each whole run."""
+"""Names of the figures of each whole run."""
 
 
 @dataclass
@@ -27,43 +27,43 @@ class ComparedRun:
     folder: str
     seeds: tuple[int, ...]
     reused: bool
-    """Whether phases were taken from the store; their time is that of their training."""
+    """Whether phases were taken from the store; their time is then that of their original training."""
     measures: dict[str, float | None]
-    """By name in `MEASURES`."""
+    """Figures of the whole run, by name in `MEASURES`."""
     learned_before: dict[str, float]
-    """Exact match on what each earlier phase teaches, right after it."""
+    """Exact match on what each earlier phase teaches, measured right after that phase."""
     curve: list[Point]
-    """Measured states of the phase; only those before and after it where there is no curve."""
+    """Measured states of the phase; only the states before and after it if there is no curve."""
     highest_learning: float
-    """The highest exact match on what the phase teaches, of all measured states."""
+    """Highest exact match on what the phase teaches, over all measured states."""
     compared: Point | None
-    """The state at the matched level, or the end point; None where the level is not reached."""
+    """State at the matched level, or the end point; None if the run does not reach the level."""
 
 
 @dataclass
 class ComparedGroup:
-    """Runs that differ in the seed alone."""
+    """Runs that differ only in the seed."""
 
     label: str
     settings: dict[str, str]
-    """Those that are not the same in all groups, by short key."""
+    """Settings that are not the same in all groups, by short key."""
     runs: list[ComparedRun]
     measures: dict[str, Estimate | None]
-    """By name in `MEASURES`."""
+    """Means of the figures of the whole runs, by name in `MEASURES`."""
     learned_before: dict[str, Estimate | None]
-    """Exact match on what each earlier phase teaches, right after it."""
+    """Exact match on what each earlier phase teaches, measured right after that phase."""
     learning: Estimate | None
-    """Exact match on what the phase teaches, at the state that is compared."""
+    """Exact match on what the phase teaches, at the compared state."""
     steps: Estimate | None
-    """Optimizer steps of the phase up to that state."""
+    """Optimizer steps of the phase up to the compared state."""
     kept: dict[str, Estimate | None]
-    """Exact match on what was taught before, by part, at that state."""
+    """Exact match on what was taught before, at the compared state, by part."""
     difference: dict[str, Estimate | None] = field(default_factory=dict)
-    """Of what is kept, against the first group, paired by seed; empty for the first group."""
+    """Difference in what is kept against the first group, paired by seed, by part; empty for the first group."""
 
     @property
     def seeds(self) -> int:
-        """The number of runs."""
+        """Number of runs."""
         return len(self.runs)
 
 
@@ -74,17 +74,17 @@ class Comparison:
     phase: str
     sets: Sets
     level: float | None
-    """Learning at which all are compared; None where there are only end points."""
+    """Level of learning at which all groups are compared; None if there are only end points."""
     chosen: bool
-    """Whether the level was asked for; else it is the highest that every run reaches."""
+    """Whether the user chose the level; otherwise it is the highest that every run reaches."""
     groups: list[ComparedGroup]
-    """The first one is the reference."""
+    """The compared groups; the first one is the reference."""
     no_curve: list[str]
     """Folders of the runs without a curve."""
     left_out: list[str]
-    """Jobs of sweeps that were not done, and why."""
+    """Jobs of sweeps that did not finish, with the reason."""
     other_hardware: bool
-    """Whether the runs were on different numbers or kinds of devices."""
+    """Whether the runs used different numbers or kinds of devices."""
 
     @property
     def reference(self) -> ComparedGroup:
@@ -92,12 +92,12 @@ class Comparison:
 
     @property
     def start(self) -> float:
-        """The most that any run knows of what the phase teaches before it."""
+        """Highest exact match that any run has on what the phase teaches before the phase."""
         return max(run.curve[0].learning for group in self.groups for run in group.runs)
 
     @property
     def nothing_learned(self) -> bool:
-        """Whether the level is one at which some run has not learned anything yet."""
+        """Whether some run has not learned anything yet at the level."""
         return self.level is not None and self.level <= self.start + TOLERANCE
 
 
@@ -106,7 +106,7 @@ def compare(
 ) -> Comparison:
     """Returns the comparison in a phase (None: the last one) at a level of learning (None: the highest that all reach).
 
-    Raises ConfigurationError where the runs cannot be compared.
+    Raises ConfigurationError if the runs cannot be compared.
     """
     runs = [one.run for one in labelled]
     if problems := list(other_experiments(runs)):
@@ -137,9 +137,9 @@ def compare(
 
 
 def learned_otherwise(group: ComparedGroup, reference: ComparedGroup) -> dict[str, tuple[float, float]]:
-    """Returns (learning of the group, of the reference) of the earlier phases that they have not learned alike.
+    """Returns (learning of the group, of the reference) for each earlier phase in which the two differ.
 
-    At matched learning in one phase, less may have been forgotten since less was learned in another.
+    Less learning in an earlier phase may explain less forgetting, even at matched learning in the compared phase.
     """
     return {
         phase: (own.mean, other.mean)
@@ -151,8 +151,8 @@ def learned_otherwise(group: ComparedGroup, reference: ComparedGroup) -> dict[st
 
 
 def learned_alike(group: ComparedGroup, reference: ComparedGroup) -> bool:
-    """Returns whether both have learned the phase alike, to within `SAME_LEARNING`."""
-    assert group.learning is not None and reference.learning is not None  # the end points are always there
+    """Returns whether both groups have learned the phase equally, to within `SAME_LEARNING`."""
+    assert group.learning is not None and reference.learning is not None  # the end points always exist
     return abs(group.learning.mean - reference.learning.mean) <= SAME_LEARNING
 
 

@@ -1,4 +1,4 @@
-"""The curve of a run in one phase: what was learned there, and what was kept of what was taught before."""
+"""The curve of a run in one phase: what it learned there and what it kept of what was taught before."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from osftx.config.phases import BASE_STATE
 from osftx.results.run_record import RunRecord
 
 ENDS = (0, 1)
-"""The states before and after a phase, counted from the one before."""
+"""Numbers of phases after which the end points are measured, counted from the state before the phase."""
 ALL, BASE, EARLIER = PARTS = ("all", "base", "earlier")
 """Parts of what must be kept: everything taught before the phase, what the base knew, what earlier phases taught."""
 
 
 @dataclass
 class Sets:
-    """The evaluation sets by what they mean to one phase; a set that a later phase teaches is in none of the lists."""
+    """The evaluation sets by their role in one phase; a set that a later phase teaches is in none of the lists."""
 
     taught: list[str]
-    """What the phase teaches: how much of it is known is its learning."""
+    """Sets that the phase teaches; the exact match on them is its learning."""
     base: list[str]
-    """What the base model knows."""
+    """Sets that the base model knows."""
     earlier: list[str]
-    """What the phases before it teach, also those that a run has skipped."""
+    """Sets that the earlier phases teach, including phases that the run skipped."""
 
     def of(self, part: str) -> list[str]:
         """Returns the sets of one of the `PARTS`."""
@@ -32,12 +32,12 @@ class Sets:
 
     @property
     def parts(self) -> list[str]:
-        """The parts to tell apart: all of `PARTS`, or `all` alone where only one of the others has sets."""
+        """The parts to distinguish: all `PARTS`, or `all` alone if only one of the other two has sets."""
         return list(PARTS) if self.base and self.earlier else [ALL]
 
 
 def sets_of(run: RunRecord, phase: str) -> Sets:
-    """Returns which of the measured evaluation sets means what to a phase of the run."""
+    """Returns the role of each measured evaluation set in a phase of the run."""
     measured, known = run.retention["sets"], run.sets_taught_in(BASE_STATE)
     own, before = run.sets_taught_in(phase), run.sets_to_keep(phase)
     return Sets(
@@ -48,7 +48,7 @@ def sets_of(run: RunRecord, phase: str) -> Sets:
 
 
 def phase_problems(run: RunRecord, phase: str) -> Iterator[str]:
-    """Yields why runs like this one cannot be compared in a phase."""
+    """Yields the reasons why runs like this one cannot be compared in a phase."""
     if phase not in run.phase_names:
         yield f"--phase {phase}: no such phase; give one of {', '.join(run.phase_names)}"
         return
@@ -68,7 +68,7 @@ def phase_problems(run: RunRecord, phase: str) -> Iterator[str]:
 
 
 def curve_of(run: RunRecord, phase: str, sets: Sets) -> list[Point]:
-    """Returns the measured states of the phase; none where nothing was measured between its start and its end."""
+    """Returns the measured states of the phase; an empty list if nothing was measured between its start and its end."""
     states = run.phases[run.phase_names.index(phase)].curve
     if len(states) <= len(ENDS):
         return []
@@ -83,7 +83,7 @@ def end_points(run: RunRecord, phase: str, sets: Sets) -> list[Point]:
 
 
 def learned_before(run: RunRecord, phase: str) -> dict[str, float]:
-    """Returns, by earlier phase of the run, the mean exact match on what it taught, right after it."""
+    """Returns the mean exact match on what each earlier phase of the run taught, right after that phase, by phase."""
     learned = {}
     for place, earlier in enumerate(run.phase_names[: run.phase_names.index(phase)]):
         if own := sets_of(run, earlier).taught:
@@ -92,7 +92,7 @@ def learned_before(run: RunRecord, phase: str) -> dict[str, float]:
 
 
 def _state(run: RunRecord, place: int) -> dict[str, dict[str, float]]:
-    """What the sets scored after so many phases, in the form of a curve's `evaluation`."""
+    """Returns the exact match on each set after `place` phases, in the format of a curve's `evaluation`."""
     return {name: {"exact_match": value} for name, value in run.exact_match[place].items()}
 
 

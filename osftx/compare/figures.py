@@ -1,6 +1,6 @@
-"""The figure of a comparison: what is kept against what is learned, a thin line a run, a thick one a group.
+"""The figure of a comparison: retention against learning, with a thin line per run and a thick line per group.
 
-Groups have colours of Okabe and Ito's palette, and marks of their own, so that neither alone tells them apart.
+Groups have colours of Okabe and Ito's palette and their own markers, so that they differ in both.
 """
 
 from io import BytesIO
@@ -19,11 +19,11 @@ from osftx.report.drawing import LEGEND_CHARACTERS, STYLE, WIDTH_INCHES, colour,
 
 THIN, THICK = 0.8, 2.2
 LABEL_CHARACTERS = 40
-"""In a line beside the axis."""
+"""Number of characters in one line of an axis label."""
 
 
 def picture(comparison: Comparison) -> bytes:
-    """A PNG file."""
+    """Returns the figure as the content of a PNG file."""
     with rc_context(STYLE):
         file = BytesIO()
         kept_against_learned(comparison).savefig(file, format="png")
@@ -31,7 +31,7 @@ def picture(comparison: Comparison) -> bytes:
 
 
 def kept_against_learned(comparison: Comparison) -> Figure:
-    """Curves and their means; without curves the end points alone, between which nothing is known."""
+    """Returns the figure of the curves and their means; without curves it shows the end points, not joined by lines."""
     labels = [fill(f"{group.label} ({seeds(group.seeds)})", LEGEND_CHARACTERS) for group in comparison.groups]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure, axes = new_figure(WIDTH_INCHES, 4.0 + 0.22 * lines)

@@ -1,4 +1,4 @@
-"""Put runs together that differ in the seed alone, and call each group by what tells it from the others."""
+"""Groups runs that differ only in the seed, and labels each group by what distinguishes it from the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,22 +15,22 @@ from osftx.methods.registry import built_in, method_named
 from osftx.results.run_record import RunRecord
 
 Settings = dict[str, str]
-"""Values as text, by key of the configuration; a key that is not there decides nothing in this run."""
+"""Values of a run as text, by configuration key; a missing key has no effect in this run."""
 
 TELLING = ("phases.*.method", "osft.subspace", "phases.*.unfreeze_rank_ratio", "phases.*.learning_rate")
-"""The settings that name a group best, where they differ."""
+"""Settings that describe a group best, if they differ."""
 
 
 @dataclass
 class Group:
-    """Runs that differ in the seed alone."""
+    """Runs that differ only in the seed."""
 
     label: str
     runs: list[RunRecord]
     settings: Settings
-    """Those that are not the same in all groups."""
+    """Settings that are not the same in all groups."""
     given_label: str | None
-    """The label on the command line; None where none was given."""
+    """Label given on the command line; None if none was given."""
 
 
 def groups_of(labelled: Sequence[LabelledRun]) -> list[Group]:
@@ -48,7 +48,7 @@ def groups_of(labelled: Sequence[LabelledRun]) -> list[Group]:
 
 
 def group_problems(groups: Sequence[Group]) -> Iterator[str]:
-    """Yields runs that repeat another one, and labels that would hide that their runs have several settings."""
+    """Yields a problem for each run that repeats another one, and for each label shared by runs of several settings."""
     for group in groups:
         yield from repeats(group.runs)
     for label in dict.fromkeys(group.given_label for group in groups):
@@ -60,7 +60,7 @@ def group_problems(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def settings_of(run: RunRecord) -> Settings:
-    """Returns everything that decides what the run's models are, but for start model and seed; as text, by key."""
+    """Returns every setting that affects the run's models, except start model and seed, as text by key."""
     settings = without(counting(asdict(run.config), Use.COMPARISON), keys_without_effect(run.config))
     phases = settings.pop("phases")
     ran = {name: phases[name] | {"unfreeze_rank_ratio": run.ratios[name]} for name in run.phase_names}
@@ -68,19 +68,19 @@ def settings_of(run: RunRecord) -> Settings:
 
 
 def keys_without_effect(config: ExperimentConfig) -> set[str]:
-    """Returns the keys and groups that decide nothing in a run, given its methods."""
+    """Returns the keys and groups that have no effect in a run, given its methods."""
     used = {method_named(phase.method) for _, _, phase in phases_to_run(config)}
     found = {group for method in built_in() if method not in used for group in method.groups}
     return found.union(*(method.unread(config) for method in used))
 
 
 def short(key: str) -> str:
-    """Returns a key as read in a label: `skills.learning_rate`, or `method` where it is that of every phase."""
+    """Returns the short form of a key for labels: `skills.learning_rate`, or `method` if it holds for every phase."""
     return key.removeprefix(EVERY_PHASE).removeprefix("phases.").removeprefix("osft.")
 
 
 def _settings_of_all(runs: Sequence[RunRecord]) -> list[Settings]:
-    """The settings of each run. Data is called by the path under which its content was first met."""
+    """Returns the settings of each run. Data is named by the path under which its content first appeared."""
     names: dict[str, str] = {}
     found = []
     for run in runs:
@@ -96,7 +96,10 @@ def _settings_of_all(runs: Sequence[RunRecord]) -> list[Settings]:
 
 
 def _differing(settings: Sequence[Settings]) -> list[Settings]:
-    """What is not the same in all groups; one line for what every group sets alike in all of its phases."""
+    """Returns the settings of each group that are not the same in all groups.
+
+    A setting that every group has alike in all of its phases is merged into one key.
+    """
     in_phases = [key.split(".", maxsplit=2)[1:] for one in settings for key in one if key.startswith("phases.")]
     names = {name for name, _ in in_phases}
     alike = {
@@ -117,7 +120,7 @@ def _merged(key: str, alike: set[str]) -> str:
 
 
 def _labels(groups: Sequence[Sequence[LabelledRun]], differing: Sequence[Settings]) -> list[str]:
-    """What the user says; else the experiments' names, where they tell the groups apart; else the settings."""
+    """Returns the labels: those of the user, else the names of the experiments if these differ, else the settings."""
     names = [{one.run.config.name for one in group} for group in groups]
     named = [next(iter(own)) for own in names if len(own) == 1]
     found = named if len(set(named)) == len(groups) else _by_settings(differing)
@@ -132,7 +135,7 @@ def _labels(groups: Sequence[Sequence[LabelledRun]], differing: Sequence[Setting
 
 
 def _by_settings(differing: Sequence[Settings]) -> list[str]:
-    """As few settings as tell the groups apart, the telling ones first; the whole list stands in a table."""
+    """Returns labels with just enough settings to distinguish the groups, those in `TELLING` first."""
     chosen: list[str] = []
     keys = dict.fromkeys(key for one in differing for key in one)
     for key in [*(key for key in TELLING if key in keys), *(key for key in keys if key not in TELLING)]:
@@ -147,7 +150,7 @@ def _kinds(differing: Sequence[Settings], keys: list[str]) -> int:
 
 
 def _value(text: str) -> str:
-    """A number to four digits; of a path its last part."""
+    """Returns a number with four significant digits, or the last part of a path."""
     try:
         return f"{float(text):.4g}"
     except ValueError:
@@ -155,7 +158,7 @@ def _value(text: str) -> str:
 
 
 def _flat(settings: Mapping[str, Any], path: str = "") -> Settings:
-    """By whole key, as text; what is not set at all (null, an empty list) is not there."""
+    """Returns the settings by full key, as text; unset values (null, an empty list) are left out."""
     flat: Settings = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

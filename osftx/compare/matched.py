@@ -1,7 +1,8 @@
-"""What a run has kept when it has learned so much: the maths of matched learning. Pure.
+"""Retention at matched learning: the mathematics of the comparison. Pure.
 
-Less learned is less forgotten, so two runs are compared where both have learned the same. Along a phase's curve
-*learning* is the mean exact match on what the phase teaches, and *kept* the mean exact match on what was taught before.
+A run that learns less also forgets less, so two runs are compared at equal learning. Along the curve of a phase,
+*learning* is the mean exact match on what the phase teaches, and *kept* is the mean exact match on what was taught
+before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,26 +10,29 @@ from dataclasses import dataclass
 from statistics import fmean
 
 TOLERANCE = 1e-9
-"""A level is reached up to rounding: the mean of several sets is seldom the number that a user types."""
+"""Tolerance for reaching a level: the mean of several sets seldom equals the number that a user types."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A state of the model: measured, or between two that were."""
+    """A state of the model, measured or interpolated between two measured states."""
 
     step: float
     """Optimizer steps of the phase; 0 is the state before it."""
     learning: float
     kept: Mapping[str, float]
-    """By part (`curves.PARTS`)."""
+    """Mean exact match on what was taught before, by part (`curves.PARTS`)."""
 
 
 Curve = Sequence[Point]
-"""In the order of the steps."""
+"""Points in the order of their steps."""
 
 
 def at_level(curve: Curve, level: float) -> Point | None:
-    """Where the curve first reaches the level, linearly between the measured states; None if it never does."""
+    """Returns the point at which the curve first reaches the level, linearly interpolated between the measured states.
+
+    Returns None if the curve never reaches it.
+    """
     for place, point in enumerate(curve):
         if point.learning < level - TOLERANCE:
             continue
@@ -45,17 +49,21 @@ def at_level(curve: Curve, level: float) -> Point | None:
 
 
 def highest(curve: Curve) -> float:
-    """The most that was learned at any measured state."""
+    """Returns the highest learning at any measured state."""
     return max(point.learning for point in curve)
 
 
 def common_level(curves: Sequence[Curve]) -> float:
-    """The highest level of learning that every curve reaches."""
+    """Returns the highest level of learning that every curve reaches."""
     return min(map(highest, curves))
 
 
 def mean_curve(curves: Sequence[Curve], part: str, count: int = 101) -> list[tuple[float, float]]:
-    """(learning, mean of what is kept) at `count` levels, from where the last curve starts to where the first ends."""
+    """Returns (learning, mean of what is kept) at `count` evenly spaced levels.
+
+    The levels run from the highest start of any curve to the highest level that all curves reach. The list is empty if
+    the curves do not overlap.
+    """
     low, high = max(curve[0].learning for curve in curves), common_level(curves)
     if low > high:
         return []

@@ -1,4 +1,4 @@
-"""Find and read the runs to compare: a run folder, or a folder of such, as a sweep leaves it. All problems at once."""
+"""Finds and reads the runs to compare, in run folders or sweep folders. Reports all problems at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from osftx.results.whole_run import read_whole_run, why_unfinished
 
 @dataclass
 class LabelledRun:
-    """A run to compare."""
+    """A run to compare, with the label of its group."""
 
     run: RunRecord
     label: str | None = None
-    """The name of its group as given on the command line; None where none was given."""
+    """Label of the run's group as given on the command line; None if none was given."""
 
 
 def read_runs(
     given: list[Path], labelled: list[tuple[str, Path]], known: Sequence[str] = ()
 ) -> tuple[list[LabelledRun], list[str]]:
-    """Returns the runs in the order in which they were given, those `labelled` alone last, and what was left out.
+    """Returns the runs in the order given, runs that only `labelled` names last, and the jobs that were left out.
 
-    Raises ConfigurationError with every problem, those that are `known` already first.
+    Raises ConfigurationError with every problem, beginning with those already `known`.
     """
     problems = list(known)
     left_out: list[str] = []
@@ -62,9 +62,9 @@ def read_runs(
 
 
 def run_folders(path: Path) -> tuple[list[Path], list[str], list[str]]:
-    """Returns (folders of finished runs, which jobs are left out and why, problems) for a run or a sweep folder.
+    """Returns (folders of finished runs, jobs left out with the reason, problems) for a run or a sweep folder.
 
-    A folder of one run is returned whether the run is finished or not.
+    The folder of a single run is returned whether the run is finished or not.
     """
     if not path.is_dir():
         return [], [], [f"{path}: there is no such folder; give the folder of a run or of a sweep"]

@@ -1,4 +1,4 @@
-"""Whether runs are of one experiment: the same phases, questions and start, so that their numbers can be compared."""
+"""Checks that runs can be compared, as one experiment with the same phases, questions and start model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from osftx.results.run_record import RunRecord
 
 
 def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """Yields why a run is another experiment than the first one, a line a run."""
+    """Yields why a run is not the same experiment as the first one, one line per run."""
     first, *others = runs
     if not first.retention["sets"]:
         yield f"{first.folder}: no evaluation sets, so nothing was measured; run it with some (evaluation.sets)"
@@ -26,9 +26,9 @@ def other_experiments(runs: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def repeats(runs: Sequence[RunRecord]) -> Iterator[str]:
-    """Yields the runs of one group that have the seed of another one, a line a run.
+    """Yields one line for each run of a group that repeats the seed of another run.
 
-    To count both would pretend that there are more seeds than there are.
+    Counting both would claim more seeds than there are.
     """
     seen: dict[tuple[int, ...], RunRecord] = {}
     for run in runs:
@@ -54,5 +54,5 @@ def _other_sets(run: RunRecord, first: RunRecord) -> Iterator[str]:
 
 
 def _same_base(run: RunRecord, first: RunRecord) -> bool:
-    """Whether both start from the same model, by its content: its folder may have been moved, or changed in place."""
+    """Returns whether both start from the same model, by content: a folder may be moved or changed in place."""
     return bool(run.results["start"] == first.results["start"])

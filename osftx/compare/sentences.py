@@ -1,4 +1,4 @@
-"""The comparison in words: one plain sentence a group, and what to know before believing it."""
+"""The comparison in words: one plain sentence per group, and the limits of the comparison."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from osftx.compare.statistics import Estimate
 
 
 def answer(comparison: Comparison, group: ComparedGroup) -> str:
-    """Does the group keep more than the reference at the same learning?"""
+    """Returns a sentence that says whether the group keeps more than the reference at the same learning."""
     reference = comparison.reference
     kept = group.kept[ALL]
     if group.learning is None or kept is None:
@@ -28,7 +28,7 @@ def answer(comparison: Comparison, group: ComparedGroup) -> str:
     if comparison.level is None:
         said = _at_the_end(comparison, group, difference)
     for phase, (own, other) in learned_otherwise(group, reference).items():
-        # More kept after more was learned, or less after less, is so all the more.
+        # Keeping more despite learning more, or less despite learning less, strengthens the result.
         joint = "although" if difference.mean * (own - other) > 0 else "but"
         learned = "less" if own < other else "more"
         said += f", {joint} {phase} had been learned {learned} ({own:.3f} against {other:.3f})"
@@ -36,7 +36,7 @@ def answer(comparison: Comparison, group: ComparedGroup) -> str:
 
 
 def notes(comparison: Comparison) -> Iterator[str]:
-    """What limits the comparison, a sentence each."""
+    """Yields the limits of the comparison, one sentence each."""
     groups, level = comparison.groups, comparison.level
     if level is None:
         folders = comparison.no_curve
@@ -74,7 +74,7 @@ def notes(comparison: Comparison) -> Iterator[str]:
 
 
 def value(estimate: Estimate, form: str = ".3f") -> str:
-    """Mean ± half-width; the mean alone where one value has no interval."""
+    """Returns mean ± half-width as text, or the mean alone if there is no interval."""
     mean = format(estimate.mean, form)
     return mean if estimate.half_width is None else f"{mean} ± {format(estimate.half_width, form)}"
 
@@ -84,7 +84,7 @@ def seeds(count: int) -> str:
 
 
 def interval(difference: Estimate, sign: int = 1, form: str = ".3f") -> str:
-    """`low to high`, of the difference or its opposite."""
+    """Returns `low to high` for the interval of the difference, or of its opposite with `sign` -1."""
     assert difference.half_width is not None
     low, high = sorted(sign * (difference.mean + side * difference.half_width) for side in (-1, 1))
     return f"{format(low, form)} to {format(high, form)}"
@@ -108,7 +108,10 @@ def _kept_against(label: str, reference: str, difference: Estimate, where: str) 
 
 
 def _at_the_end(comparison: Comparison, group: ComparedGroup, difference: Estimate) -> str:
-    """Without curves the learning differs, and only one that keeps more *and* has learned more has shown something."""
+    """Returns the sentence about the end points, at which learning may differ.
+
+    Without matched learning, only a group that keeps more *and* has learned more shows an advantage.
+    """
     reference = comparison.reference
     assert group.learning is not None and reference.learning is not None
     own, other = group.learning.mean, reference.learning.mean

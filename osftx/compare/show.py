@@ -1,4 +1,4 @@
-"""The comparison on the screen, and as Markdown to paste into a page."""
+"""Shows the comparison on the screen and writes it as Markdown for a page."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +15,7 @@ def show(comparison: Comparison) -> None:
     screen = console()
     for text in tables(comparison):
         if text.rows:
-            # Few groups in a narrow terminal: side by side, as in the plan.
+            # A few groups in a narrow terminal are shown side by side, as in the plan.
             turned = text.texts == 1 and text.turned().width <= screen.width < text.width
             screen.print(_rich(text.turned() if turned else text))
     for group in comparison.groups:
@@ -25,7 +25,7 @@ def show(comparison: Comparison) -> None:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Tables, answers, notes and the figure; the figure lies beside the page."""
+    """Returns tables, answers, notes and a link to the figure, which must lie beside the page, as Markdown."""
     parts = ["\n".join(["## Comparison", "", *(f"- {answer(comparison, group)}" for group in comparison.groups)])]
     parts += [_markdown(text) for text in tables(comparison) if text.rows]
     if limits := list(notes(comparison)):

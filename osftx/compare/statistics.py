@@ -1,7 +1,7 @@
-"""Means with their 95% intervals, from the few seeds that there are. Pure.
+"""Means with 95% confidence intervals over a few seeds. Pure.
 
-The interval is Student's: mean ± t(n - 1) * s / sqrt(n), s the sample's standard deviation. It covers the seeds alone:
-the questions are the same in all runs, and other questions would move all of them.
+The interval is Student's: mean ± t(n - 1) * s / sqrt(n), with s the standard deviation of the sample. It covers only
+the variation between seeds: all runs answer the same questions, and other questions would shift all of them.
 """
 
 import math
@@ -14,30 +14,30 @@ T_975 = (
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
-"""Student's t at 0.975, for 1 to 30 degrees of freedom. More take that of 30, which is at most 4% too wide."""
+"""Student's t at 0.975, for 1 to 30 degrees of freedom. More degrees use the value for 30, at most 4% too wide."""
 DECIMALS = 9
-"""Of a difference: what is left of two equal numbers after interpolation is not one."""
+"""Number of decimals to which differences are rounded, so that rounding errors of interpolation become 0."""
 
 
 @dataclass(frozen=True)
 class Estimate:
     mean: float
     half_width: float | None
-    """Of the 95% interval; None with fewer than two values, and where all are equal.
+    """Half-width of the 95% interval; None if there are fewer than two values or all values are equal.
 
-    Exact match moves in steps of one question: that few seeds agree does not make their mean certain.
+    Exact match changes in steps of one question, so a few equal values do not make their mean certain.
     """
     count: int
-    """Values, or pairs; 0 for a difference of means that no seed pairs."""
+    """Number of values or pairs; 0 for a difference of means without common seeds."""
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0; without an interval nothing is excluded."""
+        """Whether the interval lies on one side of 0; False without an interval."""
         return self.half_width is not None and abs(self.mean) > self.half_width
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and interval; None where there is no value."""
+    """Returns the mean and its interval; None if there are no values."""
     if not values:
         return None
     count = len(values)
@@ -50,9 +50,9 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 def paired_difference(
     values: Mapping[tuple[int, ...], float], reference: Mapping[tuple[int, ...], float]
 ) -> Estimate | None:
-    """`values` less `reference`, by seed: what a seed does to both runs alike falls out.
+    """Returns `values` minus `reference`, paired by seed, which cancels the effect that a seed has on both runs.
 
-    Where no seed is in both it is the difference of the means, without an interval. None where one side is empty.
+    Without common seeds it returns the difference of the means, without an interval. Returns None if one side is empty.
     """
     if not values or not reference:
         return None

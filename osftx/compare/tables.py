@@ -9,7 +9,7 @@ from osftx.compare.sentences import interval, value
 from osftx.compare.statistics import Estimate
 
 NONE = "-"
-"""Stands where there is no value."""
+"""Text that is shown where there is no value."""
 
 HEADINGS = {
     "average_accuracy": ("average accuracy", ".3f"),
@@ -20,7 +20,7 @@ HEADINGS = {
     "training_s": ("steps, s", ",.0f"),
     "peak_memory_gb": ("peak memory, GB", ".2f"),
 }
-"""By measure of `comparison.MEASURES`: what stands above it, and how it is written."""
+"""Heading and number format of each measure in `comparison.MEASURES`."""
 
 
 @dataclass
@@ -29,16 +29,16 @@ class TextTable:
     headings: list[str]
     rows: list[list[str]]
     texts: int = 1
-    """The first columns, which hold text; the others hold numbers."""
+    """Number of leading columns that hold text; the others hold numbers."""
 
     @property
     def width(self) -> int:
-        """Characters of a line on the screen, with borders."""
+        """Number of characters of a line on the screen, including borders."""
         columns = zip(self.headings, *self.rows, strict=True)
         return 1 + sum(3 + max(map(len, column)) for column in columns)
 
     def turned(self) -> "TextTable":
-        """Rows as columns."""
+        """Returns the table with rows and columns exchanged."""
         first, *others = zip(self.headings, *self.rows, strict=True)
         return TextTable(self.title, list(first), [list(row) for row in others])
 
@@ -62,7 +62,10 @@ def _runs(comparison: Comparison) -> TextTable:
 
 
 def _kept(comparison: Comparison) -> TextTable:
-    """One row a group and part: all that was taught before, and where there are both, base and earlier phases."""
+    """Returns the table of what is kept, with one row per group and part.
+
+    The parts are everything taught before and, if there are sets of both, the base model and the earlier phases.
+    """
     sets = comparison.sets
     names = {ALL: "all", BASE: "base", EARLIER: "earlier phases"}
     rows = []
@@ -100,7 +103,7 @@ def _against(group: ComparedGroup, part: str) -> list[str]:
 
 
 def _reached(comparison: Comparison, group: ComparedGroup) -> list[str]:
-    """Steps and seeds of what is compared; learning too where it is not the same for all."""
+    """Returns steps and seeds of the compared states, after the learning if it is not the same for all groups."""
     learning = [_value(group.learning, ".3f")] if comparison.level is None else []
     return [*learning, _value(group.steps, ".1f"), str(group.learning.count if group.learning is not None else 0)]
 

@@ -1,4 +1,4 @@
-"""The comparison as files: comparison.json for programs, comparison.md for a page, comparison.png beside it."""
+"""Writes the comparison as files: comparison.json for programs, comparison.md for a page, comparison.png beside it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from osftx.utils.files import write_bytes, write_json, write_text
 
 
 def write(comparison: Comparison, folder: Path) -> None:
-    """Write the three files. Raises ConfigurationError where the folder cannot be written."""
+    """Writes the three files. Raises ConfigurationError if the folder cannot be written."""
     content = asdict(comparison) | {
         "answers": {group.label: answer(comparison, group) for group in comparison.groups},
         "notes": list(notes(comparison)),

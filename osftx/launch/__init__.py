@@ -1,1 +1,1 @@
-"""Launching the ranks of a phase: on this machine or on several nodes, under an outer launcher or alone."""
+"""Launching the ranks of a phase, on this machine or on several nodes, with or without an outer launcher."""

@@ -1,4 +1,4 @@
-"""The machines on which ranks run, as one object that is handed to whoever launches ranks."""
+"""The machines on which ranks run, as one object that is passed to whatever launches ranks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,26 +15,27 @@ from osftx.launch.leader import OUTCOME_S, Nodes, join
 
 
 class Cluster:
-    """This machine alone or, once they have met, all nodes of a run or of a sweep.
+    """This machine alone or, after they have met, all nodes of a run or of a sweep.
 
-    The program has one. A sweep's nodes meet once and serve all its jobs.
+    The program has one cluster. The nodes of a sweep meet once and serve all its jobs.
     """
 
     def __init__(self) -> None:
         self._nodes: Nodes | None = None
 
     def __reduce__(self) -> tuple[type["Cluster"], tuple[()]]:
-        """A copy in another process, such as a launcher makes for a job, is that machine alone."""
+        """Makes a copy in another process, such as a launcher makes for a job, consist of that machine alone."""
         return Cluster, ()
 
     def meet(self, distributed: DistributedConfig, settings: Any) -> Ended | None:
         """Brings the nodes together, if there are several and they have not met yet.
 
-        Returns None on the first node, which goes on. On another node it returns when the first node has ended; until
-        then this node runs the ranks that the first one asks for.
+        Returns None on the first node, which goes on. On another node it runs the ranks that the first node asks for
+        until that node has ended, and returns how it ended.
 
-        `settings` are composed ones; they must be the same on all nodes, except `distributed.node_rank`. Raises
-        ConfigurationError if they are not, or if the endpoint is wrong; TrainingError if a node does not come in time.
+        `settings` is the composed configuration, which must be the same on all nodes except for
+        `distributed.node_rank`. Raises ConfigurationError if it is not or if the endpoint is wrong, TrainingError if a
+        node does not come in time.
         """
         if self._nodes is not None:
             if distributed.nnodes != self._nodes.count:
@@ -54,7 +55,7 @@ class Cluster:
     def launch(self, spec: PhaseSpec) -> None:
         """Runs the ranks of a phase on all nodes, on GPUs that no other run holds, and waits for them.
 
-        The phase must have been saved. Raises as `run_ranks`, with the failures of all nodes.
+        `phase.yaml` must have been written before. Raises the errors of `run_ranks`, with the failures of all nodes.
         """
         with exclusive_devices(spec.distributed, f"phase {spec.name!r}") as devices:
             if self._nodes is None:
@@ -68,9 +69,9 @@ class Cluster:
             self._nodes.together(Path(spec.folder) / PHASE, run, OUTCOME_S + grace_s)
 
     def end(self, code: int, message: str = "") -> None:
-        """Ends the other nodes: they leave with the same exit code, and print `message` if it is not 0.
+        """Ends the other nodes: they leave with the same exit code, and print `message` if the code is not 0.
 
-        It must be the last thing that the first node does: a launcher around may end all nodes with the first one.
+        It must be the last action of the first node: an outer launcher may end all nodes together with the first one.
         """
         if self._nodes is not None:
             self._nodes.end(code, message)

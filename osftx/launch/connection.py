@@ -1,6 +1,6 @@
-"""Messages between two processes over TCP: one JSON object a line.
+"""Messages between two processes over TCP, as one JSON object per line.
 
-There is no authentication: as with torch's rendezvous, the port belongs on a private network of the cluster.
+There is no authentication: like the port of torch's rendezvous, the port must be on a private network of the cluster.
 """
 
 import json
@@ -13,15 +13,15 @@ from typing import Any
 Message = dict[str, Any]
 
 IDLE_S, EVERY_S, TIMES = 5, 5, 3
-"""TCP keepalive: the system notices a machine that has vanished after IDLE_S + EVERY_S * TIMES seconds."""
+"""TCP keepalive settings: a machine that has vanished is noticed after IDLE_S + EVERY_S * TIMES seconds."""
 
 
 class EndedError(Exception):
-    """The other process has ended or cannot be reached any more."""
+    """Raised if the other process has ended or cannot be reached any more."""
 
 
 class Line:
-    """A connection to another process. A thread reads it, so that its end is noticed at once."""
+    """A connection to another process. A thread reads from it, so that the end of that process is noticed at once."""
 
     def __init__(self, connection: socket.socket):
         connection.settimeout(None)
@@ -30,7 +30,7 @@ class Line:
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", None), IDLE_S),
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", None), EVERY_S),
             (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", None), TIMES),
-            # While sent data is not acknowledged, keepalive is off and this limit applies.
+            # Keepalive is off while sent data is not acknowledged; this limit applies instead.
             (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), 1000 * (IDLE_S + EVERY_S * TIMES)),
         ):
             if option is not None:  # None on systems that lack it
@@ -48,14 +48,14 @@ class Line:
         self._messages.put(None)
 
     def send(self, kind: str, **content: Any) -> None:
-        """Sends a message. Does nothing if the other process has ended, which `receive` reports."""
+        """Sends a message. Does nothing if the other process has ended; `receive` reports that."""
         with suppress(OSError):
             self._connection.sendall(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
     def receive(self, within_s: float | None = None) -> Message:
-        """Returns the next message; waits for `within_s` seconds, or without limit if None.
+        """Returns the next message; waits up to `within_s` seconds, or without limit if None.
 
-        Raises EndedError if the other process has ended, TimeoutError if no message comes in time.
+        Raises EndedError if the other process has ended, TimeoutError if no message arrives in time.
         """
         try:
             message = self._messages.get(timeout=within_s)
@@ -73,12 +73,12 @@ class Line:
 
     @property
     def ended(self) -> bool:
-        """Whether the other process has ended; messages of it may still be waiting."""
+        """Whether the other process has ended; messages from it may still be waiting."""
         return self._ended.is_set()
 
     def close(self) -> None:
-        """Closes the connection, which the other process notices."""
+        """Closes the connection; the other process notices this."""
         self._ended.set()
-        with suppress(OSError):  # the other one may have ended already
+        with suppress(OSError):  # the other process may have ended already
             self._connection.shutdown(socket.SHUT_RDWR)
         self._connection.close()

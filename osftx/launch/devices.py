@@ -2,10 +2,10 @@
 
     <temp>/osftx-<user id>/devices/<device>.lock   held by the run that uses the device
                                    turn-*.lock     held by the run that is next in the queue
-                                   gate.lock       held for the instant in which devices are taken
+                                   gate.lock       held for the moment in which devices are taken
 
-The locks are advisory, for this user on this machine, and the system releases them when their owner ends, however it
-ends. Devices are plain names here, so this module does not import torch; `gpus` finds them.
+The locks are advisory and apply to this user on this machine. The operating system releases them when their owner ends,
+for whatever reason. Devices are plain names here, so this module does not import torch; `gpus` finds them.
 """
 
 import os
@@ -28,7 +28,7 @@ MIB = 2**20
 
 
 def lock_folder() -> Path:
-    """Returns the folder where all runs of this user on this machine (with the same TMPDIR) keep their locks."""
+    """Returns the folder in which all runs of this user on this machine (with the same TMPDIR) keep their locks."""
     return Path(tempfile.gettempdir()) / f"osftx-{os.getuid()}" / "devices"
 
 
@@ -36,11 +36,11 @@ def lock_folder() -> Path:
 def claimed(devices: Sequence[str], wanted: int, folder: Path) -> Iterator[list[str]]:
     """Holds `wanted` of the `devices`, the first free ones in their order, and yields them.
 
-    Waits until there are enough, and prints that it does. It takes all or none: no run holds devices while it waits for
-    more, so two runs cannot block each other. Runs that see the same devices queue up, so a run that wants many devices
-    is not starved by runs that want one.
+    Waits until enough are free, and prints that it waits. It takes all or none: no run holds devices while it waits for
+    more, so two runs cannot block each other. Runs that see the same devices queue up, so that runs that want one
+    device do not starve a run that wants many.
 
-    Raises ValueError if more are wanted than there are, OSError if `folder` cannot be written.
+    Raises ValueError if more devices are wanted than there are, OSError if `folder` cannot be written.
     """
     if not 1 <= wanted <= len(devices):
         raise ValueError(f"{wanted} of {len(devices)} devices are wanted")
@@ -68,7 +68,7 @@ def claimed(devices: Sequence[str], wanted: int, folder: Path) -> Iterator[list[
 def _take(devices: Sequence[str], wanted: int, folder: Path, claim: ExitStack) -> list[str]:
     """Takes `wanted` free devices until `claim` is closed, or none if too few are free; returns what it took."""
     held: list[str] = []
-    # Two runs that take devices at once could each get a part and both give up.
+    # Two runs that take devices at the same time could each get a part and both give up.
     with FileLock(folder / "gate.lock"), ExitStack() as taken:
         for device in devices:
             if len(held) == wanted:
@@ -88,8 +88,8 @@ def _take(devices: Sequence[str], wanted: int, folder: Path, claim: ExitStack) -
 def smallest_memory() -> int | None:
     """Returns the memory in bytes of the smallest GPU that this process may use.
 
-    None where there is no GPU, or the driver does not tell, as for MIG devices. `CUDA_VISIBLE_DEVICES` selects GPUs by
-    name, or by the driver's number, which is CUDA's unless the GPUs are of different types.
+    Returns None if there is no GPU or the driver does not report the memory, as for MIG devices. `CUDA_VISIBLE_DEVICES`
+    selects GPUs by name or by the driver's number, which equals CUDA's number unless the GPUs are of different types.
     """
     try:
         told = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=True).stdout
@@ -97,7 +97,7 @@ def smallest_memory() -> int | None:
         return None
     gpus = [
         words for line in told.splitlines() if len(words := line.split(", ")) == 3
-    ]  # others are notes of the driver
+    ]  # other lines are notes of the driver
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     wanted = None if visible is None else [word.strip() for word in visible.split(",")]
     sizes = [

@@ -8,9 +8,10 @@ from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1
 from osftx.config.schema import Accelerator, DistributedConfig
 
 PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
-"""Signals that end the ranks with this process. Slurm's `--signal` and Kubernetes announce the end of a job by them."""
+"""Signals that end the ranks together with this process. Slurm's `--signal` and Kubernetes announce the end of a job
+with them."""
 SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
-"""The same signals, as torch's agent takes them."""
+"""The signals of `PASSED_ON`, in the format of torch's agent."""
 
 
 @contextmanager
@@ -33,14 +34,14 @@ def _wanted(group: DistributedConfig, devices: list[str]) -> dict[str, str]:
     wanted = {
         "OMP_NUM_THREADS": str(group.omp_num_threads),
         "TOKENIZERS_PARALLELISM": "false",
-        "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read it here
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read them here
     }
     if devices:
         wanted["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if group.accelerator is not Accelerator.auto:
         wanted["DS_ACCELERATOR"] = group.accelerator.value
     if group.accelerator is not Accelerator.cpu:
-        # Halves the host memory that glibc keeps after the model is read. Where the CPU trains as well, giving every
-        # activation back to the system makes a step a third slower.
+        # This halves the host memory that glibc keeps after the model is read. If the CPU trains as well, returning
+        # every activation to the system makes a step a third slower.
         wanted["MALLOC_MMAP_THRESHOLD_"] = "65536"
     return wanted

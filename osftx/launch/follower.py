@@ -1,4 +1,4 @@
-"""What a node does that is not the first one: it runs its ranks of each phase that the first node asks for."""
+"""A node other than the first one, which runs its ranks of each phase that the first node asks for."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,23 @@ from osftx.launch.launcher import run_ranks
 from osftx.launch.leader import beside, digest
 
 SEEN_WITHIN_S = 30.0
-"""Seconds until a network file system shows one node what another has written."""
+"""Seconds within which a network file system must show one node what another has written."""
 POLL_S = 0.5
 
 
 class Ended(NamedTuple):
-    """How the first node has ended, which the others repeat."""
+    """The way in which the first node ended, which the other nodes repeat."""
 
     code: int
     message: str
-    """Why the code is not 0."""
+    """Reason why the code is not 0."""
 
 
 LOST = Ended(ExitCode.training_failed, "the first node has ended, or cannot be reached any more; see its output")
 
 
 def follow(distributed: DistributedConfig, first: Line) -> Ended:
-    """Serves the first node over its connection until it has ended, and returns how it ended."""
+    """Serves the first node over its connection until that node has ended, and returns how it ended."""
     print(f"node {distributed.node_rank} of {distributed.nnodes}: follows {distributed.rdzv_endpoint}", flush=True)
     try:
         while (message := first.receive())["kind"] != "end":
@@ -43,10 +43,10 @@ def follow(distributed: DistributedConfig, first: Line) -> Ended:
 
 
 def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[str, Any]:
-    """Runs this node's ranks of one phase and returns their outcome, the content of the message."""
+    """Runs this node's ranks of one phase; returns the content of the outcome message."""
     try:
         spec = _seen(Path(phase["file"]), phase["digest"])
-        spec.distributed = replace(spec.distributed, node_rank=distributed.node_rank)  # a job of a sweep has its own
+        spec.distributed = replace(spec.distributed, node_rank=distributed.node_rank)  # each node has its own rank
         check_devices(spec.distributed, spec.training.use_liger)
         print(f"phase {spec.name}", flush=True)
         with exclusive_devices(spec.distributed, f"phase {spec.name!r}") as devices:
@@ -55,7 +55,7 @@ def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[
             if order["kind"] == "go":  # otherwise another node has failed
                 meeting = beside(distributed.rdzv_endpoint, order["port"])
                 run_ranks(spec, devices, meeting, lambda: first.waiting)
-    except (TrainingError, ConfigurationError, OSError) as error:  # OSError: a folder that this node must not write
+    except (TrainingError, ConfigurationError, OSError) as error:  # OSError: this node cannot write to a folder
         return {"error": str(error), "stopped": isinstance(error, StoppedError)}
     return {"error": None, "stopped": False}
 
@@ -63,7 +63,7 @@ def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[
 def _seen(file: Path, content: str) -> PhaseSpec:
     """Returns the phase that the first node has written, once this node sees it and all files that it names.
 
-    `content` is the digest of the file. Raises TrainingError after SEEN_WITHIN_S.
+    `content` is the digest of the file. Raises TrainingError after SEEN_WITHIN_S seconds.
     """
     deadline = time.monotonic() + SEEN_WITHIN_S
     while True:
@@ -82,7 +82,7 @@ def _seen(file: Path, content: str) -> PhaseSpec:
 
 
 def _read_by(spec: PhaseSpec) -> Iterator[Path]:
-    """Yields the files and folders that must be there before the phase starts."""
+    """Yields the files and folders that must exist before the phase starts."""
     yield Path(spec.model.path)
     yield Path(spec.data)
     yield from map(Path, spec.evaluation_sets.values())

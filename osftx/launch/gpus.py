@@ -1,4 +1,4 @@
-"""Which GPUs of this machine the ranks use: whether there are enough, and a claim on them while the ranks run."""
+"""The GPUs of this machine that the ranks use: checks that there are enough, and claims them while the ranks run."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
     asked, wanted = distributed.accelerator, distributed.nproc_per_node
     outer = outer_launcher(os.environ)
     beside = outer.local_size if outer is not None and outer.a_rank_each else None
-    # With one GPU listed in CUDA_VISIBLE_DEVICES, the launcher may have given each process another one.
+    # If CUDA_VISIBLE_DEVICES lists one GPU, the launcher may have given each process a different one.
     seen_by_all = gpus > 1 or "CUDA_VISIBLE_DEVICES" not in os.environ
     problems = []
     if asked is Accelerator.cuda and gpus == 0:
@@ -44,8 +44,8 @@ def check_devices(distributed: DistributedConfig, use_liger: bool) -> None:
 def exclusive_devices(group: DistributedConfig, user: str) -> Iterator[list[str]]:
     """Holds one GPU for each of this machine's ranks and yields their names; waits until enough are free.
 
-    Yields an empty list where the ranks need no GPU of their own: on CPU, or with shared devices. `user` names in
-    messages who wants them. Raises TrainingError if the lock files cannot be written.
+    Yields an empty list if the ranks need no GPU of their own: on CPU, or with shared devices. `user` says in messages
+    who wants the GPUs. Raises TrainingError if the lock files cannot be written.
     """
     outer = outer_launcher(os.environ)
     own = outer.local_rank if outer is not None and outer.a_rank_each else None
@@ -53,7 +53,7 @@ def exclusive_devices(group: DistributedConfig, user: str) -> Iterator[list[str]
     if group.accelerator is not Accelerator.cpu and (group.exclusive_devices or own is not None):
         names = _visible_gpus()
     if names and own is not None:
-        # Not another one, even if it is free: two runs whose processes each hold some GPUs would wait for ever.
+        # Another GPU is not taken even if it is free: two runs whose processes each hold some GPUs would wait for ever.
         names = [names[own % len(names)]]
     with ExitStack() as claim:
         held = names[:1]
@@ -70,9 +70,10 @@ def exclusive_devices(group: DistributedConfig, user: str) -> Iterator[list[str]
 
 
 def _visible_gpus() -> list[str]:
-    """Returns the names that CUDA_VISIBLE_DEVICES has for the GPUs that this process sees, in torch's order.
+    """Returns the names that CUDA_VISIBLE_DEVICES uses for the GPUs that this process sees, in torch's order.
 
-    Numbers would not do: they begin at 0 in each container or job of a cluster, whichever GPUs it was given.
+    Numbers would not identify a GPU: they start at 0 in each container or job of a cluster, whichever GPUs it was
+    given.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Start this machine's ranks of one phase with torch's elastic agent, and wait for them."""
+"""Starts this machine's ranks of one phase with torch's elastic agent, and waits for them."""
 
 import logging
 import os
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 QUIET = ("torch.distributed", "torch.distributed.elastic.agent.server.api")
-"""Loggers of torch that would tell a failure a second time."""
+"""Loggers of torch that would report a failure a second time."""
 LOCAL_ENDPOINT = "127.0.0.1:0"
-"""Port 0: the system chooses a free one."""
+"""Endpoint on this machine; with port 0 the system chooses a free one."""
 MEET_S = 300
-"""Seconds that the agents of several nodes, all of which were ready, have to meet."""
+"""Seconds within which the agents of several nodes, all of which were ready, must meet."""
 PATIENCE_S = 10.0
-"""Seconds that ranks have to end by themselves, perhaps with a save, after others of their phase have failed."""
+"""Seconds that ranks have to end by themselves, possibly with a save, after others of their phase have failed."""
 POLL_S = 0.2
 CAUSE_LINES = 3
-"""Lines of a failed rank's exception that are shown: CUDA's begin with the cause and end with advice for debugging."""
+"""Number of lines shown of a failed rank's exception: CUDA's begin with the cause and end with advice for debugging."""
 
 
 def run_ranks(
@@ -43,13 +43,13 @@ def run_ranks(
 ) -> None:
     """Runs `python -m osftx.worker <folder>/phase.yaml` on this machine's ranks, with these GPUs, and waits for them.
 
-    With several nodes `endpoint` is where all ranks meet, and the ranks here are ended soon after `failed_elsewhere`
-    has become true. Rank 0 prints its progress; what every rank writes to stderr is in `<folder>/logs`.
+    With several nodes `endpoint` is where all ranks meet, and the ranks of this node are ended soon after
+    `failed_elsewhere` returns True. Rank 0 prints its progress; what each rank writes to stderr is in `<folder>/logs`.
 
-    Raises TrainingError with phase, rank and cause; StoppedError when a signal ended the phase, which may have been
-    saved if it has `resume`.
+    Raises TrainingError with phase, rank and cause; StoppedError if a signal ended the phase, which may have been saved
+    if it has `resume`; KeyboardInterrupt for SIGINT.
     """
-    # These imports load torch, so they wait until ranks are really started.
+    # These imports load torch, so they are made only when ranks are started.
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -84,8 +84,8 @@ def run_ranks(
 def _launch_config(spec: PhaseSpec, endpoint: str, logs: Path) -> "LaunchConfig":
     """Returns the settings of torch's agent.
 
-    Several nodes use the `static` rendezvous, since `c10d` ignores node_rank. On one node nobody else has to know where
-    the ranks meet; a free port and an id of its own keep the run from meeting another one of this machine.
+    Several nodes use the `static` rendezvous, because `c10d` ignores node_rank. On one node no other process has to
+    know where the ranks meet; a free port and an id of its own keep the run apart from other runs on this machine.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
@@ -123,7 +123,7 @@ def _rank_failure(spec: PhaseSpec, error: "ChildFailedError", logs: Path) -> Tra
     rank, failure = error.get_first_failure()
     if failure.exitcode == os.EX_TEMPFAIL:
         return StoppedError(f"phase {spec.name!r} was stopped by a signal to its ranks{_saved(spec)}")
-    # The log is found by its place: a rank that was killed has left no error file to look beside.
+    # The log is found by its path: a rank that was killed has not left an error file that would lead to it.
     found = logs.glob(f"*/attempt_0/{failure.local_rank}/stderr.log")
     log = max(found, key=lambda path: path.stat().st_mtime, default=logs)
     return TrainingError(
@@ -133,7 +133,7 @@ def _rank_failure(spec: PhaseSpec, error: "ChildFailedError", logs: Path) -> Tra
 
 
 def _signal_failure(spec: PhaseSpec, error: "SignalException", ended_here: Event) -> TrainingError:
-    """Returns the error to raise for a signal: one of the user's, or SIGTERM of `_ended_with`."""
+    """Returns the error to raise for a signal, either one from outside or the SIGTERM of `_ended_with`."""
     if ended_here.is_set():
         return TrainingError(f"phase {spec.name!r} was ended, since its ranks on another node were{_saved(spec)}")
     return StoppedError(f"phase {spec.name!r} was stopped by {error.sigval.name}{_saved(spec)}")
@@ -146,7 +146,7 @@ def _saved(spec: PhaseSpec) -> str:
 
 
 def _cause(message: str | dict[str, object]) -> str:
-    """Returns the exception that torch's `record` has kept (its first lines), or the last line of a plain text."""
+    """Returns the first lines of the exception that torch's `record` stored, or the last line of a plain text."""
     lines = str(message["message"] if isinstance(message, dict) else message).strip().splitlines()
     wanted = lines[:CAUSE_LINES] if isinstance(message, dict) else lines[-1:]
     return " ".join(line.strip() for line in wanted) or "no message was left"
@@ -154,8 +154,8 @@ def _cause(message: str | dict[str, object]) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Puts back this process's signal handlers, which torch's agent replaces."""
-    if current_thread() is not main_thread():  # torch takes none there
+    """Restores this process's signal handlers, which torch's agent replaces."""
+    if current_thread() is not main_thread():  # torch replaces none in other threads
         yield
         return
     before = {number: signal(number, getsignal(number)) for number in PASSED_ON}
@@ -168,9 +168,10 @@ def _own_signals() -> Iterator[None]:
 
 @contextmanager
 def _ended_with(failed_elsewhere: Callable[[], bool], ended_here: Event) -> Iterator[None]:
-    """Sends SIGTERM to the agent, which ends its ranks, when they outlive a failure elsewhere.
+    """Sends SIGTERM to the agent, which ends its ranks, if they outlive a failure elsewhere by PATIENCE_S seconds.
 
-    They may be waiting for ranks that are gone. `ended_here` is set first, to tell this SIGTERM from somebody else's.
+    The ranks may be waiting for ranks that are gone. `ended_here` is set first, to distinguish this SIGTERM from
+    others.
     """
     over = Event()
 

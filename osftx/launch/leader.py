@@ -1,4 +1,4 @@
-"""The first node of a run: it leads the other nodes, its followers, over one TCP connection each.
+"""The first node of a run, which leads the other nodes, its followers, over one TCP connection each.
 
     follower  hello      its rank and host, and its settings, which must equal the first node's
     first     welcome    or refused, with the reason
@@ -8,8 +8,8 @@
     follower  outcome    how its ranks ended; one for each phase
     first     end        the exit code and, if that is not 0, the reason
 
-So only the first node reads data, plans, reuses and writes. A process that is killed closes its connection, which the
-other side notices at once.
+Thus only the first node reads data, plans, reuses and writes. The connection of a process that is killed is closed, and
+the other side notices this at once.
 """
 
 import errno
@@ -27,7 +27,7 @@ from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch.connection import EndedError, Line, Message
 
 HELLO_S = 10.0
-"""Seconds that a new connection has to send its hello."""
+"""Seconds within which a new connection must send its hello."""
 OUTCOME_S = 60.0
 """Seconds that the followers' ranks have to end after those of the first node, without time for a save."""
 POLL_S = 0.1
@@ -37,7 +37,7 @@ SETTINGS_OF_A_NODE = ("distributed.node_rank",)
 """Settings that may differ between the nodes."""
 
 Settings = Mapping[str, str]
-"""The values of the settings as text, by path."""
+"""Values of the settings as text, by path."""
 
 
 @dataclass
@@ -49,14 +49,14 @@ class Node:
     line: Line
     ready: bool = False
     outcome: Message | None = None
-    """How its ranks ended in the current phase; None while they run."""
+    """How the node's ranks ended in the current phase; None while they run."""
 
     @property
     def name(self) -> str:
         return f"node {self.rank} ({self.host})"
 
     def listen(self) -> None:
-        """Takes in the messages that have arrived."""
+        """Processes the messages that have arrived."""
         with suppress(EndedError):
             while self.line.waiting:
                 message = self.line.receive()
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def trouble(self) -> str | None:
-        """Why the current phase cannot be completed with this node; None if nothing is wrong."""
+        """Reason why the current phase cannot be completed with this node; None if nothing is wrong."""
         self.listen()
         if self.outcome is not None:
             return None if self.outcome["error"] is None else f"{self.name}: {self.outcome['error']}"
@@ -75,7 +75,7 @@ class Node:
 
 
 class Nodes:
-    """The followers, on the first node. Opens the port at which they connect.
+    """The followers, on the first node. Opens the port to which they connect.
 
     Raises ConfigurationError if the port cannot be opened.
     """
@@ -111,7 +111,7 @@ class Nodes:
 
     @property
     def count(self) -> int:
-        """The number of nodes, the first one included."""
+        """Number of nodes, including the first one."""
         return self._distributed.nnodes
 
     def together(
@@ -119,11 +119,12 @@ class Nodes:
     ) -> None:
         """Runs the ranks of a `phase.yaml` on all nodes, on this one by calling `run`.
 
-        `run` gets the endpoint where the ranks meet, and a function that tells whether the phase has failed on another
-        node, so that it should be ended here as well. The followers have `within_s` seconds more to end their ranks.
+        `run` receives the endpoint where the ranks meet, and a function that returns whether the phase has failed on
+        another node, so that it should be ended here as well. The followers have another `within_s` seconds to end
+        their ranks.
 
-        Raises TrainingError with the failures of all nodes; StoppedError when a signal ended the phase on any of them,
-        or when a node is gone, without which no other phase can run either.
+        Raises TrainingError with the failures of all nodes. Raises StoppedError if a signal ended the phase on any of
+        them, or if a node is gone, because no other phase can run without it.
         """
         nodes = list(self._nodes.values())
         for node in nodes:
@@ -146,15 +147,15 @@ class Nodes:
             time.sleep(POLL_S)
             self._troubles()
         for node in nodes:
-            if node.outcome is None:  # a late message would be taken for an answer to the next phase
+            if node.outcome is None:  # a late message would be taken as an answer to the next phase
                 node.line.close()
         self._judge(own, self._troubles())
 
     def end(self, code: int, message: str = "") -> None:
-        """Ends the followers: they leave with the same exit code, and print `message` if it is not 0."""
+        """Ends the followers: they leave with the same exit code, and print `message` if the code is not 0."""
         self._tell("end", code=code, message=message)
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits there
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
         self._listener.close()
         for node in self._nodes.values():
             node.line.close()
@@ -163,7 +164,7 @@ class Nodes:
         return [trouble for node in self._nodes.values() if (trouble := node.trouble) is not None]
 
     def _judge(self, own: TrainingError | None, troubles: list[str]) -> None:
-        """Raises the error of the phase, if any: `own` is this node's, `troubles` are the followers'."""
+        """Raises the error of the phase, if any; `own` is this node's error, `troubles` are those of the followers."""
         outcomes = [node.outcome for node in self._nodes.values()]
         stopped = isinstance(own, StoppedError)
         if own is not None and stopped and all(outcome and outcome["stopped"] for outcome in outcomes):
@@ -212,7 +213,7 @@ class Nodes:
         line.close()
 
     def _why_not(self, hello: Message) -> str | None:
-        """Returns why a node must not take part: its rank is out of range, or its settings differ."""
+        """Returns why a node must not take part: its rank is out of range, or its settings differ. None if it may."""
         rank, others = int(hello["node"]), dict(hello["settings"])
         if not 0 < rank < self.count:
             return (
@@ -263,12 +264,12 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
 
 
 def beside(endpoint: str, port: int) -> str:
-    """Returns the endpoint at another port of the first node, under the name by which this node knows that host."""
+    """Returns the endpoint at another port of the first node, with the name by which this node knows that host."""
     return f"{endpoint.rpartition(':')[0]}:{port}"
 
 
 def digest(file: Path) -> str:
-    """Returns the SHA-256 digest of a file, by which the nodes tell that they see the same one."""
+    """Returns the SHA-256 digest of a file, by which the nodes check that they see the same file."""
     return sha256(file.read_bytes()).hexdigest()
 
 
@@ -280,8 +281,8 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
         family, address = _resolved(host.strip("[]"), int(port), distributed.join_timeout_s)
         with socket.socket(family, socket.SOCK_STREAM) as here:
             here.bind((address, 0))
-        # On all interfaces: a host's own name often resolves to a loopback address on that host. By IPv4 as well: other
-        # nodes may have only such an address for the name.
+        # Listens on all interfaces, because a host's own name often resolves to a loopback address on that host, and
+        # also by IPv4, because other nodes may have only an IPv4 address for the name.
         both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
         return socket.create_server(("", int(port)), family=family, backlog=distributed.nnodes, dualstack_ipv6=both)
     except socket.gaierror as error:
@@ -300,9 +301,9 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
 
 
 def _resolved(host: str, port: int, within_s: float) -> tuple[socket.AddressFamily, str]:
-    """Resolves a host name, for up to `within_s` seconds: Kubernetes knows the name of a Pod some time after its start.
+    """Returns the address family and the address of a host name; tries for up to `within_s` seconds.
 
-    Raises socket.gaierror if the name stays unknown.
+    Kubernetes knows the name of a Pod only some time after its start. Raises socket.gaierror if the name stays unknown.
     """
     deadline = time.monotonic() + within_s
     while True:

@@ -1,7 +1,7 @@
-"""An outer launcher, which has started osftx once per rank or once per node: torchrun, srun, mpirun, deepspeed, ...
+"""Detection of an outer launcher (torchrun, srun, mpirun, deepspeed, ...) that started osftx once per rank or node.
 
-To osftx each of these processes is a node. It has one rank if the launcher has started several processes on a machine
-or counts them locally, otherwise all ranks of the machine.
+osftx treats each of these processes as a node. The node has one rank if the launcher has started several processes on a
+machine or counts them locally; otherwise it has all ranks of the machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from osftx.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Outer:
-    """This process's place among the processes of the launcher."""
+    """The place of this process among the processes of the launcher."""
 
     launcher: str
     rank: int
@@ -21,16 +21,16 @@ class Outer:
     """Number of processes on all machines."""
     local_rank: int
     local_size: int | None
-    """Number of processes on this machine; None where the launcher does not tell."""
+    """Number of processes on this machine; None if the launcher does not say."""
     a_rank_each: bool
-    """Whether each process is one rank; otherwise it is one per machine and starts the machine's ranks."""
+    """Whether each process is one rank; otherwise there is one process per machine, which starts all its ranks."""
     endpoint: str | None
-    """HOST:PORT where the processes can meet; None where the launcher does not tell."""
+    """HOST:PORT where the processes can meet; None if the launcher does not say."""
 
 
 @dataclass(frozen=True)
 class _Names:
-    """The environment variables of one launcher."""
+    """Names of the environment variables of one launcher."""
 
     launcher: str
     rank: str
@@ -43,7 +43,7 @@ class _Names:
 
 LAUNCHERS = (
     _Names(
-        "torchrun (RANK, WORLD_SIZE)",  # and deepspeed; PyTorchJob, which counts Pods and nothing locally
+        "torchrun (RANK, WORLD_SIZE)",  # also deepspeed and PyTorchJob; the latter counts Pods and nothing locally
         "RANK",
         "WORLD_SIZE",
         "LOCAL_RANK",
@@ -58,32 +58,32 @@ LAUNCHERS = (
         ("OMPI_COMM_WORLD_LOCAL_SIZE",),
     ),
     _Names("mpirun (PMI)", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", ("MPI_LOCALNRANKS",)),
-    # Not SLURM_NTASKS: a batch script has it too, and there nobody but the script itself runs.
+    # SLURM_NTASKS is not used: a batch script has it too, and there only the script itself runs.
     _Names("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE",)),
 )
-"""The first one that is found counts: torchrun may itself be started by srun."""
+"""Known launchers in order of precedence; torchrun itself may be started by srun, for example."""
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 COUNTED = ("nproc_per_node", "nnodes", "node_rank")
 """Keys of `distributed` that the launcher decides."""
 
 
 def outer_launcher(environment: Mapping[str, str]) -> Outer | None:
-    """Returns the place in the launcher that has started this process as one of several; None if there is none.
+    """Returns the place in the launcher that started this process as one of several; None if there is no such launcher.
 
-    Raises ConfigurationError for variables that are not numbers.
+    Raises ConfigurationError if a variable is not a number.
     """
     for names in LAUNCHERS:
         if names.rank not in environment or names.size not in environment:
             continue
         rank, size = _number(environment, names.rank), _number(environment, names.size)
         counts_locally = names.local_rank in environment
-        # By `srun --mpi=pmi2` there are PMI_RANK and PMI_SIZE alone, and Slurm's own names say more.
+        # `srun --mpi=pmi2` sets PMI_RANK and PMI_SIZE alone; Slurm's own names say more.
         if size == 1 or not (counts_locally or names.starts_ranks):
             continue
         known = next((environment[name] for name in names.local_size if name in environment), None)
         local_size = (
             int(known.partition("(")[0]) if known and known.partition("(")[0].isdigit() else None
-        )  # Slurm: 8(x2)
+        )  # Slurm writes 8(x2)
         return Outer(
             launcher=names.launcher,
             rank=rank,
@@ -149,7 +149,7 @@ def _conflicts(outer: Outer, explicit: Mapping[str, str]) -> list[str]:
 
 
 def _endpoint(environment: Mapping[str, str]) -> str | None:
-    """Returns the endpoint at the port after the launcher's own, which the launcher may be using itself."""
+    """Returns the endpoint at the port after the launcher's own, because the launcher may be using its own itself."""
     host, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT", "")
     return f"{host}:{int(port) + 1}" if host and port.isdigit() else None
 

@@ -96,7 +96,8 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     model_folder = fetch(path, revision, key).resolve() if run_folder is not None and fetch_model else None
     files = None
     if run_folder is not None and model_folder is not None:
-        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(reader.extra))
+        extra = {setting: one for own in reader.extra.values() for setting, one in own.items()}
+        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(extra))
     plan = make_plan(config, model, phases, targets, reader.phases, files)
     plan = plan.with_warnings(
         [
@@ -134,8 +135,8 @@ class _DataReader:
         self.phases: dict[str, PhaseData] = {}
         self.own: dict[str, Prepared] = {}
         """Each phase's own data, without what it replays."""
-        self.extra: dict[str, Prepared] = {}
-        """Data that methods read beside that, by setting."""
+        self.extra: dict[Method, dict[str, Prepared]] = {}
+        """Data that each method reads beside that, by setting."""
         self.evaluation: dict[str, Prepared] = {}
         """By evaluation set."""
         self.read: dict[str, Prepared] = {}
@@ -158,8 +159,8 @@ class _DataReader:
         training = {name: data.training for name, data in self.phases.items()}
         lines: list[str] = []
         for method in by_method(phases):
-            if self.extra:
-                lines += method.data_warnings(self.config, self.extra, targets[method], self.evaluation, training)
+            if extra := self.extra[method]:
+                lines += method.data_warnings(self.config, extra, targets[method], self.evaluation, training)
         lines += _skipped_advice(_skipped(self.read))
         lines += _dropped_advice(self.evaluation, self.longest)
         lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
@@ -203,7 +204,7 @@ class _DataReader:
                 _check_fits(self.model, read[setting].summary, "training.max_seq_len")
                 if self.tokenizer is not None:  # which tells samples apart
                     method.check_extra_data(self.config, {setting: read[setting]}, self.own, targets)
-        self.extra |= read
+        self.extra[method] = read
 
     def _check_trains(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
         """Raises ConfigurationError for a phase that validates and trains nothing. Without targets nobody can tell."""

@@ -1,4 +1,4 @@
-"""Reports: figures and one HTML page, of a run or of a sweep, made from the files of its folder alone."""
+"""Reports of a run or of a sweep: figures and one HTML page, made only from the files in its folder."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from osftx.utils.files import write_text
 
 
 def write_report(run_folder: Path) -> Path:
-    """Writes `figures/*.png` and `report.html` of a run, as far as it got; returns the page's path."""
+    """Writes `figures/*.png` and `report.html` for a run, finished or not; returns the path of the page."""
     run = read_run(run_folder)
     figures = draw(run, run_folder / FIGURES)
     page = run_folder / REPORT
@@ -22,7 +22,7 @@ def write_report(run_folder: Path) -> Path:
 
 
 def write_sweep_report(sweep_folder: Path) -> Path:
-    """Writes `figures/*.png` and `sweep.html` of a sweep; returns the page's path."""
+    """Writes `figures/*.png` and `sweep.html` for a sweep; returns the path of the page."""
     sweep = read_sweep(sweep_folder)
     figures = draw_sweep(sweep, sweep_folder / FIGURES)
     page = sweep_folder / SWEEP_REPORT

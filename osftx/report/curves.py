@@ -1,7 +1,7 @@
-"""How much was kept at each amount learned, from the evaluation during the phases. Pure.
+"""Curves of retention against learning, from the evaluation during the phases. Pure.
 
-Comparing runs at their ends alone flatters a run that has learned less and so forgotten less; the curve shows what was
-kept when as much had been learned.
+A comparison at the end of the runs alone favours a run that learned less and therefore forgot less. The curve shows
+what each run kept at equal learning.
 """
 
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from osftx.results.run_record import RunRecord
 
 @dataclass
 class TradeOff:
-    """What one phase learned and kept at each measured state, from the state before it to its last step."""
+    """Learning and retention at each measured state of one phase, from the state before the phase to its last step."""
 
     place: int
-    """The place of the phase in the run, from 0."""
+    """Index of the phase in the run, from 0."""
     learned: list[float]
-    """Exact match, mean of the sets that the phase teaches."""
+    """Mean exact match on the sets that the phase teaches."""
     kept: list[float]
-    """Exact match, mean of the sets that were taught before: in an earlier phase, or known to the base."""
+    """Mean exact match on the sets taught before: in an earlier phase, or known to the base model."""
 
 
 @dataclass
 class SetCurve:
-    """The exact match of one set during one phase."""
+    """Exact match on one evaluation set during one phase."""
 
     set_name: str
     place: int
-    """The place of the phase in the run, from 0."""
+    """Index of the phase in the run, from 0."""
     steps: list[int]
-    """Optimizer steps since the run's first."""
+    """Optimizer steps since the first step of the run."""
     exact_match: list[float]
 
 
 def trade_offs(run: RunRecord) -> list[TradeOff]:
-    """Returns that of each phase that was measured on its way, if it teaches a set and another was taught before."""
+    """Returns one trade-off for each phase with a curve that teaches a set and has earlier sets to keep."""
     found = []
     for place, phase in enumerate(run.phases):
         measured = [point["evaluation"] for point in phase.curve]
@@ -52,7 +52,7 @@ def trade_offs(run: RunRecord) -> list[TradeOff]:
 
 
 def set_curves(run: RunRecord) -> list[SetCurve]:
-    """Returns that of each set in each phase that was measured on its way, in the order of phases and sets."""
+    """Returns one curve for each set in each phase with measurements, ordered by phase, then by set."""
     curves = []
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
         for name in phase.curve[0]["evaluation"] if phase.curve else ():

@@ -1,7 +1,7 @@
-"""How all figures look, and how they become PNG files.
+"""The common style of all figures, and writing them as PNG files.
 
-The colours are Okabe and Ito's ("Color Universal Design", https://jfly.uni-koeln.de/color/): colour-blind readers can
-tell them apart. Lines that share one also differ in marker or dash.
+The colours are those of Okabe and Ito ("Color Universal Design", https://jfly.uni-koeln.de/color/), which colour-blind
+readers can tell apart. Lines of the same colour also differ in marker or dash.
 """
 
 from collections.abc import Iterable
@@ -24,15 +24,15 @@ STYLE: dict[Any, Any] = {  # matplotlib's key type differs between its versions
     "savefig.dpi": 180,
 }
 WIDTH_INCHES = 5.4
-"""Narrow enough that the letters can still be read on a phone."""
+"""Width of a figure in inches, narrow enough that its letters can be read on a phone."""
 PHASE_COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 LEGEND_CHARACTERS = 66
-"""In one row of a legend, with what surrounds each name."""
+"""Number of characters in one row of a legend, including what surrounds each name."""
 
 
 class Drawing(NamedTuple):
-    """A figure to be written; `text` says in words what it shows."""
+    """A figure that is still to be written; `text` describes in words what it shows."""
 
     name: str
     title: str
@@ -41,7 +41,7 @@ class Drawing(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure that was written."""
+    """A figure that has been written to a file."""
 
     path: Path
     title: str
@@ -49,7 +49,10 @@ class Picture(NamedTuple):
 
 
 def save(drawings: Iterable[Drawing], folder: Path) -> dict[str, Picture]:
-    """Write each drawing to `folder` as `<name>.png`. Give a generator: figures take on the style as they are made."""
+    """Writes each drawing to `folder` as `<name>.png`; returns the pictures by name.
+
+    `drawings` must be a generator, because a figure takes on the style when it is made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     with rc_context(STYLE):
@@ -61,18 +64,18 @@ def save(drawings: Iterable[Drawing], folder: Path) -> dict[str, Picture]:
 
 
 def empty_figure(width_inches: float, height_inches: float) -> Figure:
-    """Without pyplot there is no global state, no display and nothing to close."""
+    """Returns a figure without axes. It does without pyplot: no global state, no display, nothing to close."""
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def new_figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
-    """A figure with one set of axes."""
+    """Returns a figure with one set of axes."""
     figure = empty_figure(width_inches, height_inches)
     return figure, figure.add_subplot()
 
 
 def add_legend(figure: Figure) -> None:
-    """Above the axes, in as many columns as there is room for: beside them it would take their width."""
+    """Adds a legend above the axes, in as many columns as fit; beside the axes it would reduce their width."""
     names = [str(name) for axes in figure.axes for name in axes.get_legend_handles_labels()[1]]
     if names:
         columns = LEGEND_CHARACTERS // (max(map(len, names)) + 6)
@@ -84,5 +87,5 @@ def colour(place: int) -> str:
 
 
 def marker(place: int) -> str:
-    """Another one for each place that has the same colour."""
+    """Returns the marker of an index; indices that share a colour get different markers."""
     return MARKERS[(place + place // len(PHASE_COLOURS)) % len(MARKERS)]

@@ -1,4 +1,4 @@
-"""All figures of a run's report; a phase has one colour in all of them."""
+"""All figures of the report of a run. A phase has the same colour in each of them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from osftx.results.run_record import RunRecord
 
 
 def draw(run: RunRecord, folder: Path) -> dict[str, Picture]:
-    """Draws the figures that the run has data for into `folder`; returns the pictures by name."""
+    """Draws all figures for which the run has data into `folder`; returns the pictures by name."""
     pictures: dict[str, Picture] = {}
     for drawings in (plan_drawings, retention_drawings, training_drawings, protection_drawings):
         pictures |= save(drawings(run), folder)

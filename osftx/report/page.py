@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs no other file and no network."""
+"""The HTML page of a run: one file that needs no other file and no network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,12 +29,12 @@ def render(run: RunRecord, pictures: Mapping[str, Picture]) -> str:
 
 
 def _free_shares(phase: PhaseRecord) -> dict[str, Any]:
-    """How much of each evaluation set the phase could move; empty where the weights chose what is free."""
+    """Returns the subspace overlap of each evaluation set; an empty dict for weight-based subspaces."""
     return phase.result.get("preservation", {}).get("free_shares") or {}
 
 
 def _protection(phase: PhaseRecord) -> dict[str, Any]:
-    """How far the phase's updates left their free subspaces: the worst of its targets."""
+    """Returns the largest values over the targets that show how far the updates left their trainable subspaces."""
     largest = {
         key: max((target[key] for target in phase.targets if target[key] is not None), default=None)
         for key in ("relative_change", "free_input_share", "kept_output_change")

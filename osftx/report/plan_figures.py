@@ -1,4 +1,4 @@
-"""The figure of the plan: `ratio`."""
+"""The figure of the plan, `ratio`."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from osftx.results.run_record import RunRecord
 
 
 def plan_drawings(run: RunRecord) -> Iterator[Drawing]:
-    """Yields the figure of the unfreeze ratios, one bar a phase."""
+    """Yields the figure of the unfreeze ratios, with one bar per phase."""
     yield Drawing("ratio", "Unfreeze ratio", "Trainable share of each target's rank, by phase.", ratios(run))
 
 
 def ratios(run: RunRecord) -> Figure:
-    """Returns the figure of the ratios; `sft` trains everything, so its bar is full and grey."""
+    """Returns the figure of the unfreeze ratios. `sft` trains every weight, so its bar is full and grey."""
     figure, axes = new_figure(WIDTH_INCHES, 0.8 + 0.35 * len(run.phases))
     for place, phase in enumerate(run.phases):
         ratio = phase.plan["unfreeze_rank_ratio"]

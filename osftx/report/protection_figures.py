@@ -1,4 +1,4 @@
-"""The figures of the protection: `leak`, and `free_rank` where ranks differ between layers."""
+"""The figures of the protection: `leak`, and `free_rank` if ranks differ between layers."""
 
 import re
 from collections import defaultdict
@@ -13,7 +13,7 @@ from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, empt
 from osftx.results.run_record import PhaseRecord, RunRecord
 
 MOST_MARKED = 40
-"""Layers; with more of them the markers would hide the lines."""
+"""Largest number of layers whose points get markers; with more layers the markers would hide the lines."""
 
 
 LOOKS: dict[str, dict[str, Any]] = {
@@ -23,14 +23,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 class Place(NamedTuple):
-    """The place of a weight in the model: `model.layers.12.mlp.up_proj` is the `mlp.up_proj` of layer 12."""
+    """The position of a weight in the model: `model.layers.12.mlp.up_proj` is the `mlp.up_proj` of layer 12."""
 
     layer: int
     kind: str
 
 
 def protection_drawings(run: RunRecord) -> Iterator[Drawing]:
-    """Yields the figures that the run has data for."""
+    """Yields the figures for which the run has data."""
     if _measured_leaks(run):
         text = (
             "Share of the update that lies in frozen directions, of the worst weight in each layer; lower is better. "
@@ -43,7 +43,7 @@ def protection_drawings(run: RunRecord) -> Iterator[Drawing]:
 
 
 def leaks(run: RunRecord) -> Figure:
-    """Returns the figure of the worst leak in each layer: as trained and as saved, one line each a phase."""
+    """Returns the figure of the worst leak in each layer, with two lines per phase: as trained and as saved."""
     figure, axes = new_figure(WIDTH_INCHES, 3.4)
     for number, phase in enumerate(run.phases):
         by_layer: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -59,7 +59,7 @@ def leaks(run: RunRecord) -> Figure:
     axes.set_yscale("log")
     measured = _measured_leaks(run)
     axes.set_ylim(10 ** floor(log10(min(measured))), 10 ** (floor(log10(max(measured))) + 1))
-    axes.yaxis.set_major_formatter("{x:.0e}")  # the usual one writes powers as mathematics, which is off
+    axes.yaxis.set_major_formatter("{x:.0e}")  # the default one writes powers in mathtext, which is off
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
     axes.set_ylabel("leak")
@@ -69,7 +69,7 @@ def leaks(run: RunRecord) -> Figure:
 
 
 def free_shares(run: RunRecord, phases: list[PhaseRecord]) -> Figure:
-    """Returns a heat map a phase, kinds of weights by layers, all on one scale from 0."""
+    """Returns one heat map per phase, kinds of weights by layers, all on the same scale from 0."""
     shares = [_shares(phase) for phase in phases]
     most = max(max(by_place.values()) for by_place in shares)
     kinds = list(dict.fromkeys(place.kind for place in shares[0]))
@@ -98,7 +98,7 @@ def _placed(phase: PhaseRecord) -> Iterator[tuple[dict[str, Any], Place]]:
 
 
 def _shares(phase: PhaseRecord) -> dict[Place, float]:
-    """Free rank over rank, by place."""
+    """Returns the trainable share of the rank of each target, by its position."""
     return {
         place: target["free_rank"] / max(target["free_rank"] + target["frozen_rank"], 1)
         for target, place in _placed(phase)
@@ -106,7 +106,7 @@ def _shares(phase: PhaseRecord) -> dict[Place, float]:
 
 
 def _has_own_ranks(phase: PhaseRecord) -> bool:
-    """Whether two layers free another number of directions in the same weight."""
+    """Returns whether the number of trainable directions of the same kind of weight differs between layers."""
     free: dict[Any, set[int]] = defaultdict(set)
     for target, place in _placed(phase):
         free[place.kind, tuple(target["shape"])].add(target["free_rank"])
@@ -114,5 +114,5 @@ def _has_own_ranks(phase: PhaseRecord) -> bool:
 
 
 def _measured_leaks(run: RunRecord) -> list[float]:
-    """All leaks above zero, which has no place on a logarithmic axis."""
+    """Returns all leaks above zero; a logarithmic axis cannot show zero."""
     return [target[key] for phase in run.phases for target in phase.targets for key in LOOKS if target[key] > 0]

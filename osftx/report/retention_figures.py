@@ -1,4 +1,4 @@
-"""The figures of what was learned and kept: `retention`; `curves` and `set_curves` from the evaluation on the way."""
+"""The figures of learning and retention: `retention`, and `curves` and `set_curves` from evaluation during phases."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,17 +12,17 @@ from osftx.report.drawing import WIDTH_INCHES, Drawing, add_legend, colour, mark
 from osftx.results.run_record import RunRecord
 
 ACCURACIES = ("exact_match", "acc_norm", "acc", "f1", "pass@1", "mc1", "mc2")
-"""Metrics of the harness that are accuracies: more is better, and 1 is the best. Brier scores, say, are not."""
+"""Metrics of the lm-evaluation-harness that are accuracies: from 0 to 1, higher is better. Brier scores are not."""
 LONGEST_LEVEL_NAME = 9
-"""Characters; longer names of columns are slanted."""
+"""Largest number of characters of a column name that is written horizontally; longer names are slanted."""
 MOST_MARKED = 30
-"""Points of a curve; with more of them the markers are dots."""
+"""Largest number of points of a curve with full-size markers; with more points the markers are small."""
 MARGIN = 0.03
-"""Beyond 0 and 1, so that a marker on the edge is whole."""
+"""Margin of the axes beyond 0 and 1, so that a marker on the edge is drawn whole."""
 
 
 def retention_drawings(run: RunRecord) -> Iterator[Drawing]:
-    """Yields the figures that the run has data for."""
+    """Yields the figures for which the run has data."""
     if run.retention["sets"]:
         text = "Exact match on each evaluation set (columns) at each state of the model (rows)."
         if _accuracies(run):
@@ -41,7 +41,7 @@ def retention_drawings(run: RunRecord) -> Iterator[Drawing]:
 
 
 def heat_map(run: RunRecord) -> Figure:
-    """Returns the exact match, states by sets, with benchmarks beside; one colour scale, 0 to 1, for all runs."""
+    """Returns the heat map of exact match, states by sets, with benchmarks beside it; the scale is always 0 to 1."""
     sets, states = run.retention["sets"], run.retention["states"]
     benchmarks = _accuracies(run)
     beside = zip(*benchmarks.values(), strict=True) if benchmarks else [()] * len(states)
@@ -69,7 +69,7 @@ def heat_map(run: RunRecord) -> Figure:
 
 
 def kept_against_learned(run: RunRecord, measured: list[TradeOff]) -> Figure:
-    """Returns the figure of what was kept against what was learned: one line a phase, from its hollow first point."""
+    """Returns the figure of retention against learning, with one line per phase; the first point of each is hollow."""
     figure, axes = new_figure(WIDTH_INCHES, 4.0)
     for path in measured:
         look: dict[str, Any] = {"color": colour(path.place), "marker": marker(path.place)}
@@ -88,7 +88,10 @@ def kept_against_learned(run: RunRecord, measured: list[TradeOff]) -> Figure:
 
 
 def over_steps(run: RunRecord, curves: list[SetCurve]) -> Figure:
-    """Returns every set over the optimizer steps of all phases; sets of one phase differ in marker and dash."""
+    """Returns the exact match of every set over the optimizer steps of all phases.
+
+    Sets that the same phase teaches share its colour and differ in marker and dash.
+    """
     names = list(dict.fromkeys(curve.set_name for curve in curves))
     teachers = run.phase_names
     figure, axes = new_figure(WIDTH_INCHES, 3.4)
@@ -127,7 +130,7 @@ def _accuracy_axis(axes: Axes) -> None:
 
 
 def _accuracies(run: RunRecord) -> dict[str, list[float | None]]:
-    """The columns of the benchmarks that are shares of right answers; perplexities are in the table alone."""
+    """Returns the columns of the benchmarks that are accuracies; perplexities, for example, are only in the table."""
     found = {}
     for place, task in enumerate(run.benchmarks["tasks"]):
         column = [row[place] for row in run.benchmarks["values"]]
@@ -138,7 +141,7 @@ def _accuracies(run: RunRecord) -> dict[str, list[float | None]]:
 
 
 def _in_words(run: RunRecord, measured: list[TradeOff]) -> str:
-    """From the first to the last point of each phase."""
+    """Returns the first and the last point of each phase as text."""
     return " ".join(
         f"{run.phases[path.place].label}: learned {path.learned[0]:.3f} to {path.learned[-1]:.3f}, "
         f"kept {path.kept[0]:.3f} to {path.kept[-1]:.3f}."

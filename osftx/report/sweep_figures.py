@@ -1,6 +1,6 @@
-"""The figures of a sweep: how the jobs did, one after the other and by setting, and which settings mattered.
+"""The figures of a sweep: the objectives job by job and by setting, and the importance of the settings.
 
-Jobs are blue circles and the best ones vermilion diamonds, so that neither colour nor shape alone tells them apart.
+Jobs are blue circles and the best ones are vermilion diamonds, so that they differ in both colour and shape.
 """
 
 from collections.abc import Iterator
@@ -28,16 +28,19 @@ JOB_COLOUR, BEST_COLOUR = PHASE_COLOURS[:2]
 PANELS_A_ROW = 3
 PANEL_INCHES = 2.6
 LOG_FROM = 100
-"""A setting whose largest value is this many times its smallest has a logarithmic axis."""
+"""Ratio of the largest to the smallest value of a setting from which its axis is logarithmic."""
 MOST_LEVEL_CHARACTERS = 38
-"""Of all the values on an axis together; longer ones are slanted."""
+"""Largest total number of characters of the values on an axis that are written horizontally; more are slanted."""
 MOST_PAIRS = 6
 MOST_NAMED = 12
-"""Points on a Pareto front that get the numbers of their jobs."""
+"""Largest number of points on a Pareto front that are labelled with the numbers of their jobs."""
 
 
 def draw_sweep(sweep: SweepRecord, folder: Path) -> dict[str, Picture]:
-    """Draw what there are finished jobs for into `folder`: `objective`, `front`, `parameters`, `importance`."""
+    """Draws the figures `objective` or `front`, `parameters` and `importance` into `folder`; returns them by name.
+
+    A figure without finished jobs to show is left out.
+    """
     return save(sweep_drawings(sweep), folder)
 
 
@@ -64,7 +67,7 @@ def sweep_drawings(sweep: SweepRecord) -> Iterator[Drawing]:
 
 
 def by_job(sweep: SweepRecord) -> Figure:
-    """The one objective, job by job."""
+    """Returns the figure of the single objective, job by job."""
     figure, axes = new_figure(WIDTH_INCHES, 3.0)
     _points(axes, [(float(job.number), _value(job, 0), job) for job in sweep.finished])
     better = min if sweep.directions[0] == "minimize" else max
@@ -74,7 +77,7 @@ def by_job(sweep: SweepRecord) -> Figure:
     axes.step([job.number for job in sweep.finished], so_far, where="post", color="#999999", linewidth=1, zorder=1)
     ended = [job.number for job in sweep.jobs if not job.finished]
     if ended:
-        lowest = axes.get_xaxis_transform()  # on the lower edge, whatever the objective is
+        lowest = axes.get_xaxis_transform()  # on the lower edge, whatever the value of the objective
         axes.plot(ended, [0.02] * len(ended), "x", color="black", transform=lowest, label="no result")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("job")
@@ -83,13 +86,13 @@ def by_job(sweep: SweepRecord) -> Figure:
 
 
 def front(sweep: SweepRecord, x: int, y: int) -> Figure:
-    """Two objectives against each other."""
+    """Returns the figure of two objectives against each other."""
     figure, axes = new_figure(WIDTH_INCHES, 4.0)
     points = [(_value(job, x), _value(job, y), job) for job in sweep.finished]
     _points(axes, points)
     best = sorted((a, b) for a, b, job in points if job.best)
     if len(sweep.objectives) == 2:
-        # What is reached at least: between two points, no more than the worse of them.
+        # Lower bound of what is reached: between two points, no more than the worse of them.
         edge: Any = "pre" if sweep.directions[x] == "maximize" else "post"
         axes.step([a for a, _ in best], [b for _, b in best], where=edge, color=BEST_COLOUR, linewidth=0.8, zorder=1)
     if len(best) <= MOST_NAMED:
@@ -106,7 +109,7 @@ def front(sweep: SweepRecord, x: int, y: int) -> Figure:
 
 
 def by_setting(sweep: SweepRecord, objective: int) -> Figure:
-    """One panel a setting: the objective at its values."""
+    """Returns the figure of an objective over each setting, with one panel per setting."""
     columns = min(PANELS_A_ROW, len(sweep.parameters))
     rows = -(-len(sweep.parameters) // columns)
     width = max(WIDTH_INCHES, PANEL_INCHES * columns)
@@ -123,7 +126,7 @@ def by_setting(sweep: SweepRecord, objective: int) -> Figure:
 
 
 def importance(sweep: SweepRecord) -> Figure:
-    """Bars, one a setting, for each objective."""
+    """Returns the figure of the importance, with one bar per setting for each objective."""
     keys = list(sweep.importance[0][1])
     figure, axes = new_figure(WIDTH_INCHES, 0.9 + 0.35 * len(keys) * len(sweep.importance))
     height = 0.8 / len(sweep.importance)
@@ -157,7 +160,7 @@ def _points(axes: Axes, points: list[tuple[float, float, JobRecord]]) -> None:
 
 
 def _along(axes: Axes, key: str, jobs: list[JobRecord]) -> list[float]:
-    """Where each job lies on the axis of a setting: by its number, or if it is no number by its place."""
+    """Returns each job's position on the axis of a setting: its value, or the index of the value if it is no number."""
     texts = [job.parameters[key] for job in jobs]
     try:
         numbers = [float(text) for text in texts]
@@ -171,7 +174,7 @@ def _along(axes: Axes, key: str, jobs: list[JobRecord]) -> list[float]:
     if numbers and min(numbers) > 0 and max(numbers) / min(numbers) >= LOG_FROM:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=4))
-        axes.xaxis.set_major_formatter("{x:.0e}")  # the usual one writes powers as mathematics, which is off
+        axes.xaxis.set_major_formatter("{x:.0e}")  # the default one writes powers in mathtext, which is off
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.locator_params(axis="x", nbins=4)

@@ -1,4 +1,4 @@
-"""The page of a sweep: one HTML file that needs no other file and no network."""
+"""The HTML page of a sweep: one file that needs no other file and no network."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from osftx.report.templates import template
 from osftx.results.sweep_reader import SweepRecord
 
 FIGURES = ("average_accuracy", "learning_accuracy", "forgetting")
-"""Of each job's summary, as on the screen."""
+"""Figures of each job's summary that the page shows, the same as on the screen."""
 
 
 def render_sweep(sweep: SweepRecord, pictures: Mapping[str, Picture]) -> str:
@@ -23,7 +23,7 @@ def render_sweep(sweep: SweepRecord, pictures: Mapping[str, Picture]) -> str:
 
 
 def _shortened(value: str | None) -> str:
-    """A number to four digits, any other text as it is."""
+    """Returns a number with four significant digits, any other text unchanged, and `-` for None."""
     try:
         return "-" if value is None else f"{float(value):.4g}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""The pages' templates, and how they write values. The templates escape all text."""
+"""The templates of the HTML pages and the filters that format their values. The templates escape all text."""
 
 import base64
 from pathlib import Path
@@ -7,11 +7,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 FOLDER = Path(__file__).parent
 NONE = "-"
-"""Stands where there is no value."""
+"""Text that is shown where there is no value."""
 
 
 def template(name: str) -> Template:
-    """A template of this folder, with the filters that the pages share."""
+    """Returns a template of this folder, with the filters that the pages share."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -28,7 +28,7 @@ def _count(value: float | None) -> str:
 
 
 def _size(value: float) -> str:
-    """Parameters, to three digits: 8,030,261,248 is 8.03 B."""
+    """Returns a number of parameters with three significant digits: 8,030,261,248 is 8.03 B."""
     for unit, name in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
         if value >= unit:
             return f"{value / unit:.3g}{name}"
@@ -36,7 +36,7 @@ def _size(value: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three decimals, as on the screen."""
+    """Returns a number with three decimals, as on the screen."""
     return NONE if value is None else f"{value:.3f}"
 
 
@@ -51,5 +51,5 @@ def _clock(seconds: float) -> str:
 
 
 def _image(path: Path) -> str:
-    """A PNG file as a data URI."""
+    """Returns a PNG file as a data URI."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""The figures of the training: `loss`, `learning_rate`, `throughput`, `memory`."""
+"""The figures of the training: `loss`, `learning_rate`, `throughput` and `memory`."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ HEIGHT_INCHES = 2.9
 
 
 def training_drawings(run: RunRecord) -> Iterator[Drawing]:
-    """Yields the figures that the run has data for."""
+    """Yields the figures for which the run has data."""
     if not any(phase.steps for phase in run.phases):
         return
     text = "Mean loss of the counted tokens, at each optimizer step"
@@ -27,7 +27,7 @@ def training_drawings(run: RunRecord) -> Iterator[Drawing]:
 
 
 def over_steps(run: RunRecord, key: str, label: str) -> Figure:
-    """Returns a value of `metrics.jsonl` over the optimizer steps of all phases, one after the other."""
+    """Returns a value of `metrics.jsonl` over the optimizer steps of all phases in sequence."""
     figure, axes = new_figure(WIDTH_INCHES, HEIGHT_INCHES)
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
         if phase.steps:
@@ -45,7 +45,7 @@ def over_steps(run: RunRecord, key: str, label: str) -> Figure:
 
 
 def loss(run: RunRecord) -> Figure:
-    """Returns the training loss over the steps, and the validation loss where it was measured."""
+    """Returns the training loss over the steps, with the validation loss if it was measured."""
     figure = over_steps(run, "loss", "loss")
     (axes,) = figure.axes
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
@@ -61,7 +61,7 @@ def validated(phase: PhaseRecord) -> list[Json]:
 
 
 def throughput(run: RunRecord) -> Figure:
-    """Returns the tokens per second over the steps, with the median of each phase as in the table."""
+    """Returns the tokens per second over the steps, with the median of each phase as shown in the table."""
     figure = over_steps(run, "tokens_per_second", "tokens/s")
     (axes,) = figure.axes
     for place, (phase, begin) in enumerate(zip(run.phases, run.steps_before, strict=True)):
@@ -72,7 +72,7 @@ def throughput(run: RunRecord) -> Figure:
 
 
 def peak_memory(run: RunRecord) -> Figure:
-    """Returns the peak memory of rank 0, one bar a phase."""
+    """Returns the peak memory of rank 0 in GB, with one bar per phase."""
     figure, axes = new_figure(WIDTH_INCHES, 0.8 + 0.35 * len(run.phases))
     amounts = [phase.peak_memory_gb or 0.0 for phase in run.phases]
     bars = axes.barh(range(len(amounts)), amounts, height=0.6, color=[colour(n) for n in range(len(amounts))])

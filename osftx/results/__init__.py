@@ -1,1 +1,1 @@
-"""What a run or a sweep left, read back: the only readers of run folders, and the retention table."""
+"""Reading back what a run or a sweep wrote: the only readers of run folders, and the retention table."""

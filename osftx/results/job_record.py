@@ -1,6 +1,6 @@
-"""What one job of a sweep came to: the record `job.json`, all that the end of the sweep knows of the job.
+"""The record `job.json` of one job of a sweep, which holds all that the end of the sweep needs to know about the job.
 
-Jobs may run in other processes or on other machines, so nothing else is handed on.
+Jobs may run in other processes or on other machines, so the record is the only way to pass this on.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -14,48 +14,48 @@ from osftx.errors import ExitCode
 from osftx.utils.files import write_json
 
 Objective = float | list[float | None] | None
-"""The value of one objective, or a list of values where the configuration names several; None where there is none."""
+"""Value of the single objective, or a list of values if the configuration names several; None if there is no value."""
 
 
 class State(str, Enum):
     done = "done"
     pruned = "pruned"
-    """Ended between two phases by the search."""
+    """The search ended the job between two phases."""
     failed = "failed"
 
 
 @dataclass
 class Job:
-    """What one job of a sweep came to."""
+    """The outcome of one job of a sweep."""
 
     number: int
     overrides: list[str]
-    """Of the command line, this job's values put in."""
+    """Overrides of the command line, with the values of this job."""
     state: State = State.done
     failure: str | None = None
-    """Why it failed; null if it did not."""
+    """Reason of the failure; null if the job did not fail."""
     exit_code: int = ExitCode.done
-    """The `ExitCode` that the job would have ended with on its own; 0 if it was pruned."""
+    """`ExitCode` with which the job would have ended as a run of its own; 0 if it was pruned."""
     objective: Objective = None
-    """A list where the configuration names several."""
+    """Value of the objective; a list if the configuration names several."""
     summary: dict[str, float | None] = field(default_factory=dict)
-    """The figures of `results.json` by name."""
+    """Figures of `results.json`, by name."""
     trained: int = 0
-    """Phases that this job trained."""
+    """Number of phases that this job trained."""
     reused: int = 0
-    """Phases that were in the store."""
+    """Number of phases that were taken from the store."""
     training_s: float = 0.0
-    """Seconds of the phases that this job trained."""
+    """Duration in seconds of the phases that this job trained."""
     duration_s: float = 0.0
-    """Seconds from the job's beginning to its end."""
+    """Seconds from the start of the job to its end."""
 
     def save(self, folder: Path) -> None:
-        """Writes the record into the run folder of the job, which is made if need be."""
+        """Writes the record into the run folder of the job; creates the folder if necessary."""
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / JOB, asdict(self))
 
     def take(self, results: dict[str, Any]) -> None:
-        """Fills in what `results.json` holds."""
+        """Copies the job's outcome from the content of `results.json`."""
         self.objective, self.summary = results["objective"], results["summary"]
         own = [phase for phase in results["phases"] if not phase["reused"]]
         self.trained, self.reused = len(own), len(results["phases"]) - len(own)
@@ -66,5 +66,5 @@ class Job:
         self.state, self.failure, self.exit_code = State.failed, cause, exit_code
 
     def objective_values(self, count: int) -> list[float | None]:
-        """Returns the value of each of the `count` objectives of the sweep; None where the job has none."""
+        """Returns the values of the `count` objectives of the sweep, with None for each that the job lacks."""
         return [*as_list(self.objective), *[None] * count][:count]

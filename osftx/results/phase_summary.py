@@ -1,4 +1,4 @@
-"""What `results.json` says of one phase, from the `result.json` that the ranks have left. Pure."""
+"""The entry of one phase in `results.json`, made from the `result.json` that the ranks wrote. Pure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +28,9 @@ def phase_summary(spec: PhaseSpec, result: Json, run_folder: Path) -> Json:
 
 
 def curve(result: Json, before: Json) -> list[Json]:
-    """Returns the scores of the sets from the state before the phase, `before`, to the one that the phase leaves.
+    """Returns the scores of the sets from the state before the phase, `before`, to the state that the phase saves.
 
-    Empty unless the sets were measured in between. The state that the phase leaves may be an earlier one than the last.
+    The list is empty unless the sets were measured in between. The saved state may be earlier than the last one.
     """
     if result.get("curve") is None:
         return []
@@ -40,7 +40,7 @@ def curve(result: Json, before: Json) -> list[Json]:
 
 
 def _preservation(targets: Sequence[Json]) -> Json:
-    """The worst of all targets; None for what was not measured."""
+    """Returns the worst value of each measure over all targets; None for what was not measured."""
     worst = max(targets, key=lambda target: target["leak_saved"], default=None)
     return {
         "leak_fp32": _largest(targets, "leak_fp32"),
@@ -53,7 +53,10 @@ def _preservation(targets: Sequence[Json]) -> Json:
 
 
 def _free_shares(spec: PhaseSpec, result: Json) -> Json | None:
-    """Those of `foresight.free_shares`, with the sets by name; without those that a reused phase did not know."""
+    """Returns the result of `foresight.free_shares` with the sets by name.
+
+    Sets that a reused phase did not measure are left out.
+    """
     if (shares := result.get("free_shares")) is None:
         return None
     sets = {name: shares["sets"].get(Path(path).name) for name, path in spec.evaluation_sets.items()}
@@ -65,7 +68,7 @@ def _largest(targets: Sequence[Json], key: str) -> float | None:
 
 
 def _update_kept(targets: Sequence[Json]) -> float | None:
-    """The share of the update that is in the saved weights, over all targets together (`worker/export.py`)."""
+    """Returns the share of the update that is in the saved weights, over all targets together (`worker/export.py`)."""
     trained = [target for target in targets if target["update_kept"] is not None]
     squared = sum(target["update_norm"] ** 2 for target in trained)
     return sum(target["update_kept"] * target["update_norm"] ** 2 for target in trained) / squared if trained else None

@@ -1,4 +1,4 @@
-"""The retention table: every evaluation set (columns) at every state of the run (rows), and what it comes to.
+"""The retention table, with every evaluation set (columns) at every state of the run (rows), and its summary figures.
 
 Pure. `a[i][j]` is the accuracy (exact match) on set j at state i, `l(j)` the state right after set j was taught.
 - average accuracy: mean over j of a[T][j], T the last state. Lopez-Paz and Ranzato, "Gradient Episodic Memory"
@@ -20,7 +20,7 @@ Matrix = list[list[float]]
 
 
 def table(states: Sequence[str], sets: Sequence[str], measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """`results.json`'s `retention`; `measured[state][set]` holds the metrics."""
+    """Returns the `retention` entry of `results.json`; `measured[state][set]` holds the metrics."""
     return {
         "sets": list(sets),
         "states": list(states),
@@ -31,7 +31,10 @@ def table(states: Sequence[str], sets: Sequence[str], measured: Mapping[str, Map
 
 
 def summary(accuracy: Matrix, taught_at: Sequence[int]) -> dict[str, float | None]:
-    """The figures; `taught_at[j]` is the row at which set j was taught. None where nothing can be averaged."""
+    """Returns the summary figures by name; None for a figure that has nothing to average.
+
+    `taught_at[j]` is the row of the state right after set j was taught.
+    """
     last = len(accuracy) - 1
     if last < 0 or not taught_at:
         return dict.fromkeys(FIGURES)

@@ -1,4 +1,4 @@
-"""The only reader of the files of a run folder. Lenient: a run that ended early is read as far as it got."""
+"""The only reader of the files in a run folder. It is lenient: a run that ended early is read as far as it got."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ from osftx.results.run_record import Json, PhaseRecord, RunRecord
 def read_run(folder: Path) -> RunRecord:
     """Returns the record of the run in `folder`.
 
-    `plan.json` must be there, all other files may be missing. Raises what a missing plan or a damaged file raises:
-    OSError, ValueError, KeyError, TypeError, AttributeError, or an error of YAML or OmegaConf.
+    `plan.json` must exist, all other files may be missing. Raises OSError, ValueError, KeyError, TypeError,
+    AttributeError, or an error of YAML or OmegaConf for a missing plan or a damaged file.
     """
     results = _json_if_any(folder / RESULTS) or {}
     plan = _json(folder / PLAN)
@@ -27,22 +27,22 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def read_settings(folder: Path) -> Any:
-    """Returns the content of `config.yaml` as plain data, as it was composed: without defaults, interpolations kept.
+    """Returns the content of `config.yaml` as plain data, without defaults and with interpolations unresolved.
 
-    Raises OSError, ValueError or YAMLError where it cannot be read.
+    Raises OSError, ValueError or YAMLError if it cannot be read.
     """
     return _yaml(folder / CONFIG)
 
 
 def read_phase_result(folder: Path) -> Json:
-    """Returns the content of the `result.json` in the folder of a phase. Raises OSError or ValueError."""
+    """Returns the content of the `result.json` in a phase folder. Raises OSError or ValueError if it cannot be read."""
     return _json(folder / PHASE_RESULT)
 
 
 def phases_done(folder: Path) -> tuple[int, int]:
-    """Returns how many phases of the run in `folder` are done, and how many were planned.
+    """Returns the number of finished phases and the number of planned phases of the run in `folder`.
 
-    Raises OSError, ValueError, KeyError or TypeError where `results.json` or `plan.json` cannot be read.
+    Raises OSError, ValueError, KeyError or TypeError if `results.json` or `plan.json` cannot be read.
     """
     done, planned = (len(_json(folder / name)["phases"]) for name in (RESULTS, PLAN))
     return done, planned
@@ -63,7 +63,7 @@ def _phase(run_folder: Path, planned: Json, result: Json, config: ExperimentConf
 
 
 def _config_if_any(path: Path) -> ExperimentConfig | None:
-    """What a version of osftx with fewer keys has written gets the defaults of the others."""
+    """Returns the configuration, with defaults for keys that the version of osftx that wrote it did not have."""
     if not path.exists():
         return None
     config = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.load(path))

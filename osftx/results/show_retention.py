@@ -1,4 +1,4 @@
-"""The retention table and the measures of protection, on the screen."""
+"""Shows the retention table and the measures of protection on the screen."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from osftx.results.retention import METRICS
 from osftx.utils.console import console
 
 ENOUGH_KEPT = 0.9
-"""Share of a phase's update in the saved weights, below which a warning is shown."""
+"""Share of a phase's update in the saved weights below which a warning is shown."""
 
 
 def show_retention(results: dict[str, Any]) -> None:
-    """The table of every metric, states by sets and benchmarks, and the figures."""
+    """Shows the table of exact match and loss, states by sets and benchmarks, and the summary figures."""
     retention = results["retention"]
     screen = console()
     benchmarks = retention.get("benchmarks") or {

@@ -1,4 +1,4 @@
-"""Put together what `results.json` holds: each phase, the retention table, its figures, and how to repeat the run."""
+"""Assembles the content of `results.json`: the phases, the retention table, its figures, and the command of the run."""
 
 import shlex
 import sys
@@ -19,7 +19,7 @@ from osftx.results.retention import summary, table
 PACKAGES = ("osftx", "torch", "transformers", "deepspeed", "datasets", "hydra-core", "liger-kernel", "lm-eval")
 
 Finished = Sequence[tuple[PhaseSpec, dict[str, Any]]]
-"""The phases that are done, in order: the spec and the content of `result.json` of each."""
+"""The finished phases in order, each with its spec and the content of its `result.json`."""
 
 
 def summarize(
@@ -31,11 +31,11 @@ def summarize(
     benchmarks: dict[str, Any] | None,
     skipped: Mapping[str, DataSummary],
 ) -> dict[str, Any]:
-    """Returns the content of results.json after the phases that are `finished`, at least one.
+    """Returns the content of results.json after the `finished` phases, of which there is at least one.
 
-    `arguments` are the words after `python -m osftx` that give the run again, `start` is the fingerprint of the model
-    that the first phase started from, `benchmarks` the scores of the lm-evaluation-harness so far (None: there are
-    none), and `skipped` the data, by setting, of which rows were left out.
+    `arguments` are the words after `python -m osftx` that repeat the run. `start` is the fingerprint of the model from
+    which the first phase started. `benchmarks` are the scores of the lm-evaluation-harness so far; None if there are
+    none. `skipped` is the data from which rows were left out, by setting.
     """
     states = [BASE_STATE, *(spec.name for spec, _ in finished)]
     measured = {spec.name: result["evaluation"] for spec, result in finished}
@@ -63,12 +63,12 @@ def summarize(
 
 
 def _figures(config: ExperimentConfig, retention: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures of the retention table, without the sets of phases that are still to come."""
+    """Returns the summary figures of the retention table, without the sets of phases that are still to come."""
     sets, states = retention["sets"], retention["states"]
     to_come = (name for _, name, _ in phases_to_run(config) if name not in states)
     known = sets_to_keep(config, next(to_come, None))
     teachers = [taught_in(config, name) for name in known]
-    # What a skipped phase has taught, the first state of the run knows.
+    # The first state of the run already knows what skipped phases taught.
     rows = [states.index(teacher) if teacher in states else 0 for teacher in teachers]
     columns = [sets.index(name) for name in known]
     accuracy = [[row[column] for column in columns] for row in retention["metrics"]["exact_match"]]
@@ -76,7 +76,7 @@ def _figures(config: ExperimentConfig, retention: Mapping[str, Any]) -> dict[str
 
 
 def _skipped_rows(skipped: Mapping[str, DataSummary]) -> list[dict[str, Any]]:
-    """Rows that were left out, by setting: how many, and the first of them."""
+    """Returns the number of rows left out for each setting, and the first of these rows."""
     return [
         {"setting": setting, "rows": data.skipped, "first": [row._asdict() for row in data.skipped_rows]}
         for setting, data in skipped.items()
@@ -86,6 +86,6 @@ def _skipped_rows(skipped: Mapping[str, DataSummary]) -> list[dict[str, Any]]:
 def _versions() -> dict[str, str]:
     installed = {}
     for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # liger-kernel is for Linux alone, lm-eval an extra
+        with suppress(PackageNotFoundError):  # liger-kernel exists only for Linux, lm-eval is an extra
             installed[package] = version(package)
     return installed

@@ -1,4 +1,4 @@
-"""The only reader of what a sweep leaves: `job.json` of each job, and `sweep.json` of all of them."""
+"""The only reader of the files of a sweep: `job.json` of each job, and `sweep.json` for all of them."""
 
 import json
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ Json = dict[str, Any]
 
 @dataclass(kw_only=True)
 class JobRecord(Job):
-    """A job, and what it is among the jobs of its sweep."""
+    """A job with its values and its rank among the jobs of its sweep."""
 
     values: list[float | None]
-    """Its objectives, in the order of the sweep's; None where the job has no value."""
+    """Values of the objectives, in the order of the sweep's; None if the job has no value."""
     parameters: dict[str, str]
-    """Its values of the settings that differ between the jobs, as in its overrides."""
+    """The job's values of the settings that differ between the jobs, as in its overrides."""
     best: bool
-    """Whether it is on the Pareto front; with one objective, whether it is the best."""
+    """Whether the job is on the Pareto front; with a single objective, whether it is the best."""
 
     @property
     def finished(self) -> bool:
@@ -34,23 +34,26 @@ class SweepRecord:
 
     name: str
     objectives: list[str]
-    """As read in a figure: `average accuracy`."""
+    """Names of the objectives as shown in figures, such as `average accuracy`."""
     directions: list[str]
-    """`maximize` or `minimize`, for each objective."""
+    """`maximize` or `minimize` for each objective."""
     parameters: list[str]
-    """The settings that differ between the jobs."""
+    """Settings that differ between the jobs."""
     jobs: list[JobRecord]
     importance: list[tuple[str, dict[str, float]]]
-    """By objective, the share of each setting; empty where it cannot be told."""
+    """Importance of each setting, by objective; empty if it cannot be computed."""
 
     @property
     def finished(self) -> list[JobRecord]:
-        """The jobs that have a value for each objective."""
+        """Jobs that have a value for each objective."""
         return [job for job in self.jobs if job.finished]
 
 
 def read_sweep(folder: Path) -> SweepRecord:
-    """Returns the record of the sweep in `folder`. Raises OSError, ValueError, KeyError or TypeError."""
+    """Returns the record of the sweep in `folder`.
+
+    Raises OSError, ValueError, KeyError or TypeError if it cannot be read.
+    """
     content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
     return SweepRecord(
         name=folder.resolve().name,
@@ -63,13 +66,13 @@ def read_sweep(folder: Path) -> SweepRecord:
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """Returns the jobs of the sweep in `folder` that have ended, by number."""
+    """Returns the jobs of the sweep in `folder` that have ended, ordered by number."""
     found = (read_job(path.parent) for path in folder.glob(f"*/{JOB}"))
     return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
 
 def read_job(folder: Path) -> Job | None:
-    """Returns the record in the run folder of a job; None where there is none, or one that cannot be read."""
+    """Returns the record in the run folder of a job; None if there is none or it cannot be read."""
     try:
         return _job(json.loads((folder / JOB).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
@@ -81,7 +84,7 @@ def _job(content: Json) -> Job:
 
 
 def _ranked(content: Json, count: int) -> JobRecord:
-    """A job of `sweep.json`, which has `parameters` and `best` beside the fields of `job.json`."""
+    """Returns a job of `sweep.json`, which has `parameters` and `best` beside the fields of `job.json`."""
     own = {key: value for key, value in content.items() if key not in ("parameters", "best")}
     job = _job(own)
     return JobRecord(

@@ -1,4 +1,4 @@
-"""Read a run of which everything must be there: all phases done, and files that agree with each other."""
+"""Reads a run that must be complete: all phases done, and files that agree with each other."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from osftx.results.run_reader import phases_done, read_run
 from osftx.results.run_record import Json, RunRecord
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError)
-"""What a file that is missing, cut off or of another shape raises."""
+"""Errors raised for a file that is missing, truncated or of another structure."""
 
 
 def read_whole_run(folder: Path) -> RunRecord:
-    """Returns the record of a finished run, in which everything that a comparison reads is known to be there.
+    """Returns the record of a finished run, in which everything that a comparison reads is known to exist.
 
-    Raises ConfigurationError for a run that ended early, and for files that are missing, damaged or do not agree.
+    Raises ConfigurationError for a run that ended early, and for files that are missing, damaged or disagree.
     """
     if (reason := why_unfinished(folder)) is not None:
         raise ConfigurationError([f"{folder}: {reason}; give the run's command again, or leave it out"])
@@ -34,7 +34,10 @@ def read_whole_run(folder: Path) -> RunRecord:
 
 
 def why_unfinished(folder: Path) -> str | None:
-    """Returns why the run is not done; None if it is, or if its files cannot be read (`read_whole_run` tells that)."""
+    """Returns why the run is not done; None if it is done, or if its files cannot be read.
+
+    `read_whole_run` reports files that cannot be read.
+    """
     if not (folder / RESULTS).exists():
         return f"no {RESULTS}, the run ended early or is not done"
     try:
@@ -45,7 +48,10 @@ def why_unfinished(folder: Path) -> str | None:
 
 
 def _check(run: RunRecord) -> None:
-    """Raises what a part that is missing raises (KeyError, FileNotFoundError), and ValueError for parts at odds."""
+    """Checks that the record is complete.
+
+    Raises KeyError or FileNotFoundError for a missing part, ValueError for parts that disagree.
+    """
     _check_phases(run)
     retention, _, _ = (run.results[key] for key in ("retention", "summary", "start"))
     _check_retention(run, retention)

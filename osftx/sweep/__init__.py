@@ -1,1 +1,1 @@
-"""Sweeps: many runs as jobs that leave a record each, and one table and one report of them at the end."""
+"""Sweeps: many runs as jobs, each of which leaves a record, with one table and one report of all of them at the end."""

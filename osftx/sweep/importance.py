@@ -1,4 +1,4 @@
-"""Which settings of a sweep mattered, by Optuna's PED-ANOVA, which also works on the jobs of a grid.
+"""Importance of the settings of a sweep, by Optuna's PED-ANOVA, which also works for the jobs of a grid.
 
 Watanabe et al., "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces"
 (arXiv 2304.10255).
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from osftx.config.objective import Direction
 
 ENOUGH_JOBS = 10
-"""With fewer finished jobs the shares would be chance."""
+"""Smallest number of finished jobs for which the importance is computed; with fewer it would be chance."""
 LOG_FROM = 100
-"""A setting whose largest value is this many times its smallest is compared on a logarithmic scale."""
+"""Ratio of the largest to the smallest value of a setting from which it is compared on a logarithmic scale."""
 
 
 def importance(
@@ -20,15 +20,15 @@ def importance(
 ) -> dict[str, float] | None:
     """Returns the share of each setting in the difference between good jobs and the others, the largest first.
 
-    The shares add up to 1. None where they cannot be computed: too few jobs, equal objectives, no setting that varies,
-    or no Optuna.
+    The shares add up to 1. Returns None if they cannot be computed: too few jobs, equal objectives, no setting that
+    varies, or no Optuna.
     """
     varying = [key for key in _keys_of_all(settings) if len({job[key] for job in settings}) > 1]
     if len(settings) < ENOUGH_JOBS or len(set(values)) == 1 or not varying:
         return None
     try:
         import optuna
-    except ModuleNotFoundError:  # optional: a sweep over a grid does without
+    except ModuleNotFoundError:  # optional: a sweep over a grid does not need it
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: _distribution([job[key] for job in settings]) for key in varying}
@@ -39,7 +39,7 @@ def importance(
             for key, kind in distributions.items()
         }
         study.add_trial(optuna.trial.create_trial(params=chosen, distributions=distributions, value=value))
-    with warnings.catch_warnings():  # that the evaluator is experimental
+    with warnings.catch_warnings():  # the evaluator is experimental, and Optuna warns about that
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

@@ -1,4 +1,4 @@
-"""Run one job of a sweep and leave its record, however the job ends."""
+"""Runs one job of a sweep and leaves its record, however the job ends."""
 
 import time
 import traceback
@@ -16,8 +16,8 @@ def run_job(job: Job, folder: Path, run: Callable[[], dict[str, Any] | None], re
     """Runs one job and leaves its record in `folder`; returns the objective, or None if the job failed.
 
     `run` returns the content of results.json, or None if there is none. A failure is printed and recorded, and the
-    sweep goes on. Where the sweep is `resumed`, a job that ended well with the same overrides is not run again. Raises
-    only StoppedError: whoever stopped the job wants the sweep to end.
+    sweep goes on. If the sweep is `resumed`, a job that ended without a failure with the same overrides is not run
+    again. Raises only StoppedError, since whoever stopped the job wants the sweep to end.
     """
     print(f"\nJob {job.number}: {' '.join(job.overrides)}", flush=True)
     if resumed and (before := _ended(job, folder)) is not None:
@@ -36,7 +36,7 @@ def run_job(job: Job, folder: Path, run: Callable[[], dict[str, Any] | None], re
         print(f"job {job.number} ended early: {error}", flush=True)
     except (ConfigurationError, TrainingError) as error:
         job.fail(str(error), error.exit_code)
-    except Exception as error:  # whatever it is, it must not end the jobs still to come
+    except Exception as error:  # no error may prevent the remaining jobs
         traceback.print_exc()
         job.fail(" ".join(f"{type(error).__name__}: {error}".split()), ExitCode.training_failed)
     if job.failure is not None:
@@ -47,7 +47,7 @@ def run_job(job: Job, folder: Path, run: Callable[[], dict[str, Any] | None], re
 
 
 def _ended(job: Job, folder: Path) -> Job | None:
-    """The record of the same job, if it ended well before."""
+    """Returns the earlier record of the same job if the job ended without a failure, else None."""
     before = read_job(folder)
     same = before is not None and before.overrides == job.overrides and before.state is not State.failed
     return before if same else None

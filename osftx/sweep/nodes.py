@@ -1,4 +1,4 @@
-"""The nodes of a sweep meet once, before its first job, and serve all its jobs."""
+"""Brings the nodes of a sweep together once, before the first job, for all of its jobs."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ from osftx.utils.console import leave
 
 
 def meet_for_sweep(config: DictConfig, cluster: Cluster) -> None:
-    """Brings the nodes together, if there are several. It returns on the first node, which runs the sweep.
+    """Brings the nodes together, if there are several. It returns only on the first node, which runs the sweep.
 
-    On the other nodes it ends the program, with the exit code of the first node, when the sweep has ended. `config` is
-    Hydra's for the sweep. Ends the program as well if the nodes cannot meet.
+    On the other nodes it ends the program when the sweep has ended, with the exit code of the first node. It also ends
+    the program if the nodes cannot meet. `config` is Hydra's configuration of the sweep.
     """
     words = list(config.hydra.overrides.task)
     try:

@@ -1,4 +1,4 @@
-"""Jobs of a sweep that a launcher (joblib, submitit) runs in processes of their own, several at a time."""
+"""Support for launchers (joblib, submitit) that run the jobs of a sweep in their own processes, several at a time."""
 
 import os
 import sys
@@ -16,27 +16,33 @@ BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def one_at_a_time(config: DictConfig) -> bool:
-    """Whether the sweep's jobs run in this process, one after the other. `config` is Hydra's for the sweep."""
+    """Returns whether the sweep's jobs run in this process, one after the other.
+
+    `config` is Hydra's configuration of the sweep.
+    """
     return str(config.hydra.launcher._target_) == BASIC_LAUNCHER
 
 
 def run_one_at_a_time(config: DictConfig) -> None:
-    """Replaces the launcher of the sweep by Hydra's basic one."""
+    """Replaces the launcher of the sweep with Hydra's basic one."""
     with read_write(config), open_dict(config):
         config.hydra.launcher = {"_target_": BASIC_LAUNCHER}
 
 
 def in_parallel(hydra_config: HydraConf) -> bool:
-    """Whether this process runs one job of several at a time. `hydra_config` is Hydra's for the job."""
+    """Returns whether this process runs one of several concurrent jobs.
+
+    `hydra_config` is Hydra's configuration of the job.
+    """
     return hydra_config.mode is RunMode.MULTIRUN and hydra_config.runtime.choices["hydra/launcher"] != "basic"
 
 
 @contextmanager
 def own_output(path: Path) -> Iterator[TextIO]:
-    """Appends all output of this process, and of those that it starts, to `path`; yields the screen."""
+    """Appends all output of this process and of the processes that it starts to `path`; yields the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     streams = (sys.stdout, sys.stderr)
-    before = [os.dup(place) for place in (1, 2)]  # by number, since the ranks inherit those
+    before = [os.dup(place) for place in (1, 2)]  # by number, because the ranks inherit file descriptors
     with path.open("a", encoding="utf-8") as file, os.fdopen(os.dup(1), "w", encoding="utf-8") as screen:
         for stream in streams:
             stream.flush()
@@ -53,9 +59,9 @@ def own_output(path: Path) -> Iterator[TextIO]:
 
 
 def lost_job_errors() -> tuple[type[Exception], ...]:
-    """Returns the errors that the launchers raise when the process of a job has ended without a result."""
+    """Returns the errors that the launchers raise if the process of a job ends without a result."""
     if "submitit" not in sys.modules:
-        return (BrokenExecutor,)  # joblib's error is one
+        return (BrokenExecutor,)  # joblib's error is a subclass
     from submitit.core.utils import UncompletedJobError
 
     return (BrokenExecutor, UncompletedJobError)

@@ -1,4 +1,4 @@
-"""The check between two phases of a job: whether the search ends it because it does badly."""
+"""The check between two phases of a job, in which the search may end a job that does badly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,10 @@ from osftx.errors import PrunedError
 def between_phases(sweeper: DictConfig, sweep_folder: Path) -> Callable[[dict[str, Any]], None] | None:
     """Returns the check to be called with the results after each phase but the last.
 
-    None where the sweeper (`hydra.sweeper`) does not prune. The check raises PrunedError when the search ends the job.
+    Returns None if the sweeper (`hydra.sweeper`) does not prune. The check raises PrunedError if the search ends the
+    job.
     """
-    if sweeper.get("trial") is None:  # a sweeper that prunes numbers its jobs' trials
+    if sweeper.get("trial") is None:  # a sweeper that prunes sets the trial number of each job
         return None
 
     def check(results: dict[str, Any]) -> None:

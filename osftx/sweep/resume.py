@@ -1,4 +1,4 @@
-"""Whether a sweep can be resumed in its folder: it must be the same sweep, with the same jobs."""
+"""Checks whether a sweep can be resumed in a folder, which must hold the same sweep with the same jobs."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def why_not_resumed(config: DictConfig, folder: Path) -> str | None:
 
 
 def _deciding(config: Any) -> dict[str, Any]:
-    """Returns what decides the jobs of a sweep: its overrides, its search space, and the settings that they change."""
+    """Returns what determines the jobs of a sweep: overrides, search space, and the settings that they change."""
     content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     hydra = content.pop("hydra")

@@ -1,4 +1,4 @@
-"""A sweep in its folder: what happens there before the first job and after the last one."""
+"""What a sweep does in its folder before the first job and after the last one."""
 
 import sys
 from contextlib import ExitStack
@@ -22,9 +22,9 @@ from osftx.utils.locks import HeldError, immediate_lock
 
 
 class RunningSweep:
-    """The sweep that this process runs, or checks in a dry run. Holds the lock of its folder until it is closed.
+    """The sweep that this process runs, or checks in a dry run. It holds the lock of its folder until it is closed.
 
-    `config` is Hydra's for the sweep; the jobs are composed anew from its overrides, with those of one job.
+    `config` is Hydra's configuration of the sweep. Each job is composed anew from its overrides and those of the job.
     """
 
     def __init__(self, config: DictConfig):
@@ -32,9 +32,9 @@ class RunningSweep:
         self._held = ExitStack()
 
     def begin(self, cluster: Cluster) -> None:
-        """Lets the nodes of the sweep meet and prepares its folder; a dry run gets a temporary one.
+        """Brings the nodes of the sweep together and prepares its folder, which is a temporary one in a dry run.
 
-        Hydra would turn an exception here into a warning, so a reason not to start ends the program.
+        Ends the program if the sweep cannot start, because Hydra would turn an exception here into a warning.
         """
         if self._config.dry_run:
             run_one_at_a_time(self._config)
@@ -55,9 +55,9 @@ class RunningSweep:
             leave(f"{named}: {problem}", ExitCode.wrong_configuration)
 
     def _prepare(self, folder: Path) -> str | None:
-        """Returns why the sweep cannot be resumed in `folder`; None after the folder was prepared.
+        """Prepares the folder of the sweep; returns why the sweep cannot be resumed there, or None.
 
-        Raises HeldError if another sweep runs there, OSError if the folder cannot be written.
+        Raises HeldError if another sweep runs in `folder`, OSError if it cannot be written.
         """
         config, resumed = self._config, self._config.sweep.resume is not None
         if resumed and (problem := why_not_resumed(config, folder)) is not None:
@@ -76,9 +76,9 @@ class RunningSweep:
         return None
 
     def end(self) -> None:
-        """Summarizes the jobs that have ended and closes the sweep. If some have failed, ends the program.
+        """Summarizes the jobs that have ended and closes the sweep. If some jobs failed, ends the program.
 
-        The exit code is 1 if training has failed in some job, otherwise 2: the configuration of some job was wrong.
+        The exit code is 1 if training failed in some job, otherwise 2, for a wrong configuration of some job.
         """
         folder = Path(self._config.hydra.sweep.dir)
         jobs = read_jobs(folder)
@@ -97,7 +97,7 @@ class RunningSweep:
 
 
 def _why_no_sweep(config: DictConfig) -> str | None:
-    """Returns which setting makes no sense for several jobs, and the remedy."""
+    """Returns which setting does not make sense for several jobs, and the remedy; None if all do."""
     shared = OmegaConf.to_container(config, resolve=False)["output_dir"]  # type: ignore[index, call-overload]
     if shared is not None and "${" not in shared:
         return f"output_dir={shared}: the jobs of a sweep cannot share it; use {FOLDER}"
@@ -107,7 +107,7 @@ def _why_no_sweep(config: DictConfig) -> str | None:
 
 
 def _set_folder(config: DictConfig, folder: Path) -> None:
-    """Sets the sweep folder as if on the command line: the jobs are composed anew, with Hydra's overrides."""
+    """Sets the sweep folder as if on the command line, because the jobs are composed anew with Hydra's overrides."""
     with flag_override(config.hydra, ["readonly", "struct"], [False, False]):
         others = [word for word in config.hydra.overrides.hydra if not word.startswith(f"{FOLDER}=")]
         config.hydra.overrides.hydra = [*others, f"{FOLDER}={QuotedString(str(folder), Quote.single).with_quotes()}"]
@@ -115,7 +115,7 @@ def _set_folder(config: DictConfig, folder: Path) -> None:
 
 
 def _forget_failed_jobs(folder: Path) -> None:
-    """Removes the records of failed jobs, which a search tries again under other numbers."""
+    """Removes the records of failed jobs, which a search repeats under other numbers."""
     for job in read_jobs(folder):
         if job.state is State.failed:
             (folder / str(job.number) / JOB).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The summary of a sweep: which settings and objectives its table and report compare, as its configuration says."""
+"""The summary of a sweep, which decides from the configuration which settings and objectives are compared."""
 
 from pathlib import Path
 
@@ -12,14 +12,17 @@ from osftx.utils.console import complain
 
 
 def summarize(config: DictConfig, jobs: list[Job], folder: Path) -> None:
-    """Writes the summary of the jobs in the sweep folder and shows it. `config` is Hydra's for the sweep."""
+    """Writes the summary of the jobs to the sweep folder and shows it.
+
+    `config` is Hydra's configuration of the sweep.
+    """
     sweep = Sweep.of(jobs, *_objectives(config), _swept_keys(config))
     write(sweep, folder)
     show(sweep, folder)
 
 
 def _objectives(config: DictConfig) -> tuple[list[str], list[Direction]]:
-    """Returns the objectives, and what is better for each."""
+    """Returns the objectives and the direction of each."""
     objectives = [str(path) for path in as_list(config.objective)]
     chosen = config.hydra.sweeper.get("directions")
     if chosen is None:

@@ -1,4 +1,4 @@
-"""All jobs of a sweep that has ended in one table: on the screen, in `sweep.json` and in `sweep.html`."""
+"""The table of all jobs of a sweep that has ended: on the screen, in `sweep.json` and in `sweep.html`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,20 +24,20 @@ class Sweep:
     """The jobs of a sweep, and which of them are the best."""
 
     objectives: list[str]
-    """Paths into results.json."""
+    """Objectives as paths into results.json."""
     directions: list[Direction]
-    """What is better, for each objective."""
+    """Whether a larger or a smaller value is better, for each objective."""
     keys: list[str]
-    """The settings that differ between the jobs."""
+    """Settings that differ between the jobs."""
     jobs: list[Job]
     best: list[int]
-    """Numbers of the jobs that no other beats: the Pareto front, with one objective the best."""
+    """Numbers of the jobs on the Pareto front, which no other job beats; with a single objective, of the best job."""
 
     @classmethod
     def of(cls, jobs: list[Job], objectives: list[str], directions: list[Direction], swept: Sequence[str]) -> "Sweep":
-        """Returns the sweep of some jobs.
+        """Returns the sweep of the given jobs.
 
-        `swept` are the keys that are known to have several values; others are found by comparing the jobs.
+        `swept` are the keys that are known to have several values; further keys are found by comparing the jobs.
         """
         finished = [job for job in jobs if job.state is State.done and values_of(job, len(objectives))]
         front = best([values_of(job, len(objectives)) for job in finished], directions)
@@ -52,7 +52,7 @@ class Sweep:
         return {key: given[key] for key in self.keys if key in given}
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """Returns, by objective, the share of each setting in what tells good jobs from the others, 0 to 1."""
+        """Returns the importance of each setting, 0 to 1, by objective."""
         count = len(self.objectives)
         jobs = [job for job in self.jobs if job.state is State.done and values_of(job, count)]
         settings = [self.parameters(job) for job in jobs]
@@ -65,13 +65,13 @@ class Sweep:
 
 
 def values_of(job: Job, count: int) -> list[float]:
-    """Returns the job's objectives; an empty list unless it has a number for each of the `count` ones."""
+    """Returns the job's objectives; an empty list unless it has a number for each of the `count` objectives."""
     values = [value for value in as_list(job.objective) if value is not None]
     return values if len(values) == count else []
 
 
 def write(sweep: Sweep, folder: Path) -> None:
-    """Writes sweep.json, and from it sweep.html with its figures; a report that fails is a warning."""
+    """Writes sweep.json, and from it sweep.html with its figures; prints a warning if the report fails."""
     jobs = [asdict(job) | {"parameters": sweep.parameters(job), "best": job.number in sweep.best} for job in sweep.jobs]
     content: dict[str, Any] = {
         "objectives": sweep.objectives,
@@ -83,18 +83,18 @@ def write(sweep: Sweep, folder: Path) -> None:
         "importance": {},
     }
     write_json(folder / SWEEP, content)
-    from osftx.report import write_sweep_report  # with matplotlib
+    from osftx.report import write_sweep_report  # imports matplotlib
 
     try:
         write_json(folder / SWEEP, content | {"importance": sweep.importance()})
         write_sweep_report(folder)
-    except Exception as error:  # whatever Optuna or a drawing library raises must not cost the table
+    except Exception as error:  # an error of Optuna or a drawing library must not cost the table
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"warning: the report could not be written ({reason}); {SWEEP} holds its numbers", flush=True)
 
 
 def show(sweep: Sweep, folder: Path) -> None:
-    """Prints one line a job: its settings that differ, its figures, and what failed."""
+    """Prints one line per job with the settings that differ, its figures, and the reason of a failure."""
     table = Table(title="Jobs of the sweep", title_justify="left")
     table.add_column("job", justify="right")
     table.add_column("settings", overflow="fold")
@@ -131,7 +131,7 @@ def show(sweep: Sweep, folder: Path) -> None:
 
 
 def shortened(value: str) -> str:
-    """Returns a number with four digits, which is enough to tell jobs apart; any other text as it is."""
+    """Returns a number with four significant digits, which is enough to distinguish jobs; any other text unchanged."""
     try:
         return f"{float(value):.4g}"
     except ValueError:

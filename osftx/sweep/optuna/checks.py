@@ -1,4 +1,4 @@
-"""What is wrong with the settings of a search, found before its first job."""
+"""Checks of the settings of a search, before its first job."""
 
 from math import prod
 from typing import Any
@@ -10,15 +10,15 @@ from osftx.sweep.optuna.settings import OptunaSweeperConf, Pruner, Sampler
 from osftx.sweep.optuna.space import Parameter
 
 HIGHEST_SEED = 2**31
-"""Exclusive limit of the seed. It leaves room below numpy's limit for the number of trials, which is added."""
+"""Exclusive upper limit of the seed. It leaves room below numpy's limit for the number of trials, which is added."""
 MEASURED = ("summary.", "retention.")
-"""Beginnings of objectives that are measured on evaluation sets."""
+"""Prefixes of the objectives that are measured on evaluation sets."""
 
 
 def problems(
     settings: OptunaSweeperConf, config: DictConfig, searched: list[Parameter], directions: list[str]
 ) -> list[str]:
-    """Returns every problem of the settings, one line each: key, value, what is allowed, remedy."""
+    """Returns every problem of the settings, one line each, with key, value, what is allowed, and the remedy."""
     objective = OmegaConf.select(config, "objective")
     return [
         *_ranges(settings),
@@ -30,7 +30,7 @@ def problems(
 
 
 def grid_size(searched: list[Parameter]) -> int:
-    """Returns the number of points of the grid; every parameter must have `points`."""
+    """Returns the number of points of the grid. Every parameter must have `points`."""
     return prod(len(parameter.points() or []) for parameter in searched)
 
 
@@ -61,7 +61,7 @@ def _directions(directions: list[str], objective: Any) -> list[str]:
 
 
 def _unmeasured(config: DictConfig, objective: Any) -> list[str]:
-    """Objectives that no job would have a value for."""
+    """Returns a problem for each objective for which no job would have a value."""
     if OmegaConf.select(config, "evaluation.sets"):
         return []
     return [

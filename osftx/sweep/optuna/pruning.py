@@ -1,4 +1,4 @@
-"""The job's side of pruning: report its objective to Optuna between two phases, and ask whether to go on."""
+"""The job's side of pruning: reports its objective to Optuna between two phases and asks whether to go on."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from osftx.sweep.optuna.settings import OptunaSweeperConf
 from osftx.sweep.optuna.study import resume_study
 
 PRUNED = "pruned"
-"""User attribute of a trial whose job ended early. The sweeper, perhaps in another process, reads it."""
+"""User attribute of a trial whose job ended early. The sweeper, possibly in another process, reads it."""
 
 
 def should_end(sweeper: DictConfig, sweep_folder: Path, step: int, value: float) -> bool:

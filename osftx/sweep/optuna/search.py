@@ -1,4 +1,4 @@
-"""The search loop: Optuna chooses values, the launcher runs the jobs, Optuna learns their objectives."""
+"""The search loop: Optuna chooses values, the launcher runs the jobs, and Optuna receives their objectives."""
 
 import math
 import sys
@@ -23,9 +23,9 @@ from osftx.sweep.optuna.study import create_study, resume_study
 from osftx.sweep.resume import RESUME
 
 RETRY_OF = "retry_of"
-"""User attribute of a trial: the number of the failed trial whose values it tries again."""
+"""User attribute of a trial with the number of the failed trial whose values it repeats."""
 SEARCH = "search"
-"""User attribute of a study: the settings that must be the same when it is resumed."""
+"""User attribute of a study with the settings that must be the same when it is resumed."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Check = Callable[[Sequence[Sequence[str]]], None]
@@ -38,7 +38,7 @@ def search(
     launcher: Launcher,
     check: Check,
 ) -> None:
-    """Runs jobs until `n_trials` have ended with an objective; a resumed sweep counts its earlier ones.
+    """Runs jobs until `n_trials` have ended with an objective or were pruned; a resumed sweep counts its earlier ones.
 
     `overrides` are those of `params` and of the command line, by key. `check` raises Hydra's error for jobs that cannot
     be composed. Raises ConfigurationError before the first job if the settings are wrong.
@@ -67,7 +67,7 @@ def search(
 
 
 def _directions(settings: OptunaSweeperConf, config: DictConfig) -> list[str]:
-    """Returns `maximize` or `minimize` for each objective: the settings, or else what is better for it."""
+    """Returns `maximize` or `minimize` for each objective, from the settings or else by its kind."""
     if settings.directions is not None:
         return [str(towards) for towards in as_list(settings.directions)]
     objective = OmegaConf.select(config, "objective")
@@ -86,7 +86,10 @@ def _open(
     overrides: dict[str, Override],
     directions: list[str],
 ) -> optuna.Study:
-    """Creates the study; where the sweep is resumed, opens it and queues its failed trials."""
+    """Returns a new study or, if the sweep is resumed, the stored one with its failed trials queued.
+
+    Raises ConfigurationError if the stored study has other settings.
+    """
     if OmegaConf.select(config, "dry_run"):
         return create_study(settings, None, directions)
     asked = {
@@ -128,9 +131,10 @@ def _queue_grid(study: optuna.Study, searched: list[Parameter]) -> None:
 
 
 def _ask(study: optuna.Study, settings: OptunaSweeperConf, searched: list[Parameter], count: int) -> list[Trial]:
-    """Draws the values of the next jobs. A job's number is that of its trial, so the numbers must be consecutive.
+    """Returns trials with the values of the next `count` jobs.
 
-    Raises ConfigurationError if another sweep has taken a number in between.
+    The number of a job is that of its trial, so the numbers must be consecutive. Raises ConfigurationError if another
+    sweep has taken a number in between.
     """
     space = {parameter.key: parameter.distribution for parameter in searched}
     trials = [study.ask(space) for _ in range(count)]
@@ -154,12 +158,12 @@ def _job(
 
 
 def _tell(study: optuna.Study, trial: Trial, done: JobReturn) -> None:
-    """Tells Optuna how a job ended. A job that failed, or has no finite objective, is a failed trial.
+    """Tells Optuna how a job ended. A job that failed, or that has no finite objective, is a failed trial.
 
     Raises ConfigurationError if the job has another number of objectives than the study.
     """
     if done.status is not JobStatus.COMPLETED:
-        cause = done._return_value  # the property would raise it
+        cause = done._return_value  # the property would raise the exception
         print(f"job {trial.number} failed: {type(cause).__name__}: {cause}", file=sys.stderr, flush=True)
         study.tell(trial, state=TrialState.FAIL)
         return

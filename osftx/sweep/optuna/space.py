@@ -16,12 +16,12 @@ LOG = "log"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key that the search varies."""
+    """A key that the search varies."""
 
     key: str
-    """The key as written in the override, with `+` and package."""
+    """Key as written in the override, with `+` and package."""
     text: str
-    """The text after the `=` of the override."""
+    """Text after the `=` of the override."""
     distribution: BaseDistribution
 
     def override(self, value: Any) -> str:
@@ -69,7 +69,7 @@ def grid(searched: list[Parameter]) -> Iterator[dict[str, Any]]:
 
 
 def _distribution(override: Override) -> BaseDistribution:
-    """Returns Optuna's distribution of a sweep override. Raises ValueError with what is wrong and the remedy."""
+    """Returns Optuna's distribution for a sweep override. Raises ValueError with the problem and the remedy."""
     sweep = override.value()
     tags: set[str] = getattr(sweep, "tags", set())
     if unknown := sorted(tags - {LOG}):
@@ -115,7 +115,7 @@ def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
 
 
 def _rounded(number: float) -> float:
-    """Removes the binary rounding error of adding up steps: 0.30000000000000004 becomes 0.3."""
+    """Returns the number without the binary rounding error of summed steps: 0.30000000000000004 becomes 0.3."""
     return float(f"{number:.12g}")
 
 

@@ -13,11 +13,11 @@ from osftx.errors import ConfigurationError
 from osftx.sweep.optuna.settings import OptunaSweeperConf, Pruner, Sampler
 
 JOURNAL = "study.journal"
-"""File in the sweep folder with every event of the study, one a line."""
+"""File in the sweep folder with every event of the study, one per line."""
 
 
 def create_study(settings: OptunaSweeperConf, folder: Path | None, directions: list[str]) -> optuna.Study:
-    """Creates the study of the sweep in `folder`; one that an earlier sweep left there is removed.
+    """Returns a new study of the sweep in `folder`; a study that an earlier sweep left there is removed.
 
     Without a `folder` the study is kept in memory. Raises ConfigurationError if the storage cannot be opened, or if a
     storage that the user has named holds a study of the same name.
@@ -43,7 +43,7 @@ def create_study(settings: OptunaSweeperConf, folder: Path | None, directions: l
 
 
 def resume_study(settings: OptunaSweeperConf, folder: Path) -> optuna.Study:
-    """Opens the study of the sweep in `folder`. Raises ConfigurationError if there is none."""
+    """Returns the study of the sweep in `folder`. Raises ConfigurationError if there is none."""
     found = None
     if settings.storage is not None or (folder / JOURNAL).exists():
         storage = _storage(settings, folder)
@@ -60,11 +60,11 @@ def resume_study(settings: OptunaSweeperConf, folder: Path) -> optuna.Study:
 
 
 def _storage(settings: OptunaSweeperConf, folder: Path) -> BaseStorage:
-    """Opens a journal file, or a database by its URL. Raises ConfigurationError if it cannot be opened."""
+    """Returns the storage, a journal file or a database. Raises ConfigurationError if it cannot be opened."""
     place = settings.storage or str(folder / JOURNAL)
     try:
         return get_storage(place) if "://" in place else JournalStorage(JournalFileBackend(place))
-    except Exception as error:  # each database driver raises its own kinds
+    except Exception as error:  # each database driver raises its own exceptions
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigurationError(
             [f"hydra.sweeper.storage={place}: cannot be opened ({reason}); give a file, a database's URL, or null"]
@@ -74,14 +74,14 @@ def _storage(settings: OptunaSweeperConf, folder: Path) -> BaseStorage:
 def _sampler(settings: OptunaSweeperConf, tried: int) -> BaseSampler:
     """Returns the sampler; `tried` is the number of trials so far.
 
-    The seed moves on with `tried`, so that a resumed search does not draw its first values again.
+    `tried` is added to the seed, so that a resumed search does not draw its first values again.
     """
     seed = None if settings.seed is None else settings.seed + tried
     if settings.sampler is Sampler.tpe:
         return TPESampler(seed=seed)
     if settings.sampler is Sampler.nsga2:
         return NSGAIISampler(seed=seed)
-    return RandomSampler(seed=seed)  # every point of a grid is queued, so nothing is left to draw
+    return RandomSampler(seed=seed)  # every point of a grid is queued, so there is nothing to draw
 
 
 def _pruner(settings: OptunaSweeperConf) -> BasePruner:
