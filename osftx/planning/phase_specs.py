@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from osftx.config.callbacks import read_callback
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec
 from osftx.config.phases import evaluation_budget, phases_to_run, sets_to_keep, training_of
 from osftx.config.run_layout import INPUT_COVARIANCE, phase_folder
@@ -41,6 +42,7 @@ def phase_specs(config: ExperimentConfig, checked: Checked, run_folder: Path) ->
             evaluation_max_tokens=budget,
             evaluate_every_steps=config.evaluation.every_steps,
             evaluate_before=not specs,
+            callbacks=[read_callback(entry) for entry in config.callbacks],
         )
         specs.append(spec)
         source = spec.checkpoint

@@ -1,5 +1,6 @@
-"""From the spec of a phase to a model that is ready to be trained: what is trained of it, on which samples."""
+"""The opening of a phase on the ranks: from its specification to an engine that is ready to take the first step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +12,19 @@ from osftx.config.phase_spec import PhaseSpec
 from osftx.config.run_layout import BASES, INPUT_COVARIANCE
 from osftx.config.schema import Method, RankAllocation
 from osftx.distributed.collectives import agreed
+from osftx.distributed.engine import Engine, Scheduler, after_each_step, be_deterministic, init_distributed, initialize
 from osftx.distributed.load_model import load_model
+from osftx.distributed.masters import start_masters
 from osftx.distributed.source_weights import SourceWeights
 from osftx.distributed.zero_config import zero_config
 from osftx.methods.covariance.covariance import KeptInputs
 from osftx.methods.covariance.index import PRESERVED
 from osftx.methods.covariance.measure import measure_inputs
 from osftx.methods.osft.eigenvector_cache import Eigenvectors
+from osftx.methods.osft.projection import Projection
 from osftx.methods.osft.rank_allocation import layer_ratios, layers_of
 from osftx.methods.osft.setup import Subspace, open_subspaces
+from osftx.methods.osft.weight_update import Merging
 from osftx.models.files import read_folder, tensor_files
 from osftx.models.targets import Target, find_targets
 from osftx.models.weight_names import lost, named_as_in_model, named_otherwise, stored_whole
@@ -27,7 +32,10 @@ from osftx.probes.forward_pass import gathering
 from osftx.probes.layer_similarity import input_output_similarity
 from osftx.probes.packing_check import check_samples_apart
 from osftx.training.batches import Samples, open_samples
+from osftx.training.callbacks.base import PhaseStatus
 from osftx.training.measured_once import measured_once
+from osftx.training.trainer import Trainer
+from osftx.utils.library_logging import quiet_libraries
 from osftx.utils.manifest import is_whole
 
 
@@ -38,28 +46,86 @@ class OpenPhase:
     model: nn.Module
     samples: Samples
     held_out: Samples | None
-    """What the phase validates on."""
+    """The samples that the phase validates on."""
     targets: list[Target]
     """The layers that are protected; none for `sft`."""
     source: SourceWeights
     subspaces: list[Subspace]
     kept: KeptInputs | None
-    """What the model must keep; None: the weights decide."""
+    """The inputs on which the model's outputs must be kept; None where the weights choose the directions."""
     similarity: dict[str, float] | None
-    """By layer; None for a uniform allocation of ranks."""
+    """The similarity of input and output by layer; None for a uniform allocation of ranks."""
+
+
+@dataclass
+class ReadyPhase:
+    """A phase whose ranks are ready to take its first step."""
+
+    opened: OpenPhase
+    trainer: Trainer
+    engine: Engine
+    scheduler: Scheduler | None
+    """None where nothing is trained."""
+    restored: Callable[[], None]
+    """Updates the weights that are computed from the masters. It is called after those were restored. Collective."""
+
+
+def join_ranks(spec: PhaseSpec) -> torch.device:
+    """Joins the group of ranks, and returns this rank's device. It must be called before anything runs on a GPU."""
+    quiet_libraries()
+    if spec.training.deterministic:
+        be_deterministic()
+    return init_distributed(spec.distributed.timeout_s)
+
+
+def set_up(spec: PhaseSpec, device: torch.device) -> ReadyPhase:
+    """Returns the phase, ready for its first step. Collective.
+
+    Raises ValueError for a model that cannot be trained so, with the remedy.
+    """
+    opened = open_phase(load(spec, device), spec, device)
+    trainer = Trainer(opened.samples, spec.training, device)
+    engine, _, scheduler = initialize(opened.model, spec.training, len(trainer.steps), spec.distributed)
+    merging = Merging(opened.subspaces, opened.source, spec.distributed.offload.bases)
+    if scheduler is not None:
+        start_masters(engine, opened.source)
+        after_each_step(engine, Projection(opened.subspaces), merging)
+    return ReadyPhase(opened, trainer, engine, scheduler, merging)
+
+
+def status(spec: PhaseSpec, ready: ReadyPhase) -> PhaseStatus:
+    """Returns where the training of the phase stands now."""
+    trainer, scheduler = ready.trainer, ready.scheduler
+    return PhaseStatus(
+        name=spec.name,
+        index=spec.index,
+        method=spec.method.value,
+        folder=Path(spec.folder),
+        total_steps=len(trainer.steps) if scheduler is not None else 0,
+        steps=trainer.progress.steps,
+        samples=trainer.progress.samples,
+        tokens=trainer.progress.tokens,
+        learning_rate=float(scheduler.get_last_lr()[0]) if scheduler is not None else 0.0,
+        rank=trainer.rank,
+        world_size=trainer.world_size,
+    )
 
 
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
-    """The model that the phase starts from, in partitions; packed samples do not see each other in it. Collective."""
+    """Returns the model that the phase starts from, in partitions. Collective.
+
+    Sets torch's random numbers to the phase's seed. Raises ValueError where packed samples would see each other.
+    """
+    torch.manual_seed(spec.training.seed)
     model = load_model(Path(spec.model.path), spec.model, spec.training, spec.distributed)
     check_samples_apart(model, device)
     return model
 
 
 def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenPhase:
-    """Decide what of the `model` is trained: every weight (`sft`), or the free subspaces of the targets. Collective.
+    """Makes trainable every weight of `model`, or the free subspaces of the targets, as the method says. Collective.
 
-    Raises ValueError where something is trained that could not be saved.
+    Raises ValueError where a trained weight could not be saved.
     """
     folder = Path(spec.model.path)
     targets = _targets(model, spec, folder)
@@ -74,13 +140,13 @@ def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenP
 
 
 def measure_own_inputs(forward: nn.Module, opened: OpenPhase, spec: PhaseSpec, device: torch.device) -> KeptInputs:
-    """The inputs of the targets on the phase's own samples; `forward` is the engine of the model. Collective."""
+    """Measures the inputs of the targets on the phase's own samples; `forward` is the model's engine. Collective."""
     room = spec.training.max_tokens_per_gpu
     return _measure_inputs(forward, opened.model, opened.targets, opened.samples, spec.name, spec, device, room)
 
 
 def _targets(model: nn.Module, spec: PhaseSpec, source: Path) -> list[Target]:
-    """The layers that are protected, by their names in the model; none for `sft`."""
+    """Returns the layers that are protected, by their names in the model; none for `sft`."""
     if spec.method is Method.sft:
         return []
     files = read_folder(source)
@@ -95,9 +161,9 @@ def _choose_trainable(
     kept: KeptInputs | None,
     similarity: dict[str, float] | None,
 ) -> list[Subspace]:
-    """Decide what is trained: every weight (`sft`), or the free subspaces of the targets (`osft`).
+    """Makes trainable every weight (`sft`), or the free subspaces of the targets, which it returns. Collective.
 
-    `similarity`: see `_similarity`.
+    `similarity` is what `_similarity` has returned.
     """
     if spec.method is Method.sft:
         model.requires_grad_(True)
@@ -125,9 +191,9 @@ def _choose_trainable(
 def _similarity(
     model: nn.Module, targets: list[Target], samples: Samples, spec: PhaseSpec, device: torch.device
 ) -> dict[str, float] | None:
-    """What ranks the layers for the allocation of ranks; None for a uniform one. Collective.
+    """Returns by layer how similar its output is to its input; None for a uniform allocation of ranks. Collective.
 
-    A phase that was broken off goes on with what it measured at first, lest rounding give another free rank.
+    A phase that resumes uses the figures that it measured at first, since rounding could give another free rank.
     """
     if spec.method is Method.sft or spec.osft.rank_allocation is RankAllocation.uniform:
         return None
@@ -137,7 +203,10 @@ def _similarity(
 
 
 def _kept_inputs(model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device) -> KeptInputs | None:
-    """What the model must keep: the record of the phase before, or measured on samples. None: the weights decide."""
+    """Returns the inputs on which the outputs must be kept, as recorded by the phase before or measured on samples.
+
+    Returns None where the weights choose the directions. Collective.
+    """
     if spec.preserve is None:
         return None
     if spec.preserve.record is not None:
@@ -164,7 +233,7 @@ def _measure_inputs(
     device: torch.device,
     max_tokens_per_gpu: int,
 ) -> KeptInputs:
-    """Measure the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine."""
+    """Measures the inputs of `targets` on `samples`; `forward` is the model or its engine. Collective."""
     assert spec.preserve is not None
     names = [target.name for target in targets]
     kept = measure_inputs(
@@ -182,7 +251,7 @@ def _measure_inputs(
 
 
 def _check_exportable(model: nn.Module, source: Path) -> None:
-    """Refuse before training what could not be saved: a trained parameter that no tensor of the files can take back."""
+    """Raises ValueError for a trained parameter that no tensor of the model's files can take back."""
     if missing := lost(model, tensor_files(source)):
         raise ValueError(
             f"{len(missing)} trained weights, such as {missing[0]}, are held by no tensor of the files of {source} "

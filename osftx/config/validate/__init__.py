@@ -6,12 +6,23 @@ files exist, and what is in them, is checked where they are read.
 
 from osftx.config.phases import BASE_STATE
 from osftx.config.schema import ExperimentConfig
-from osftx.config.validate import data, deepspeed, evaluation, experiment, osft, phases, running, training, validation
+from osftx.config.validate import (
+    callbacks,
+    data,
+    deepspeed,
+    evaluation,
+    experiment,
+    osft,
+    phases,
+    running,
+    training,
+    validation,
+)
 from osftx.config.validate.ranges import is_missing
 
 __all__ = ["BASE_STATE", "GROUPS", "is_missing", "problems"]
 
-GROUPS = (experiment, phases, data, training, validation, osft, running, deepspeed, evaluation)
+GROUPS = (experiment, phases, data, training, validation, osft, running, deepspeed, evaluation, callbacks)
 
 
 def problems(config: ExperimentConfig) -> list[str]:
