@@ -11,6 +11,7 @@ from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.config.schema import (
     Accelerator,
     BestState,
+    CallbackConfig,
     DistributedConfig,
     Method,
     ModelConfig,
@@ -66,6 +67,7 @@ def spec_in(folder: Path, method: Method = Method.osft, ratio: float | None = 0.
         sets_to_keep=["1e3"],
         evaluation_max_tokens=17,
         evaluate_before=True,
+        callbacks=[CallbackConfig("my.module.Mine", {"a": [1, None], "b": {"c": "yes"}})],
     )
 
 
