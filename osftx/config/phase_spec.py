@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from osftx.config.run_layout import BEST, CHECKPOINT, PHASE
 from osftx.config.schema import (
+    CallbackConfig,
     CheckpointingConfig,
     DistributedConfig,
     ModelConfig,
@@ -93,7 +94,8 @@ class PhaseSpec:
     """Measure the sets before the first step too (the run's `base` row)."""
     evaluate_only: bool = False
     """Measure the sets on the model of `model.path` and train nothing; result.json then holds `evaluation` alone."""
-
+    callbacks: list[CallbackConfig] = field(default_factory=list)
+    """The user's callbacks, in the order in which they are called. They do not change what the phase computes."""
     calibration_steps: int | None = None
     """Take so many steps to find out how long the phase will take, keep nothing of it; result.json is another then
     (`calibrate_phase.py`)."""

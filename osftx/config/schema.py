@@ -410,6 +410,16 @@ class EvaluationConfig:
 
 
 @dataclass
+class CallbackConfig:
+    """A class that observes the training of every phase: osftx.training.callbacks."""
+
+    path: str = MISSING
+    """Its import path, such as `my_module.MyCallback`. The module is found from the folder where the run starts."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the constructor."""
+
+
+@dataclass
 class SweepConfig:
     """What `-m` does beside the values that it sweeps over; how they are chosen is in `hydra.sweeper`."""
 
@@ -442,6 +452,10 @@ class ExperimentConfig:
     checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    callbacks: list[Any] = field(default_factory=list)
+    """Your own classes that observe the training: import paths such as `my_module.MyCallback`, or
+    `{path: my_module.MyCallback, settings: {KEY: VALUE}}`. They are not a part of what a phase is in the store, and a
+    phase that is reused calls none."""
     output_dir: str | None = None
     """The run folder; null: outputs/<name>/<time>, or the job's folder in a sweep."""
     store_dir: str = DEFAULT_STORE

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from osftx.config.callbacks import read_callback
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.phases import evaluation_budget, sets_to_keep
 from osftx.config.run_layout import phase_folder
@@ -55,5 +56,6 @@ def make_spec(
         evaluate_every_steps=config.evaluation.every_steps,
         evaluate_before=before is None,
         method_settings=phase.config.method_settings,
+        callbacks=[read_callback(entry) for entry in config.callbacks],
         **phase.method.spec_fields(config, phase, source, files.extra_data),
     )

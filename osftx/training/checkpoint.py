@@ -1,15 +1,16 @@
-"""Save a phase in the middle of its training, and go on from there: the same bits on as many ranks as before.
+"""Saves of a phase in the middle of its training, from which it resumes: with the same bits on as many ranks as before.
 
-A save holds what is trained (the fp32 master), the optimizer's moments, the schedule, the random numbers and how far
-the training has come; everything else is computed again or lies beside it. torch.distributed.checkpoint writes the
-tensors and cuts them anew for another number of ranks. A save appears whole or not at all, with a digest of each file.
+A save holds the fp32 masters of everything that is trained, the optimizer's moments, the learning-rate schedule, the
+states of the random number generators and the progress. Everything else is computed again or lies beside it.
+torch.distributed.checkpoint writes the tensors, and partitions them anew for another number of ranks. A save appears
+whole or not at all, with a digest of each file.
 """
 
 import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +23,35 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
 from osftx.config.run_layout import METRICS, save_folder, saved_steps
-from osftx.config.schema import CheckpointingConfig
 from osftx.distributed.accelerator import current_device, device_random_state, set_device_random_state
 from osftx.distributed.collectives import agreed
 from osftx.distributed.engine import Engine, Scheduler, flat_masters, optimizer_of
 from osftx.distributed.masters import follow_masters, trained_parameters
 from osftx.distributed.partition import flat_range
 from osftx.distributed.zero3 import master_shard, whole_shape
+from osftx.training.progress import Progress
 from osftx.training.snapshot import Snapshot
-from osftx.training.stop_signal import Stopped, StopRequest
 from osftx.utils.files import write_json
 from osftx.utils.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
 
 STATE = "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's, by its names."""
-
-
-@dataclass
-class Progress:
-    """How far the training of a phase has come."""
-
-    steps: int = 0
-    samples: int = 0
-    tokens: int = 0
-    duration_s: float = 0.0
-    """Seconds that the phase has taken so far, also in processes that have ended since."""
-    validation: list[dict[str, float]] = field(default_factory=list)
-    """`step`, `loss` and `token_accuracy` of each measurement so far on samples that are not trained on."""
+"""AdamW's names of its moments."""
 
 
 class Saves:
-    """The saves of a phase in `folder`, of the state of an engine, its optimizer and its schedule.
+    """Writes and reads the saves of a phase in `folder`: the state of an engine, its optimizer and its schedule.
 
-    `metrics`: the phase's metrics.jsonl, a copy of which goes into every save. `begun`: when this process began with
-    the phase (`time.monotonic`). `restored`: to be called when a save was put back, for what follows from it. `best`:
-    the copy of the best state so far, where one is kept; it goes into every save.
+    Each save replaces older ones, so that the newest `keep` are left. It holds a copy of the phase's metrics.jsonl,
+    `metrics`, and of the best state so far, `best`, where one is kept. `begun` is the time at which this process began
+    the phase, as `time.monotonic` tells it. `restored` is called after a save was restored, to update what is computed
+    from the masters.
     """
 
     def __init__(
         self,
         folder: Path,
-        settings: CheckpointingConfig,
+        keep: int,
         engine: Engine,
         scheduler: Scheduler,
         metrics: Path,
@@ -71,21 +59,21 @@ class Saves:
         restored: Callable[[], None],
         best: Snapshot | None = None,
     ):
-        self.folder, self.settings, self.metrics, self.begun = folder, settings, metrics, begun
+        self.folder, self.keep, self.metrics, self.begun = folder, keep, metrics, begun
         self.scheduler, self.restored, self.best = scheduler, restored, best
         self.optimizer = optimizer_of(engine)
         self.masters = flat_masters(engine)
         self.parameters = trained_parameters(engine)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        # DTensor moves its part to the mesh's device: what waits on the host is to stay there.
+        # DTensor moves its part to the mesh's device, but what lies in host memory has to stay there.
         kinds = {self.masters[0].device.type} | ({"cpu"} if best is not None else set())
         self.meshes = {kind: init_device_mesh(kind, (self.world_size,)) for kind in sorted(kinds)}
-        self.saved_at = time.monotonic()
 
     def restore(self) -> Progress:
-        """Put back the newest save that is whole; nothing is done yet where there is none. Collective.
+        """Restores the newest save that is whole, and returns its progress; where there is none, that of no step.
 
-        What is damaged, or was being written, is removed: it would pass for newer than what is saved from now on.
+        Collective. A save that is damaged, or was being written, is removed: it would pass for a newer one than those
+        that are written from now on.
         """
         if self.rank == 0:
             for partial in self.folder.glob("step_*.partial"):
@@ -100,21 +88,11 @@ class Saves:
                 shutil.rmtree(save, ignore_errors=True)
         return Progress()
 
-    def after_step(self, progress: Progress, last: bool, stop: StopRequest) -> None:
-        """Save when it is due, after the last step, and when a stop was asked for. Collective.
+    def save(self, progress: Progress) -> Path | None:
+        """Saves the present state, and returns the folder of the save. Collective.
 
-        Raises Stopped in the last case.
+        Where the disk refuses it, a warning is printed and None returned on every rank; earlier saves remain.
         """
-        asked = torch.tensor([stop.made, self._due(progress)], dtype=torch.int32, device=current_device())
-        dist.all_reduce(asked, dist.ReduceOp.MAX)
-        stopped, due = asked.tolist()
-        if stopped or due or last:
-            self.save(progress)
-        if stopped:
-            raise Stopped
-
-    def save(self, progress: Progress) -> None:
-        """Save now. What goes wrong with the disk is told, and costs no more than this save. Collective."""
         save = save_folder(self.folder, progress.steps)
         problem = agreed(_problem_of, begin, save)
         if problem is None:
@@ -124,15 +102,10 @@ class Saves:
         if problem is not None and self.rank == 0:
             shutil.rmtree(partial_of(save), ignore_errors=True)
             print(f"warning: step {progress.steps} could not be saved in {self.folder} ({problem})", flush=True)
-        self.saved_at = time.monotonic()
-
-    def _due(self, progress: Progress) -> bool:
-        minutes, steps = self.settings.every_minutes, self.settings.every_steps
-        by_clock = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        return by_clock or (steps is not None and progress.steps % steps == 0)
+        return save if problem is None else None
 
     def _tensors(self, with_random_state: bool) -> dict[str, Tensor]:
-        """Everything trained, as views: ZeRO-3's shards are what DTensor calls Shard(0) of the flat parameter."""
+        """Returns views of all tensors of a save. A ZeRO-3 shard is DTensor's Shard(0) of the flat parameter."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             size = whole_shape(parameter).numel()
@@ -153,6 +126,7 @@ class Saves:
         return tensors
 
     def _write_tensors(self, partial: Path) -> str | None:
+        """Writes the tensors, and returns what kept a rank from it, on every rank. Collective."""
         try:
             dcp.save(self._tensors(with_random_state=True), checkpoint_id=partial)
         except CheckpointException as error:  # on all ranks, whichever could not write
@@ -161,7 +135,10 @@ class Saves:
         return None
 
     def _write_rest(self, save: Path, progress: Progress) -> str | None:
-        """The plain data, digests of the files by the ranks that wrote them, and the name that makes it count."""
+        """Writes the plain data and the digests of all files, and gives the save its final name. Collective.
+
+        Each rank computes the digests of the files that it has written. Returns what went wrong.
+        """
         partial = partial_of(save)
         problem = agreed(_problem_of, self._write_plain, partial, progress)
         if problem is not None:
@@ -178,11 +155,12 @@ class Saves:
             return f"{unread[0]} cannot be read again"
         problem = agreed(_problem_of, seal, save, digests)
         if problem is None and self.rank == 0:
-            for old in saved_steps(self.folder)[self.settings.keep :]:
+            for old in saved_steps(self.folder)[self.keep :]:
                 shutil.rmtree(save_folder(self.folder, old), ignore_errors=True)
         return problem
 
     def _write_plain(self, partial: Path, progress: Progress) -> None:
+        """Writes everything that is no tensor."""
         so_far = Progress(**asdict(progress))
         so_far.duration_s += time.monotonic() - self.begun
         content = {
@@ -195,7 +173,7 @@ class Saves:
         shutil.copyfile(self.metrics, partial / METRICS)
 
     def _problem(self, save: Path) -> str | None:
-        """What is wrong with a save, if anything; the ranks share the work of reading it. Collective."""
+        """Returns what is wrong with a save, if anything. The ranks share the work of reading it. Collective."""
         files = agreed(seal_of, save)
         if files is None:
             return "its manifest cannot be read"
@@ -204,6 +182,7 @@ class Saves:
         return next((f"{name} {problem}" for name, problem in found.items() if problem is not None), None)
 
     def _load(self, save: Path) -> Progress:
+        """Restores the state in `save`, and returns its progress. Collective."""
         content = agreed(_read_state, save / STATE)
         for master in self.masters:  # before its first step AdamW has no state yet
             zeros = {moment: torch.zeros_like(master) for moment in MOMENTS}
@@ -235,7 +214,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _problem_of(work: Callable[..., object], *arguments: object) -> str | None:
-    """What kept `work` from writing."""
+    """Returns what kept `work(*arguments)` from writing; None where it has written."""
     try:
         work(*arguments)
     except OSError as error:
@@ -244,7 +223,7 @@ def _problem_of(work: Callable[..., object], *arguments: object) -> str | None:
 
 
 def _together(own: dict[str, Any]) -> dict[str, Any]:
-    """What all ranks have found. Collective."""
+    """Returns the union of what all ranks have found. Collective."""
     parts: list[dict[str, Any] | None] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, own)
     return {name: value for part in parts if part is not None for name, value in part.items()}

@@ -1,4 +1,4 @@
-"""What a phase measures once before it trains: where it is broken off, it goes on with the same figures."""
+"""What a phase measures once before it trains: an interrupted phase resumes with the same figures."""
 
 import json
 from collections.abc import Callable
@@ -15,8 +15,11 @@ from osftx.utils.files import write_json
 def measured_once(
     spec: PhaseSpec, name: str, measure: Callable[[], dict[str, Any]], of: object = None
 ) -> dict[str, Any]:
-    """What `measure` gives. A phase that is broken off and goes on takes what it measured at first, in `<name>.json`,
-    unless that was `of` something else. Collective."""
+    """Returns what `measure` returns. Collective.
+
+    The figures are kept in `<name>.json` beside the saves. A phase that resumes reads them from there, unless they were
+    measured `of` something else.
+    """
     if spec.resume is None:
         return measure()
     path = Path(spec.resume.folder) / f"{name}.json"
@@ -30,7 +33,7 @@ def measured_once(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Nothing where there is no such file, or not what was written."""
+    """Returns the content of the file; nothing where it is missing or damaged."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A request to stop that leaves time to save: SIGTERM (Kubernetes, a dying parent) or SIGUSR1 (Slurm)."""
+"""A request to stop that leaves time to save: SIGTERM (Kubernetes, a parent that dies) or SIGUSR1 (Slurm)."""
 
 import signal
 from types import FrameType
@@ -8,14 +8,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stopped(Exception):  # noqa: N818  (no error: it was asked for)
-    """The phase was asked to stop, and did."""
+    """The phase was asked to stop, and has stopped."""
 
 
 class StopRequest:
-    """While it is entered, the signals no longer end the process at once but set `made`.
+    """Listens to the signals while it is entered: they set `made` instead of ending the process.
 
-    `grace_s` seconds after the first one it ends anyway: a rank may be waiting for another that is gone. A signal that
-    came too late to be asked for raises Stopped on leaving.
+    `grace_s` seconds after the first signal the process ends anyway, since it may be waiting for a rank that is gone. A
+    signal that nobody has reacted to raises Stopped when the context is left.
     """
 
     def __init__(self, grace_s: int) -> None:

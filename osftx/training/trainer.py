@@ -1,10 +1,7 @@
-"""The training loop of one phase. The step reads in one screen: `Trainer.step`."""
+"""The training loop of one phase. The step reads on one screen: `Trainer.step`."""
 
-import json
 import math
 import time
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +12,12 @@ from osftx.data.packing import Fill, fill_of, plan_steps, sample_order
 from osftx.distributed.accelerator import peak_memory_bytes
 from osftx.distributed.engine import Engine, Scheduler
 from osftx.training.batches import Samples, Step, plan_step
-from osftx.training.checkpoint import Progress, Saves
-from osftx.training.curve import Curve
-from osftx.training.stop_signal import StopRequest
-from osftx.training.validation import Validation
-from osftx.utils.progress import progress
+from osftx.training.callbacks.dispatch import Callbacks
+from osftx.training.progress import Progress
 
 
 class Trainer:
-    """Walks a phase's samples. A step's loss is the mean over its counted tokens, however many ranks share them."""
+    """Trains on the samples of a phase. A step's loss is the mean over its counted tokens, on however many ranks."""
 
     def __init__(self, samples: Samples, training: TrainingConfig, device: torch.device):
         self.samples, self.training, self.device = samples, training, device
@@ -32,81 +26,30 @@ class Trainer:
         self.steps = plan_steps(order, training.effective_batch_size)
         self.progress = Progress()
 
-    def run(
-        self,
-        engine: Engine,
-        scheduler: Scheduler,
-        title: str,
-        metrics: Path,
-        saves: Saves | None,
-        curve: Curve | None,
-        validation: Validation | None,
-    ) -> None:
-        """Train to the end, from the newest of the `saves` on; each step writes a JSON line to `metrics`, and the
-        `curve` and the `validation` measure where they are due.
+    def run(self, engine: Engine, scheduler: Scheduler, callbacks: Callbacks) -> None:
+        """Takes the steps that `progress` does not count as done, and calls `callbacks` after each. Collective.
 
-        Raises FloatingPointError if it diverges, Stopped after a signal when there are `saves`.
+        Raises FloatingPointError if the loss or its gradients are not finite, and whatever a callback raises.
         """
-        if saves is not None:
-            self.progress = saves.restore()
-        done = self.progress
-        if done.steps and self.rank == 0:
-            print(f"going on after step {done.steps} of {len(self.steps)}", flush=True)
-        if curve is not None:
-            curve.begin(done.steps)
         engine.train()
-        with (
-            progress(title, len(self.steps), "steps", done.steps) as bar,
-            metrics.open("a" if done.steps else "w", encoding="utf-8") as log,
-            StopRequest(saves.settings.grace_s) if saves is not None else nullcontext() as stop,
-        ):
-            for chosen in self.steps[done.steps :]:
-                begun = time.perf_counter()
-                learning_rate = float(scheduler.get_last_lr()[0])
-                step = plan_step(
-                    self.samples,
-                    chosen,
-                    self.training.max_tokens_per_gpu,
-                    self.rank,
-                    self.world_size,
-                    self.device,
-                )
-                loss = self.step(engine, step)
-                scheduler.step()
-                done.steps += 1
-                done.samples += len(chosen)
-                done.tokens += step.tokens
-                if not math.isfinite(loss) or not engine.was_step_applied():  # DeepSpeed skips non-finite gradients
-                    what = f"is {loss}" if not math.isfinite(loss) else f"is {loss}, but its gradients are not finite"
-                    raise FloatingPointError(
-                        f"the loss of step {done.steps} {what}; lower learning_rate (now {learning_rate:.3g}), "
-                        "raise warmup_steps or lower max_grad_norm"
-                    )
-                line = self._metrics(step, loss, learning_rate, len(chosen), time.perf_counter() - begun)
-                line["grad_norm"] = float(engine.get_global_grad_norm() or 0.0)
-                if validation is not None:  # before the save, of which it is a part
-                    line |= validation.after_step(done)
-                if self.rank == 0:
-                    log.write(json.dumps(line) + "\n")
-                    log.flush()
-                shown = {"loss": f"{loss:.4f}", "lr": f"{learning_rate:.2e}"}
-                if done.validation:
-                    shown["val_loss"] = f"{done.validation[-1]['loss']:.4f}"
-                bar.set_postfix(shown, refresh=False)
-                bar.update()
-                if saves is not None and stop is not None:
-                    saves.after_step(done, last=done.steps == len(self.steps), stop=stop)
-                # After a signal there may be no time to measure: it is done when training goes on.
-                if curve is not None:
-                    curve.after_step(done.steps)
-
-    def fill(self) -> Fill:
-        """How well the samples of all steps fill the ranks."""
-        samples = self.samples
-        return fill_of(self.steps, samples.lengths, samples.counted, self.world_size, self.training.max_tokens_per_gpu)
+        done = self.progress
+        for chosen in self.steps[done.steps :]:
+            begun = time.perf_counter()
+            learning_rate = float(scheduler.get_last_lr()[0])
+            step = plan_step(
+                self.samples, chosen, self.training.max_tokens_per_gpu, self.rank, self.world_size, self.device
+            )
+            loss = self.step(engine, step)
+            scheduler.step()
+            done.steps += 1
+            done.samples += len(chosen)
+            done.tokens += step.tokens
+            self._check_finite(engine, loss, learning_rate)
+            metrics = self._metrics(step, loss, learning_rate, len(chosen), time.perf_counter() - begun)
+            callbacks.stepped(metrics | {"grad_norm": float(engine.get_global_grad_norm() or 0.0)})
 
     def step(self, engine: Engine, step: Step) -> float:
-        """One optimizer step; returns its loss, the same on every rank."""
+        """Takes one optimizer step, and returns its loss, the same on every rank. Collective."""
         total = torch.zeros((), device=self.device)
         for place, batch in enumerate(step.micro_batches, start=1):
             loss = engine(
@@ -124,10 +67,25 @@ class Trainer:
         dist.all_reduce(total)
         return total.item()
 
+    def fill(self) -> Fill:
+        """Returns how well the samples of all steps fill the ranks."""
+        samples = self.samples
+        return fill_of(self.steps, samples.lengths, samples.counted, self.world_size, self.training.max_tokens_per_gpu)
+
+    def _check_finite(self, engine: Engine, loss: float, learning_rate: float) -> None:
+        """Raises FloatingPointError where the loss or its gradients are not finite: DeepSpeed skips such a step."""
+        if math.isfinite(loss) and engine.was_step_applied():
+            return
+        what = f"is {loss}" if not math.isfinite(loss) else f"is {loss}, but its gradients are not finite"
+        raise FloatingPointError(
+            f"the loss of step {self.progress.steps} {what}; lower learning_rate (now {learning_rate:.3g}), "
+            "raise warmup_steps or lower max_grad_norm"
+        )
+
     def _metrics(
         self, step: Step, loss: float, learning_rate: float, samples: int, duration_s: float
     ) -> dict[str, Any]:
-        """The fields of training_hub's metrics, so that its readers work on ours."""
+        """Returns the fields of training_hub's metrics, so that programs that read those can read osftx's, too."""
         return {
             "step": self.progress.steps,
             "epoch": round(self.progress.samples / len(self.samples), 6),

@@ -1,19 +1,44 @@
-"""Objects that a user names by their import paths."""
+"""Modules that a user names: where Python looks for them, whether it finds them, and what they hold."""
 
 import os
 import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+
+
+def search_path() -> list[str]:
+    """Returns where Python looks for modules, with the working folder first where it is not among the folders."""
+    here = os.getcwd()
+    return list(sys.path) if {"", here} & set(sys.path) else [here, *sys.path]
+
+
+def module_is_found(name: str) -> bool:
+    """Tells whether Python finds the module `name`, without importing it or a package that it lies in."""
+    first, *others = name.split(".")
+    spec = PathFinder.find_spec(first, search_path()) or _found_otherwise(first)
+    for part in others:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", list(spec.submodule_search_locations))
+    return spec is not None
+
+
+def _found_otherwise(name: str) -> ModuleSpec | None:
+    """Packages in development may be installed so that only a finder of their own knows where they are."""
+    try:
+        return find_spec(name)
+    except ValueError:  # such as __main__, which has no place
+        return None
 
 
 def imported(path: str) -> object:
-    """Returns the object at `path`, `module.name` or `package.module.name`.
+    """Returns the object at `path`, such as `package.module.name`.
 
-    The module is looked for on Python's search path and in the working directory, which a console script does not have
-    on that path. Raises ImportError where there is no such module, AttributeError where it has no such name.
+    Raises ImportError where there is no such module, AttributeError where it has no such name.
     """
     module, _, name = path.rpartition(".")
     if not module:
         raise ImportError(f"{path!r} names no module; write MODULE.NAME")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
+    sys.path[:] = search_path()
     return getattr(import_module(module), name)

@@ -8,6 +8,7 @@ are read.
 from osftx.config.phases import BASE_STATE
 from osftx.config.schema import ExperimentConfig
 from osftx.config.validate import (
+    callbacks,
     data,
     deepspeed,
     evaluation,
@@ -22,7 +23,7 @@ from osftx.config.validate.ranges import is_missing
 
 __all__ = ["BASE_STATE", "GROUPS", "is_missing", "problems"]
 
-GROUPS = (experiment, phases, data, training, validation, schedule, running, deepspeed, evaluation)
+GROUPS = (experiment, phases, data, training, validation, schedule, running, deepspeed, evaluation, callbacks)
 
 
 def problems(config: ExperimentConfig) -> list[str]:

@@ -11,6 +11,7 @@ from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec, Validat
 from osftx.config.schema import (
     Accelerator,
     BestState,
+    CallbackConfig,
     CheckpointingConfig,
     DistributedConfig,
     ModelConfig,
@@ -76,6 +77,7 @@ def spec_in(folder: Path, method: str = "osft", ratio: float | None = 0.2) -> Ph
         evaluate_before=True,
         evaluate_only=True,
         calibration_steps=4,
+        callbacks=[CallbackConfig("my.module.Mine", {"a": [1, None], "b": {"c": "yes"}})],
     )
 
 

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from checkout import TINY_BASE
@@ -19,8 +22,11 @@ from osftx.config.schema import (
 )
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
-from osftx.data.samples import SAMPLES_FILE
+from osftx.data.samples import SAMPLES_FILE, Prepared
 from osftx.errors import ConfigurationError
+from osftx.methods.base import PhaseOutline
+from osftx.methods.sft.method import Sft
+from osftx.models.targets import Target
 from osftx.planning.preflight import Checked, check
 
 GOOD = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
@@ -251,3 +257,41 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_told(home: Path, monkey
     monkeypatch.setattr(ChatTokenizer, "vocab_size", 10**6)
     (told,) = warnings_of(experiment("~/good.jsonl", "~/good.jsonl"))
     assert told.startswith("the tokenizer has 1000000 tokens, the model's table of embeddings ")
+
+
+class Rehearsal(Sft):
+    """A method with data of its own."""
+
+    name = "rehearsal"
+
+    def extra_data(self, config: ExperimentConfig, phases: Sequence[PhaseOutline]) -> dict[str, DataConfig]:
+        return {"rehearsed": DataConfig(path=str(phases[0].config.method_settings["path"]))}
+
+    def data_warnings(
+        self,
+        config: ExperimentConfig,
+        extra: Mapping[str, Prepared],
+        targets: Sequence[Target],
+        evaluation: Mapping[str, Prepared],
+        training: Mapping[str, Prepared],
+    ) -> Iterator[str]:
+        yield f"{list(extra)} of {list(training)} beside {list(evaluation)}"
+
+
+def test_a_method_is_shown_the_data_that_it_asked_for_and_no_other(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here beside OSFT by weights, which asks for none, and then by activations."""
+    monkeypatch.setitem(sys.modules, "osftx_test_rehearsal", ModuleType("osftx_test_rehearsal"))
+    monkeypatch.setattr(sys.modules["osftx_test_rehearsal"], "Rehearsal", Rehearsal, raising=False)
+    config = experiment("~/good.jsonl", "~/good.jsonl")
+    (home / "more.jsonl").write_text(json.dumps(GOOD | {"messages": [*GOOD["messages"], *GOOD["messages"]]}) + "\n")
+    own = {"method": "osftx_test_rehearsal.Rehearsal", "method_settings": {"path": "~/more.jsonl"}}
+    config.phases["two"] = PhaseConfig(data=DataConfig(path="~/good.jsonl"), **vars(TrainingConfig()), **own)
+    told = "['rehearsed'] of ['one', 'two'] beside ['held_out']"
+    checked = check(config, home / "run")
+    assert told in checked.plan.warnings
+    assert "rehearsed" in checked.read
+    (home / "kept.jsonl").write_text(200 * (json.dumps({"messages": 3 * GOOD["messages"]}) + "\n"))
+    config.osft.subspace, config.preserve.data.path = "activations", "~/kept.jsonl"
+    checked = check(config, home / "run")
+    assert told in checked.plan.warnings
+    assert {"rehearsed", "preserve.data"} <= checked.read.keys()

@@ -13,6 +13,7 @@ from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ValidationSpec
 from osftx.config.schema import (
     Accelerator,
     BestState,
+    CallbackConfig,
     DistributedConfig,
     ModelConfig,
     OffloadConfig,
@@ -96,6 +97,7 @@ def test_what_decides_the_result_is_in_it(changes: dict[str, Any]) -> None:
         {"training__activation_checkpointing": False},
         {"evaluation_sets": {"base": "/run/data/def"}},
         {"evaluate_before": True},
+        {"callbacks": [CallbackConfig("my_module.Mine", {"limit": 3})]},
     ],
     ids=str,
 )

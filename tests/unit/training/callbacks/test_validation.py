@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
+from callback_status import status
 
 from osftx.config.schema import BestState
-from osftx.training.checkpoint import Progress
+from osftx.training.callbacks.validation import Validation, outcome
+from osftx.training.progress import Progress
 from osftx.training.snapshot import Snapshot
-from osftx.training.validation import Validation, outcome
 
 LOSSES = [3.0, 1.0, 2.0, 1.0]
 
@@ -25,16 +26,18 @@ class Copies:
 
 
 def trained(due: set[int]) -> Iterator[tuple[Copies, dict[str, float]]]:
-    """After each step: the copies taken so far, and what the line of metrics.jsonl gets."""
+    """After each step: the copies taken so far, and the step's metrics."""
     copies = Copies()
 
     def measure(steps: int) -> dict[str, float]:
         return {"loss": LOSSES[steps - 1], "token_accuracy": 0.5, "exact_match": 0.0}
 
-    validation = Validation(frozenset(due), measure, cast(Snapshot, copies))
+    validation = Validation(frozenset(due), measure, copies.progress, cast(Snapshot, copies))
     for _ in LOSSES:
         copies.progress.steps += 1
-        yield copies, validation.after_step(copies.progress)
+        metrics = {"loss": 1.0}
+        validation.on_step(status(steps=copies.progress.steps), metrics)
+        yield copies, metrics
 
 
 def test_a_copy_is_taken_at_each_new_best_alone() -> None:
@@ -44,7 +47,7 @@ def test_a_copy_is_taken_at_each_new_best_alone() -> None:
 
 def test_nothing_is_measured_where_it_is_not_due() -> None:
     *_, (copies, line) = trained({1, 3})
-    assert line == {}
+    assert line == {"loss": 1.0}
     assert copies.taken == [1, 3]
     assert [point["step"] for point in copies.progress.validation] == [1, 3]
 
