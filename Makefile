@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 RUNS := .venv/.runs
 DEVELOPS := .venv/.develops
 
-.PHONY: demo test test-slow test-gpu study lint install clean
+.PHONY: demo test test-fast test-slow test-gpu study lint install clean
 
 demo: $(RUNS)
 	$(BIN)/python -m osftx +experiment=tiny_two_phase
@@ -14,6 +14,9 @@ demo: $(RUNS)
 test: lint
 	$(BIN)/python -m pytest -n 2 tests/unit tests/property
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration    # two launches of ranks at a time
+
+test-fast: lint                  # while you work: no ranks, no processes that are started and stopped, under 90 seconds
+	$(BIN)/python -m pytest -q -n 2 -m "not process" tests/unit
 
 test-slow: $(DEVELOPS)           # nodes, launchers, searches, benchmarks, shipped experiments; then kills, with their progress
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/slow --ignore tests/slow/test_kills.py

@@ -30,7 +30,8 @@ FIRST_LETTERS_OF_PDF = b"%PDF-"
 def browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        pytest.skip("no browser: install Chromium (Debian: apt-get install chromium) or Google Chrome")
+        missing = "no browser: install Chromium (Debian: apt-get install chromium) or Google Chrome"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no sandbox
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=arguments)

@@ -18,7 +18,7 @@ from checkout import ROOT
 
 from osftx.store.__main__ import main as store_command
 
-KILLS = 30
+KILLS = 12
 SEED = 20261124
 SHORT = (
     "osft.subspace=activations",

@@ -167,6 +167,7 @@ def test_heavy_libraries_stay_where_they_are_needed(library: str) -> None:
     assert {place for place in places if not any(module.startswith(place) for module in users)} == set()
 
 
+@pytest.mark.process
 def test_a_dry_run_imports_neither_torch_nor_transformers() -> None:
     program = (
         "import sys\n"

@@ -12,6 +12,8 @@ from synthetic_runs import CAREFUL, PLAIN, shifted, write_run
 
 from osftx.compare.__main__ import main
 
+pytestmark = pytest.mark.process
+
 SFT = {"phases.knowledge.method": "sft", "phases.skills.method": "sft", "name": "plain"}
 OURS = {"name": "ours"}
 LABELS = ["plain", "ours"]

@@ -18,6 +18,8 @@ from osftx.data.samples import TokenBatch
 from osftx.data.sources import Row
 from osftx.errors import ConfigurationError
 
+pytestmark = pytest.mark.process
+
 NOTHING = TokenBatch(np.empty(0, np.int32), np.empty(0, bool), np.empty(0, np.int64))
 
 

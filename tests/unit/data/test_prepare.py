@@ -365,6 +365,8 @@ from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data.chat.tokenizer import ChatTokenizer
 
+pytestmark = pytest.mark.process
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 path, tokenizer, folder = sys.argv[1:]
 module.BYTES_PER_PROCESS = 1

@@ -11,6 +11,8 @@ from osftx.models import attention
 from osftx.models.attention import EAGER, FLASH, VARLEN_SDPA, VARLEN_SINKS, choose_attention
 from osftx.probes.packing_check import check_samples_apart
 
+pytestmark = pytest.mark.process
+
 LENGTHS = (9, 3, 1, 5)
 """The first is longer than the window of those that have one."""
 WINDOW = 4

@@ -13,6 +13,8 @@ from osftx.report.page import render
 from osftx.results.retention import FIGURES
 from osftx.results.run_reader import read_run
 
+pytestmark = pytest.mark.process
+
 NAMES = ["leak", "learning_rate", "loss", "memory", "ratio", "retention", "throughput"]
 """Of the figures of a whole run without measurements on the way."""
 

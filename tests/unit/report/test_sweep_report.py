@@ -9,6 +9,8 @@ from report_folders import HOSTILE, job, make_sweep_folder
 
 from osftx.report import write_sweep_report
 
+pytestmark = pytest.mark.process
+
 
 def figures(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "figures").iterdir())

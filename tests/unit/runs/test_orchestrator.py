@@ -21,6 +21,8 @@ from osftx.planning.phase_specs import RunFiles
 from osftx.planning.preflight import Checked
 from osftx.runs import orchestrator
 
+pytestmark = pytest.mark.process
+
 
 class Ranks(Cluster):
     """Keeps the specs and leaves each phase's result; fails at a phase if told to."""

@@ -13,6 +13,8 @@ from osftx.results.job_record import Job, State
 from osftx.results.sweep_reader import read_jobs
 from osftx.sweep.running import RunningSweep
 
+pytestmark = pytest.mark.process
+
 TASK = ["+experiment=tiny", "phases.skills.seed=range(0,11)"]
 RESULTS = {
     "objective": 0.8,

@@ -351,6 +351,7 @@ def test_neither_folder_nor_hub_name() -> None:
     assert "neither a local folder nor a name" in _problem("/no/such/folder/anywhere")
 
 
+@pytest.mark.process
 def test_data_modules_import_neither_torch_nor_transformers(folders: dict[str, Path], tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

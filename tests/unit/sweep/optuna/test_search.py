@@ -234,6 +234,8 @@ from osftx.sweep.pruning import between_phases
 from osftx.errors import PrunedError
 from pathlib import Path
 
+pytestmark = pytest.mark.process
+
 config = {"x": 0.0, "n": 5, "defaults": ["_self_", {"override hydra/sweeper": "optuna"}], "hydra": {
     "output_subdir": None, "sweep": {"dir": "sweep", "subdir": "${hydra.job.num}"},
     "sweeper": {"n_trials": 8, "params": {"x": "interval(0,1)", "n": "range(1,5)"}}}}
