@@ -1,4 +1,4 @@
-"""The configuration as typed objects, what it says about the phases, and the names of all files that a run leaves.
+"""The configuration as typed objects, facts derived from it about the phases, and the names of all files of a run.
 
-Imports no torch.
+It imports no torch.
 """

@@ -1,7 +1,7 @@
-"""Which settings do not count when two configurations are asked whether they mean the same: one list for all uses.
+"""Settings that do not count when two configurations are compared: one list for all uses of such a comparison.
 
-A key that is listed for a use is left out of that comparison; every other key counts there. What counts with some
-methods alone (a ratio under `osft`, what is preserved under `activations`) is decided where it is used.
+A key that is listed for a use is left out of that comparison; every other key counts. Settings that count only for some
+methods (a ratio under `osft`, the preserve set of activation-based subspaces) are handled where they are used.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,23 +10,23 @@ from typing import Any, NamedTuple
 
 
 class Use(Flag):
-    """What a configuration is compared for."""
+    """Purposes for which configurations are compared."""
 
     PHASE = auto()
-    """The fingerprint under which the store keeps a trained phase (`store/fingerprint.py`)."""
+    """Computes the fingerprint under which the store keeps a trained phase (`store/fingerprint.py`)."""
     RUN = auto()
-    """Whether a run may go on in a folder that holds a run already (`runs/run_folder.py`)."""
+    """Decides whether a run may continue in a folder that already holds a run (`runs/run_folder.py`)."""
     SWEEP = auto()
-    """Whether a sweep may be resumed (`sweep/resume.py`)."""
+    """Decides whether a sweep may be resumed (`sweep/resume.py`)."""
     COMPARISON = auto()
-    """Whether two runs are of one group, apart from their seeds (`compare/groups.py`)."""
+    """Decides whether two runs belong to one group, in which only the seeds differ (`compare/groups.py`)."""
 
 
 class Ignored(NamedTuple):
-    """Keys that do not count, and why."""
+    """Keys that do not count for some uses, and the reason."""
 
     keys: tuple[str, ...]
-    """Whole keys of the configuration; `*` stands for every name. A group stands for everything in it."""
+    """Full paths of keys of the configuration; `*` stands for every name, a group for everything in it."""
     uses: Use
     reason: str
 
@@ -45,7 +45,7 @@ IGNORED = (
     Ignored(("plan",), Use.PHASE | Use.RUN, "estimates of time"),
     Ignored(("inspect_data",), Use.PHASE, "only shows"),
     Ignored(("data",), Use.PHASE, "a place and a number of processes"),
-    # The start model and the data count by their content, which is compared beside the configuration.
+    # The start model and the data count by their content, which is compared separately.
     Ignored(("model.path", "model.revision"), Use.PHASE | Use.COMPARISON, "by content"),
     Ignored((EVERY_PHASE + "init_from",), Use.PHASE | Use.COMPARISON, "by content"),
     Ignored((EVERY_PHASE + "data", EVERY_PHASE + "replay", "preserve.data"), Use.PHASE, "by content"),
@@ -54,11 +54,11 @@ IGNORED = (
     Ignored(("evaluation.sets",), Use.PHASE, "by content, in a curve alone"),
     Ignored(("evaluation.lm_eval",), Use.PHASE, "measured after the phase"),
     Ignored(("evaluation",), Use.COMPARISON, "by content of the sets"),
-    # What each phase has taken over from the whole run.
+    # Defaults of the whole run, which each phase has taken over.
     Ignored(("training", "schedule", "phase_order"), Use.PHASE | Use.COMPARISON, "taken over by each phase"),
     Ignored((EVERY_PHASE + "hand_on_dtype",), Use.PHASE, "has become `save_dtype`"),
     Ignored((EVERY_PHASE + "seed",), Use.COMPARISON, "differs within a group"),
-    # Machines and rounding.
+    # Settings of the machines, and settings that change only the rounding.
     Ignored(
         (EVERY_PHASE + "max_tokens_per_gpu", EVERY_PHASE + "activation_checkpointing"),
         Use.PHASE | Use.COMPARISON,
@@ -92,22 +92,22 @@ IGNORED = (
 
 
 def ignored_keys(use: Use) -> frozenset[str]:
-    """Returns the keys and groups that do not count for one use."""
+    """Returns the keys and groups that do not count for a use."""
     return frozenset(key for entry in IGNORED if use in entry.uses for key in entry.keys)
 
 
 def ignored_phase_keys(use: Use) -> frozenset[str]:
-    """Returns the keys of a phase that do not count for one use, without the `phases.NAME.` before them."""
+    """Returns the keys of a phase that do not count for a use, without their prefix `phases.NAME.`."""
     return frozenset(key.removeprefix(EVERY_PHASE) for key in ignored_keys(use) if key.startswith(EVERY_PHASE))
 
 
 def counting(settings: Mapping[str, Any], use: Use) -> dict[str, Any]:
-    """Returns the content of a configuration (nested, as plain data) without what does not count for one use."""
+    """Returns a configuration (nested plain data) without the keys that do not count for a use."""
     return without(settings, ignored_keys(use))
 
 
 def without(settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """Returns the content of a configuration without some keys and groups; `*` in a key stands for every name."""
+    """Returns a configuration without the given keys and groups; `*` in a key stands for every name."""
     return _without(settings, [key.split(".") for key in keys])
 
 

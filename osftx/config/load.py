@@ -1,4 +1,4 @@
-"""From the configuration that Hydra composed to the typed objects that everything else works with."""
+"""Converts the configuration that Hydra composed into the typed objects that all other code works with."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,15 +14,15 @@ from osftx.errors import ConfigurationError
 
 
 def typed(composed: DictConfig) -> ExperimentConfig:
-    """The composed configuration as typed objects.
+    """Returns the composed configuration as typed objects.
 
-    A text that nobody gave becomes empty, so that `validate.problems` reports it together with the rest. A value that
-    OmegaConf cannot resolve or convert raises ConfigurationError here.
+    Missing strings become empty, so that `validate.problems` reports them together with all other problems. Raises
+    ConfigurationError if OmegaConf cannot resolve or convert a value, or if there is an unknown key.
     """
     completed = deepcopy(composed)
     try:
         for key in OmegaConf.missing_keys(composed):
-            with suppress(ValidationError):  # a missing number cannot be filled in: to_object names it below
+            with suppress(ValidationError):  # a missing number cannot be filled in; to_object reports it below
                 OmegaConf.update(completed, key, "")
         config = OmegaConf.to_object(completed)
     except OmegaConfBaseException as error:
@@ -37,7 +37,10 @@ def typed(composed: DictConfig) -> ExperimentConfig:
 
 
 def _source(path: str, source: Any) -> Any:
-    """Settings of data that are written down in a list, which has no type of its own."""
+    """Returns a replay source with its type, because OmegaConf does not type the entries of the list.
+
+    A source that is no mapping is returned unchanged. Raises ConfigurationError for wrong keys or types.
+    """
     if not isinstance(source, dict):
         return source
     try:
@@ -49,7 +52,10 @@ def _source(path: str, source: Any) -> Any:
 
 
 def _unknown_keys(settings: Any, path: str = "") -> Iterator[str]:
-    """What `+KEY=VALUE` has added beside the schema: OmegaConf lets it in, and nothing would ever read it."""
+    """Yields a problem for each key that `+KEY=VALUE` added outside the schema.
+
+    OmegaConf accepts such keys, but nothing would ever read them.
+    """
     if isinstance(settings, dict):
         for name, value in settings.items():
             yield from _unknown_keys(value, f"{path}{name}.")

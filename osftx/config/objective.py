@@ -1,8 +1,8 @@
-"""What a search goes by: numbers of results.json, named by their paths, each with the direction that is better.
+"""Objectives of a search: numbers of results.json, named by their paths, each with a better direction.
 
 An objective is one path, or a weighted sum of several, such as `summary.learning_accuracy - 0.5*summary.forgetting`.
-Several objectives are compared by Pareto dominance: a job is on the front when no other is at least as good in all of
-them and better in one.
+Several objectives are compared by Pareto dominance: a job is on the front if no other job is at least as good in all
+objectives and better in one.
 """
 
 import re
@@ -28,12 +28,12 @@ class Direction(Enum):
 
 
 def as_list(given: Any) -> list[Any]:
-    """Objectives, their directions and their values come alone, or in a list where there are several."""
+    """Returns objectives, their directions or their values as a list, whether one or a sequence of them is given."""
     return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
 
 
 def terms(objective: str) -> list[tuple[float, str]]:
-    """(weight, path) of each term. Raises ValueError for what is no sum of paths."""
+    """Returns (weight, path) of each term of an objective. Raises ValueError if it is not a sum of paths."""
     found: list[tuple[float, str]] = []
     place = 0
     while place < len(objective) or not found:
@@ -47,9 +47,10 @@ def terms(objective: str) -> list[tuple[float, str]]:
 
 
 def direction(objective: str) -> Direction:
-    """What is better: less of forgetting, loss, leak, time, tokens and steps; more of everything else.
+    """Returns the better direction of an objective.
 
-    Of a sum, what all of its terms want. Raises ValueError where they want opposite things.
+    Forgetting and loss, and all numbers of `phases` (leak, time, tokens, steps), are minimized; all others are
+    maximized. Raises ValueError if the terms of a sum have opposite directions.
     """
     wanted = {
         Direction.minimize if bool(LOWER_IS_BETTER.fullmatch(path)) == (weight >= 0) else Direction.maximize
@@ -61,7 +62,7 @@ def direction(objective: str) -> Direction:
 
 
 def value(results: dict[str, Any], objective: str) -> float | None:
-    """The objective's value in results.json; None where a number that it needs is not there."""
+    """Returns the value of an objective in results.json; None if a number that it needs is missing."""
     numbers = [(weight, at_path(results, path)) for weight, path in terms(objective)]
     if any(number is None for _, number in numbers):
         return None
@@ -69,7 +70,7 @@ def value(results: dict[str, Any], objective: str) -> float | None:
 
 
 def at_path(results: dict[str, Any], path: str) -> float | None:
-    """The number at `path` in results.json; None where there is none."""
+    """Returns the number at `path` in results.json; None if there is none."""
     value: Any = results
     for key in path.split("."):
         if isinstance(value, list) and key.isdigit() and int(key) < len(value):
@@ -82,7 +83,10 @@ def at_path(results: dict[str, Any], path: str) -> float | None:
 
 
 def best(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> list[int]:
-    """The places that no other place dominates: the Pareto front, or with one objective the best and its equals."""
+    """Returns the indices of the rows that no other row dominates.
+
+    They are the Pareto front, or with one objective the best row and its equals.
+    """
     costs = [
         [value if towards is Direction.minimize else -value for value, towards in zip(row, directions, strict=True)]
         for row in values

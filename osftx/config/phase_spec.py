@@ -1,4 +1,4 @@
-"""A phase as pure data: what `phase.yaml` holds, and everything that a rank needs to know."""
+"""The specification of a phase as pure data: the content of `phase.yaml`, which is all that a rank needs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,84 +21,86 @@ from osftx.utils.files import write_text
 
 @dataclass
 class PreserveSpec:
-    """What an OSFT phase must keep, when activations decide which directions are free. One of the first two is set."""
+    """What an OSFT phase with activation-based subspaces must keep. Exactly one of `record` and `samples` is set."""
 
     record: str | None
-    """Folder of the kept inputs that the phase before has left."""
+    """Folder of the input covariance that the previous phase left."""
     samples: str | None
-    """Folder of the tokenised samples to measure, for the first phase."""
+    """Folder of the tokenised samples on which the first phase measures the input covariance."""
     max_tokens: int
-    """Tokens that are read of `samples`, and afterwards of the phase's own data."""
+    """Maximum number of tokens read from `samples`, and afterwards from the phase's own data."""
 
 
 @dataclass
 class ValidationSpec:
-    """What a phase measures while it trains, on samples that it does not train on."""
+    """Validation of a phase while it trains, on samples that it does not train on."""
 
     settings: ValidationConfig
     samples: str | None
-    """Folder of the tokenised samples; null: those that `split` holds out of the phase's own."""
+    """Folder of the tokenised validation samples; null: those that `split` holds out of the phase's own samples."""
     own_samples: int
-    """The first samples of the phase's data are its own; what is behind so many of them is replayed."""
+    """Number of the phase's own samples, which come first in its data; replayed samples follow them."""
     split: str | None = None
-    """File with the places of the samples that are trained on and of those that are held out (`data.splitting`); null
-    where `samples` is given."""
+    """File with the indices of the samples that are trained on and of those that are held out (`data.splitting`); null
+    if `samples` is given."""
 
 
 @dataclass
 class ResumeSpec:
-    """Where a phase keeps what it needs to go on after it was broken off."""
+    """Where a phase keeps what it needs to continue after an interruption."""
 
     folder: str
-    """Of this phase alone: its saves, bases and kept inputs; the parent removes it when the phase is in the store."""
+    """Folder of this phase's saves, bases and input covariance. The launching process removes it when the phase
+    is in the store."""
     eigenvectors: str
-    """Cache of decompositions, shared by all phases."""
+    """Folder of the cache of decompositions, which all phases share."""
     checkpointing: CheckpointingConfig
 
 
 @dataclass
 class PhaseSpec:
     index: int
-    """Place in the plan, from 0; skipped phases count."""
+    """Index among all phases, from 0; skipped phases count."""
     name: str
     method: str
-    """As `phases.<name>.method`."""
+    """Training method, as in `phases.<name>.method`."""
     unfreeze_rank_ratio: float | None
-    """Trainable share of the rank; null for a method that takes none."""
+    """Trainable share of each target's rank, 0 to 1; null for a method that takes none."""
     model: ModelConfig
-    """`path` is the local folder that this phase starts from."""
+    """Start model of this phase; `path` is its local folder."""
     training: TrainingConfig
     osft: OsftConfig
     distributed: DistributedConfig
     data: str
     """Folder of the tokenised training samples."""
     folder: str
-    """Where this phase writes: metrics.jsonl, checkpoint/, best/, kept_inputs/, bases/, result.json."""
+    """Folder in which this phase writes metrics.jsonl, checkpoint/, best/, kept_inputs/, bases/ and result.json."""
     evaluation_max_tokens: int
-    """Tokens in one micro-batch of the evaluation."""
+    """Maximum number of tokens in one micro-batch of the evaluation."""
     method_settings: dict[str, Any] = field(default_factory=dict)
-    """As `phases.<name>.method_settings`."""
+    """Settings of a method from outside the package, as in `phases.<name>.method_settings`."""
     preserve: PreserveSpec | None = None
-    """null: the weights decide."""
+    """What the phase must keep; null if it keeps to no input covariance."""
     validation: ValidationSpec | None = None
-    """null: nothing is validated."""
+    """Validation while the phase trains; null: nothing is validated."""
     resume: ResumeSpec | None = None
-    """null: nothing is kept, and the phase always starts at its first step."""
+    """How an interrupted phase continues; null: nothing is saved, and the phase always starts at its first step."""
     evaluation_sets: dict[str, str] = field(default_factory=dict)
-    """Folder of the tokenised samples, by set."""
+    """Folder of the tokenised samples of each evaluation set, by name."""
     sets_to_keep: list[str] = field(default_factory=list)
-    """Those of them that ask what was taught before this phase."""
+    """Names of the evaluation sets that ask what was taught before this phase."""
     evaluate_every_steps: int | None = None
-    """Measure the sets while the phase trains, too, every so many optimizer steps; null: no."""
+    """Number of optimizer steps between two measurements of the sets while the phase trains; null: none."""
     evaluate_before: bool = False
-    """Measure the sets before the first step too (the run's `base` row)."""
+    """Whether the sets are also measured before the first step (the `base` row of the run)."""
     evaluate_only: bool = False
-    """Measure the sets on the model of `model.path` and train nothing; result.json then holds `evaluation` alone."""
+    """Whether the sets are measured on the model at `model.path` and nothing is trained. result.json then holds only
+    `evaluation`."""
     callbacks: list[CallbackConfig] = field(default_factory=list)
     """The user's callbacks, in the order in which they are called. They do not change what the phase computes."""
     calibration_steps: int | None = None
-    """Take so many steps to find out how long the phase will take, keep nothing of it; result.json is another then
-    (`calibrate_phase.py`)."""
+    """Number of steps to take, after a first one, only to measure how long the phase will take; null: train. Nothing
+    of it is kept, and result.json has another content (`worker/calibrate_phase.py`)."""
 
     @property
     def checkpoint(self) -> Path:
@@ -106,11 +108,11 @@ class PhaseSpec:
 
     @property
     def best(self) -> Path:
-        """The state of the lowest validation loss, where it is kept beside the last one."""
+        """Folder of the checkpoint with the lowest validation loss, if it is kept beside the last one."""
         return Path(self.folder) / BEST
 
     def save(self) -> Path:
-        """Write `<folder>/phase.yaml`, which `python -m osftx.worker` runs again on its own."""
+        """Writes `<folder>/phase.yaml`, which `python -m osftx.worker` can run, and returns its path."""
         path = Path(self.folder) / PHASE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, OmegaConf.to_yaml(OmegaConf.structured(self)))

@@ -1,4 +1,4 @@
-"""Facts of a configuration: which phases run, from which model, with which settings. Pure functions."""
+"""Facts derived from a configuration: which phases run, from which model, with which settings. Pure functions."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -6,17 +6,17 @@ from dataclasses import fields
 from osftx.config.schema import ExperimentConfig, PhaseConfig, TrainingConfig
 
 BASE_STATE = "base"
-"""The name of the model before the first phase, in results and in `learned_in`."""
+"""Name of the model before the first phase, in results and in `learned_in`."""
 
 
 def ordered_phases(config: ExperimentConfig) -> dict[str, PhaseConfig]:
-    """Returns all phases by name, in the order in which they follow each other."""
+    """Returns all phases by name, in the order of the run."""
     names = config.phase_order or list(config.phases)
     return {name: config.phases[name] for name in names}
 
 
 def phases_to_run(config: ExperimentConfig) -> Iterator[tuple[int, str, PhaseConfig]]:
-    """Yields (index, name, phase) of each phase that runs: from the one with `init_from` on, or else all of them."""
+    """Yields (index, name, phase) of each phase that runs: those from the phase with `init_from` on, or else all."""
     phases = ordered_phases(config)
     first = next((place for place, phase in enumerate(phases.values()) if phase.init_from), 0)
     for index, (name, phase) in enumerate(phases.items()):
@@ -35,7 +35,7 @@ def start_model(config: ExperimentConfig) -> tuple[str, str | None]:
 def training_of(config: ExperimentConfig, name: str) -> TrainingConfig:
     """Returns the training settings of a phase, with its overrides applied.
 
-    `save_dtype` is the precision in which the phase saves: `hand_on_dtype` where another phase follows it.
+    `save_dtype` is the precision in which the phase saves: `hand_on_dtype` if another phase follows it.
     """
     phase = config.phases[name]
     training = TrainingConfig(**{field.name: getattr(phase, field.name) for field in fields(TrainingConfig)})
@@ -45,20 +45,20 @@ def training_of(config: ExperimentConfig, name: str) -> TrainingConfig:
 
 
 def evaluation_budget(config: ExperimentConfig) -> tuple[int, int]:
-    """Returns (longest sample, micro-batch), in tokens, of the evaluation: the same for every state of a run."""
+    """Returns (longest sample, micro-batch), in tokens, of the evaluation. They hold for every state of a run."""
     return config.training.max_seq_len, config.training.max_tokens_per_gpu
 
 
 def taught_in(config: ExperimentConfig, set_name: str) -> str:
-    """Returns the phase that teaches what an evaluation set asks; `base` if the start model knows it."""
+    """Returns the phase that teaches what an evaluation set asks, or `base` if the start model knows it."""
     explicit = config.evaluation.sets[set_name].learned_in
     return explicit or (set_name if set_name in config.phases else BASE_STATE)
 
 
 def sets_to_keep(config: ExperimentConfig, phase: str | None) -> list[str]:
-    """Returns the evaluation sets that ask what was taught before `phase`; all sets for None, the end of the run.
+    """Returns the evaluation sets that ask what was taught before `phase`, or all sets for None, the end of the run.
 
-    Taught before it is what the base knows and what any earlier phase teaches, also a phase that this run skips.
+    This includes what the base knows and what every earlier phase teaches, even one that this run skips.
     """
     phases = list(ordered_phases(config))
     before = {BASE_STATE, *(phases if phase is None else phases[: phases.index(phase)])}

@@ -1,23 +1,23 @@
-"""The name of every file and folder that a run or a sweep leaves. No other module spells one out.
+"""The name of every file and folder that a run or a sweep leaves. No other module spells these names out.
 
 RUN/                          a run folder
   config.yaml plan.json results.json report.html figures/ data/ .lock
-  phases/01_knowledge/        one folder a phase, numbered from 1
+  phases/01_knowledge/        one folder per phase, numbered from 1
     phase.yaml metrics.jsonl result.json logs/
     checkpoint/ best/ bases/ kept_inputs/
     evaluation/ evaluation_before/           evaluations of a reused phase
-    benchmarks/ benchmarks_before/           logs of the lm-evaluation-harness; the scores lie beside, as .json
+    benchmarks/ benchmarks_before/           logs of the lm-evaluation-harness; the scores lie beside them, as .json
 SWEEP/                        a sweep folder
   sweep.json sweep.html figures/ multirun.yaml .lock
   0/ 1/ ...                   run folders with a job.json each, and output.log for parallel jobs
-STORE/unfinished/FINGERPRINT/ what an interrupted phase needs to go on
+STORE/unfinished/FINGERPRINT/ what an interrupted phase needs to continue
   step_00000012/ curve.jsonl bases/ kept_inputs/ ranks.lock
 """
 
 import re
 from pathlib import Path
 
-# A run.
+# Files and folders of a run.
 CONFIG = "config.yaml"
 PLAN = "plan.json"
 RESULTS = "results.json"
@@ -26,52 +26,52 @@ FIGURES = "figures"
 PHASES = "phases"
 RUN_DATA = "data"
 LOCK = ".lock"
-"""In a run folder or a sweep folder, held by the process that works there."""
+"""Lock file in a run folder or a sweep folder, held by the process that works there."""
 
-# A phase of a run.
+# Files and folders of a phase of a run.
 PHASE = "phase.yaml"
 PHASE_RESULT = "result.json"
 METRICS = "metrics.jsonl"
 SPLIT = "split.npz"
-"""Places of the samples that a phase trains on and of those that it holds out for validation."""
+"""File with the indices of the samples that a phase trains on and of those that it holds out for validation."""
 LOGS = "logs"
 CHECKPOINT = "checkpoint"
 BEST = "best"
 BASES = "bases"
-"""fp32 bases of the subspaces."""
+"""Folder of the fp32 bases of the subspaces."""
 INPUT_COVARIANCE = "kept_inputs"
-"""Second moments of the inputs that later phases must keep. The name is older than the term."""
+"""Folder of the input covariance that later phases must keep. The name is older than the term."""
 EVALUATION = "evaluation"
 BENCHMARKS = "benchmarks"
 BEFORE = "_before"
-"""Suffix of what was measured before the first phase."""
+"""Suffix of the folders with what was measured before the first phase."""
 
-# A phase that is still training.
+# Files and folders of a phase that is still training.
 CURVE = "curve.jsonl"
 RANKS_LOCK = "ranks.lock"
 SAVE = re.compile(r"step_(\d{8})")
 
-# A sweep.
+# Files of a sweep.
 SWEEP = "sweep.json"
 SWEEP_REPORT = "sweep.html"
 SWEEP_CONFIG = "multirun.yaml"
-"""Every sweeper of Hydra writes it."""
+"""Configuration of the sweep, which every sweeper of Hydra writes."""
 JOB = "job.json"
 JOB_OUTPUT = "output.log"
 
 
 def phase_folder(run: Path, index: int, name: str) -> Path:
-    """The folder of a phase in a run folder; `index` is its place in the plan, from 0."""
+    """Returns the folder of a phase in a run folder; `index` counts all phases of the configuration, from 0."""
     return run / PHASES / f"{index + 1:02d}_{name}"
 
 
 def save_folder(folder: Path, steps: int) -> Path:
-    """The folder of a save that was made after `steps` optimizer steps."""
+    """Returns the folder of the save that was made after `steps` optimizer steps."""
     return folder / f"step_{steps:08d}"
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps after which an unfinished phase was saved, newest first. The saves are not verified."""
+    """Returns the steps after which an unfinished phase was saved, newest first. The saves are not verified."""
     if not folder.is_dir():
         return []
     names = (SAVE.fullmatch(path.name) for path in folder.iterdir())

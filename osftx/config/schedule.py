@@ -1,21 +1,21 @@
-"""The unfreeze ratio of each phase that takes one, and what practice advises about it. Pure functions."""
+"""The unfreeze ratio of each phase that takes one, and advice about it from practice. Pure functions."""
 
 from collections.abc import Mapping
 
 from osftx.config.schema import ScheduleConfig, ScheduleKind
 
-# Practice's guidance; a ratio outside it earns a warning, never an error.
+# Guidance from practice. A ratio outside it gives a warning, never an error.
 FIRST_LOW, FIRST_HIGH = 0.25, 0.35
 REDUCTION_LOW, REDUCTION_HIGH = 0.05, 0.15
 LOWEST = 0.1
 
 
 def unfreeze_ratios(schedule: ScheduleConfig, own: Mapping[str, float | None]) -> dict[str, float]:
-    """Returns the ratio of each phase in `own`: its own ratio, else that of the schedule.
+    """Returns the ratio of each phase in `own`: its own ratio, or else that of the schedule.
 
-    `own` holds all phases that take a ratio, in their order. Each of them advances the schedule, also one that is
-    skipped or has a ratio of its own: a phase keeps its ratio when a neighbour changes. Rounded to 6 digits, because
-    0.3 - 0.1 is not 0.2 in binary.
+    `own` holds all phases that take a ratio, in order. Each of them advances the schedule, even one that is skipped or
+    has a ratio of its own, so that a phase keeps its ratio when a neighbour changes. Ratios are rounded to 6 digits,
+    because 0.3 - 0.1 is not 0.2 in binary.
     """
     return {
         name: round(_scheduled(schedule, place) if ratio is None else ratio, 6)
@@ -24,7 +24,7 @@ def unfreeze_ratios(schedule: ScheduleConfig, own: Mapping[str, float | None]) -
 
 
 def _scheduled(schedule: ScheduleConfig, i: int) -> float:
-    """Ratio of the i-th phase that takes one, i from 0."""
+    """Returns the scheduled ratio of the i-th phase that takes one, i from 0."""
     match schedule.kind:
         case ScheduleKind.progressive:
             return max(schedule.minimum, schedule.initial - i * schedule.reduction)
@@ -39,7 +39,7 @@ def _scheduled(schedule: ScheduleConfig, i: int) -> float:
 def advice(schedule: ScheduleConfig, own: Mapping[str, float | None]) -> list[str]:
     """Returns one line for each ratio outside the guidance: the value, the guidance, the key to change.
 
-    `own`: see `unfreeze_ratios`.
+    `own` is as in `unfreeze_ratios`.
     """
     ratios = list(unfreeze_ratios(schedule, own).items())
     lines = []
@@ -62,7 +62,7 @@ def advice(schedule: ScheduleConfig, own: Mapping[str, float | None]) -> list[st
 
 
 def _deciding_key(schedule: ScheduleConfig, i: int, name: str, own: float | None) -> str:
-    """The configuration key that decides the ratio of the i-th phase that takes one."""
+    """Returns the configuration key that decides the ratio of the i-th phase that takes one."""
     if own is not None:
         return f"phases.{name}.unfreeze_rank_ratio"
     if schedule.kind is ScheduleKind.explicit:

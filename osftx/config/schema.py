@@ -1,8 +1,8 @@
-"""The typed configuration: one dataclass a group, a docstring under each field with its unit and source.
+"""The typed configuration: one dataclass per group, with a docstring under each field that gives unit and source.
 
 Hydra composes YAML and overrides against these classes, so an unknown key or a wrong type is refused at once.
 Ranges and rules across fields are in ``validate/``. Names follow training_hub's ``osft()`` where it has one.
-This module is imported before anything heavy: it must never import torch.
+This module is imported before any heavy library and must never import torch.
 """
 
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ DEFAULT_STORE = "outputs/store"
 
 class RankAllocation(Enum):
     uniform = "uniform"
-    """The same share of every target's rank."""
+    """Every target trains the same share of its rank."""
     layer_importance = "layer_importance"
-    """More is kept of layers that change their input less, on average as much as the ratio says (the paper's adaptive
-    rank selection)."""
+    """Layers that change their input less keep more frozen directions; the average over the layers follows the ratio
+    (the paper's adaptive rank selection)."""
 
 
 class ScheduleKind(Enum):
@@ -42,23 +42,23 @@ class Accelerator(Enum):
 
 class DataFormat(Enum):
     auto = "auto"
-    """By the keys of the first row."""
+    """The format is recognised by the keys of the first rows."""
     messages = "messages"
-    """Conversations: `messages`, a list of {role, content}."""
+    """Each row is a conversation: `messages`, a list of {role, content}."""
     documents = "documents"
-    """Plain text, all of which is trained on."""
+    """Each row is plain text, and all of it is trained on."""
     tokenized = "tokenized"
-    """`input_ids` and `labels`, as the model reads them."""
+    """Each row has `input_ids` and `labels`, as the model reads them."""
 
 
 class TrainOn(Enum):
     assistant = "assistant"
-    """Every turn of the assistant."""
+    """Every turn of the assistant is trained on."""
     all_but_system = "all_but_system"
     everything = "everything"
-    """Also what the chat template writes itself."""
+    """All tokens are trained on, including those that the chat template adds."""
     last_assistant = "last_assistant"
-    """The last turn of the assistant alone."""
+    """Only the last turn of the assistant is trained on."""
 
 
 class OnBadRow(Enum):
@@ -68,11 +68,11 @@ class OnBadRow(Enum):
 
 class BestState(Enum):
     ignore = "ignore"
-    """Which one it was is told, no more."""
+    """The best state is only reported."""
     keep = "keep"
-    """A second checkpoint, `best/`, beside that of the last state."""
+    """The best state is saved as a second checkpoint, `best/`, beside that of the last state."""
     hand_on = "hand_on"
-    """It takes the place of the last one: as the checkpoint, in what is measured, and for the next phase."""
+    """The best state replaces the last one: as the checkpoint, in what is measured, and for the next phase."""
 
 
 @dataclass
@@ -80,72 +80,74 @@ class ModelConfig:
     path: str = MISSING
     """Hugging Face folder or Hub name of the model that the first phase starts from."""
     revision: str | None = None
-    """Branch, tag or commit, for a Hub name."""
+    """Branch, tag or commit of a Hub name."""
     attn_implementation: str = "auto"
-    """`auto`: FlashAttention 2 where it is installed and can be used (a GPU, 16 bits), else SDPA on each packed sample
-    by itself (`varlen_sdpa`), else transformers' choice. Or one of those: `sdpa` (under a mask), `flash_attention_2`,
-    `flex_attention`, `eager`."""
+    """Attention implementation. `auto`: FlashAttention 2 where it is installed and can be used (a GPU, 16 bits), else
+    SDPA on each packed sample by itself (`varlen_sdpa`), else transformers' choice. Or a fixed one: `varlen_sdpa`,
+    `sdpa` (with a mask), `flash_attention_2`, `flex_attention`, `eager`."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model."""
+    """Whether to run Python code that comes with the model."""
 
 
 @dataclass
 class DataConfig:
     path: Any = MISSING
-    """A JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, a name on the Hugging Face Hub, or a
+    """JSONL, JSON or Parquet file, glob of such files, folder saved by `datasets`, name on the Hugging Face Hub, or a
     list of these. Formats: docs/how-to/data.md."""
     weights: list[float] | None = None
-    """One number for each entry of a list of paths: how often each of its samples is there. 2.5: twice, and half of
-    them, drawn by `training.seed`, a third time; 0: the entry is left out. null: all once."""
+    """One number for each entry of a list of paths: how often each of its samples occurs. 2.5: each sample occurs
+    twice, and half of them, drawn by the phase's seed (else `training.seed`), a third time. 0: the entry is left out.
+    null: each sample occurs once."""
     split: str | None = None
-    """Of a Hub name or a saved folder that has several; null: train."""
+    """Split to read from a Hub name or saved folder that has several splits; null: `train`."""
     revision: str | None = None
-    """Branch, tag or commit, for a Hub name."""
+    """Branch, tag or commit of a Hub name."""
     format: DataFormat = DataFormat.auto
-    """`messages`, `documents` or `tokenized`; `auto` goes by the keys of the first rows."""
+    """Format of the rows: `messages`, `documents` or `tokenized`; `auto` goes by the keys of the first rows."""
     train_on: TrainOn = TrainOn.assistant
-    """Which turns of a conversation are trained on; a message with `train: false` never is."""
+    """Turns of a conversation that are trained on. A message with `train: false` is never trained on."""
     document_column: str = "document"
-    """Where the text of a document is."""
+    """Column that holds the text of a document."""
     block_size: int | None = None
-    """Tokens of the blocks into which documents, one behind the other, are cut; null: each document is a sample."""
+    """Tokens of the blocks into which the concatenated documents are cut; null: each document is a sample."""
     limit: int | None = None
-    """Rows that are read of each path, the first ones; null: all."""
+    """Number of rows read from each path, the first ones; null: all."""
     on_bad_row: OnBadRow = OnBadRow.fail
-    """`fail`: a row that cannot be used refuses the run. `skip`: it is left out, counted and listed in results.json."""
+    """Handling of an unusable row. `fail`: the run is refused. `skip`: the row is left out, counted and listed in
+    results.json."""
 
 
 @dataclass
 class DataProcessingConfig:
-    """How all data is tokenised. It is kept by its content, so that no run tokenises the same twice."""
+    """How all data is tokenised. The result is kept by content, so no run tokenises the same data twice."""
 
     processing_dir: str | None = None
-    """Folder of the tokenised data, which can be removed while no run uses it; null: `<store_dir>/data`, or the run
-    folder where nothing is kept in the store."""
+    """Folder of the tokenised data, which may be removed while no run uses it; null: `<store_dir>/data`, or the run
+    folder if nothing is kept in the store."""
     num_proc: int | None = None
-    """Processes that tokenise; null: one for each CPU, as far as the data is worth it."""
+    """Number of processes that tokenise; null: one for each CPU, as far as the data is worth it."""
 
 
 @dataclass
 class TrainingConfig:
-    """Defaults of every phase; `phases.<name>.<key>` overrides one of them for one phase."""
+    """Defaults of every phase. `phases.<name>.<key>` overrides one of them for one phase."""
 
     num_epochs: int = 2
-    """Passes over the phase's samples."""
+    """Number of passes over the phase's samples."""
     effective_batch_size: int = 128
     """Samples per optimizer step, over all ranks."""
     max_seq_len: int = 8192
-    """Tokens; longer samples are dropped, and counted."""
+    """Maximum length of a sample in tokens. Longer samples are dropped and counted."""
     max_tokens_per_gpu: int = 10000
-    """Tokens in one packed micro-batch of one rank."""
+    """Maximum number of tokens in one packed micro-batch of one rank."""
     learning_rate: float = 5e-6
     """Peak learning rate of AdamW."""
     lr_scheduler: str = "cosine"
-    """A schedule of transformers: linear, cosine, constant, constant_with_warmup, ..."""
+    """Learning-rate schedule of transformers: linear, cosine, constant, constant_with_warmup, ..."""
     lr_scheduler_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Extra arguments of the schedule."""
+    """Additional arguments of the learning-rate schedule."""
     warmup_steps: int = 0
-    """Optimizer steps of linear warm-up."""
+    """Number of optimizer steps of linear warm-up."""
     beta1: float = 0.9
     """AdamW's decay of the first moment."""
     beta2: float = 0.95
@@ -153,84 +155,87 @@ class TrainingConfig:
     eps: float = 1e-8
     """AdamW's epsilon."""
     weight_decay: float = 0.0
-    """AdamW's decoupled weight decay; under OSFT it acts on the update, so it pulls towards the phase's start."""
+    """AdamW's decoupled weight decay. Under OSFT it acts on the update, so it pulls towards the phase's start."""
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    """Global norm to which gradients are clipped; 0 turns clipping off."""
     seed: int = 42
-    """Decides the order of the samples (with the epoch)."""
+    """Seed that, together with the epoch, decides the order of the samples."""
     use_liger: bool = True
-    """Liger's fused Triton kernels; needs a GPU."""
+    """Whether to use Liger's fused Triton kernels, which need a GPU."""
     activation_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    """Whether to recompute activations in the backward pass: less memory, about a third more compute."""
     train_dtype: Precision = Precision.bfloat16
-    """Precision of forward and backward; the optimizer always keeps an fp32 master copy."""
+    """Precision of the forward and backward pass. The optimizer always keeps an fp32 master copy."""
     save_dtype: Precision = Precision.bfloat16
-    """Precision of the last phase's saved weights. bfloat16 rounds a part of small updates away (`update_kept` in the
+    """Precision of the last phase's saved weights. bfloat16 rounds away a part of small updates (`update_kept` in the
     results). See docs/method/precision.md."""
     hand_on_dtype: Precision = Precision.float32
-    """The same of every phase that another one follows. With float32 the next one starts from what was trained,
-    whatever its own `train_dtype`."""
+    """Precision of the saved weights of every phase that another phase follows. With float32 the next phase starts
+    from what was trained, whatever its own `train_dtype`."""
     deterministic: bool = False
-    """Have torch take deterministic kernels alone, and fail where there are none: the same bits again on the same GPUs,
-    slower. On a CPU they are the same without it."""
+    """Whether torch uses only deterministic kernels and fails where there are none. A run then gives the same bits
+    again on the same GPUs, but is slower. On a CPU the bits are the same without it."""
 
 
 @dataclass
 class ReplayConfig:
-    """Samples of earlier data, mixed into a phase's own: what LAB does against forgetting (Sudalairaj et al., arXiv
-    2403.01081, section 3.2), and what OSFT does without."""
+    """Samples of earlier data that are mixed into a phase's own, as LAB does against forgetting (Sudalairaj et al.,
+    arXiv 2403.01081, section 3.2). OSFT does without it."""
 
     sources: list[Any] = field(default_factory=list)
-    """Names of earlier phases, for their own data (also what they hold out for validation), and other data: a path or a
-    name as in `data.path`, or settings such as `{path: FILE, format: documents}`. Empty: no replay."""
+    """Replayed sources: names of earlier phases, which stand for their own data (including what they hold out for
+    validation), and other data: a path or a name as in `data.path`, or settings such as `{path: FILE, format:
+    documents}`. Empty: no replay."""
     ratio: float | None = None
-    """Share of each source's samples, 0 to 1, rounded up: 1 is all of them, as in LAB. Which ones, the phase's seed
-    decides; they are the same in every epoch."""
+    """Share of each source's samples that is replayed, 0 to 1, rounded up; 1 is all of them, as in LAB. The phase's
+    seed decides which samples; they are the same in every epoch."""
     samples: int | None = None
-    """Instead of `ratio`: samples of each source."""
+    """Number of samples of each source that are replayed, instead of `ratio`."""
 
 
 @dataclass
 class ValidationConfig:
-    """The loss on samples that the phase does not train on, while it trains; `split` or `path` turns it on."""
+    """Loss on samples that a phase does not train on, measured while it trains. `split` or `path` turns it on."""
 
     split: float | None = None
-    """Share of the phase's own samples that is held out from training, above 0 and below 1; the phase's seed decides
-    which. Replayed samples are never among them."""
+    """Share of the phase's own samples that is held out from training, above 0 and below 1. The phase's seed decides
+    which samples. Replayed samples are never held out."""
     path: Any = None
-    """Instead of `split`: data of its own, as `data.path`; it is read like the phase's own, but for `limit`."""
+    """Separate validation data, as in `data.path`, instead of `split`. It is read with the settings of the phase's own
+    data, except `weights`, `split`, `revision` and `limit`, which are not applied."""
     every_steps: int | None = None
-    """Optimizer steps between two measurements; null: not by steps."""
+    """Number of optimizer steps between two measurements; null: none by steps."""
     every_epoch: bool = False
-    """Measure at the end of every epoch."""
+    """Whether to measure at the end of every epoch."""
     at_end: bool = True
-    """Measure after the last step."""
+    """Whether to measure after the last step."""
     best: BestState = BestState.ignore
-    """What becomes of the state with the lowest loss: `ignore`, `keep` or `hand_on`. The last two keep a copy of it in
-    the host's memory, four bytes for each number that is trained, over all ranks: under `osft` those of the free
-    subspaces, under `sft` all of the model."""
+    """What happens to the state with the lowest loss: `ignore`, `keep` or `hand_on`. The last two hold a copy of it in
+    host memory: four bytes for each trained number, over all ranks. Under `osft` these are the numbers of the trainable
+    subspaces, under `sft` those of the whole model."""
 
 
 @dataclass
 class PhaseConfig:
-    """One phase. Every key of `TrainingConfig` can be set here and otherwise follows `training`."""
+    """Settings of one phase. Every key of `TrainingConfig` can be set here and otherwise follows `training`."""
 
     method: str = "osft"
-    """`osft`: train in free directions of the target weights, everything else is frozen. `sft`: plain fine-tuning of
-    every weight. Or a method from outside the package, by the name of its entry point (group `osftx.methods`) or by the
-    import path of its class: `my_package.my_module.MyMethod`."""
+    """Training method. `osft`: train the trainable directions of the target weights and freeze everything else. `sft`:
+    plain fine-tuning of every weight. A method from outside the package is given by the name of its entry point (group
+    `osftx.methods`) or by the import path of its class, such as `my_package.my_module.MyMethod`."""
     unfreeze_rank_ratio: float | None = None
-    """Trainable share of each target's rank, 0 to 1; null takes it from `schedule`. Paper, section 3."""
+    """Trainable share of each target's rank, 0 to 1; null: taken from `schedule`. Paper, section 3."""
     method_settings: dict[str, Any] = field(default_factory=dict)
-    """Settings of a method from outside the package; `osft` has the groups `osft`, `preserve` and `schedule`."""
+    """Settings of a method from outside the package. The settings of `osft` are in the groups `osft`, `preserve` and
+    `schedule`."""
     init_from: str | None = None
-    """Start the run at this phase from this checkpoint folder; the phases before it are skipped."""
+    """Checkpoint folder from which the run starts at this phase; the phases before it are skipped."""
     data: DataConfig = field(default_factory=DataConfig)
-    """What this phase trains on."""
+    """Data that this phase trains on."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
-    """What is mixed into it."""
+    """Earlier data that is mixed into the training data."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    """What is measured while it trains, on samples that it does not train on."""
+    """Measurement of the loss on held-out samples while the phase trains."""
     num_epochs: int = II("training.num_epochs")
     effective_batch_size: int = II("training.effective_batch_size")
     max_seq_len: int = II("training.max_seq_len")
@@ -255,190 +260,203 @@ class PhaseConfig:
 
 @dataclass
 class ScheduleConfig:
-    """The unfreeze ratio of the i-th OSFT phase, i from 0; a ratio written on a phase wins."""
+    """The unfreeze ratio of the i-th OSFT phase, i from 0. A ratio that is set on a phase takes precedence."""
 
     kind: ScheduleKind = ScheduleKind.progressive
-    """`progressive`: max(minimum, initial - i * reduction). `geometric`: max(minimum, initial * factor ** i).
-    `constant`: initial. `explicit`: ratios[i]."""
+    """Formula of the ratio. `progressive`: max(minimum, initial - i * reduction). `geometric`: max(minimum, initial *
+    factor ** i). `constant`: initial. `explicit`: ratios[i]."""
     initial: float = 0.3
-    """Ratio of the first phase. Guidance: 0.25 to 0.35."""
+    """Ratio of the first OSFT phase. Guidance: 0.25 to 0.35."""
     reduction: float = 0.1
-    """Taken off per phase (progressive). Guidance: 0.05 to 0.15."""
+    """Amount by which the ratio falls per phase (progressive). Guidance: 0.05 to 0.15."""
     factor: float = 0.7
-    """Multiplied in per phase (geometric)."""
+    """Factor by which the ratio is multiplied per phase (geometric)."""
     minimum: float = 0.1
-    """The ratio never falls below this (progressive, geometric). Guidance: at least 0.1."""
+    """Lowest ratio (progressive, geometric). Guidance: at least 0.1."""
     ratios: list[float] = field(default_factory=list)
-    """One ratio per OSFT phase (explicit)."""
+    """One ratio for each OSFT phase (explicit)."""
 
 
 @dataclass
 class OsftConfig:
     subspace: str = "weights"
-    """What decides which directions are free. `weights`: the smallest singular directions of each weight, on both sides
-    (the paper). `activations`: the input directions that the layers use least on what must be kept (`preserve`)."""
+    """How the trainable directions are chosen. `weights` (weight-based subspaces): the smallest singular directions of
+    each weight, on both sides (the paper). `activations` (activation-based subspaces): the input directions that the
+    layers use least on what must be kept (`preserve`)."""
     rank_allocation: RankAllocation = RankAllocation.uniform
-    """How the free rank is shared out among the layers: `uniform` or `layer_importance`, which each phase measures on
-    its own samples. The plan counts as if it were uniform."""
+    """How the trainable rank is distributed over the layers: `uniform` or `layer_importance`, which each phase measures
+    on its own samples. The plan assumes `uniform`."""
     minimum_retention: float = 0.1
-    """Share of its directions that a layer of no importance would keep, with `layer_importance` (the paper's mrr)."""
+    """Share of its directions that a layer of zero importance keeps under `layer_importance` (the paper's mrr)."""
     train_others: bool = False
-    """Train everything beside the targets as well, without protection: embeddings, norms, biases, the head. The
-    reference trainer does; it is for comparison."""
+    """Whether to also train everything outside the targets, without protection: embeddings, norms, biases, the head.
+    The reference trainer does this; the option is for comparison."""
     target_patterns: list[str] | None = None
-    """Regular expressions, matched against whole module names (`re.fullmatch`); null takes the targets of the
-    model's family (`osft/targets.py`)."""
+    """Regular expressions that select the targets, matched against whole module names (`re.fullmatch`); null: the
+    targets of the model's family (`models/families.py`)."""
     save_bases: bool = True
-    """Keep the fp32 bases of each phase in its `bases/` folder (for an 8B Llama about 23 GB a phase)."""
+    """Whether to keep the fp32 bases of each phase in its `bases/` folder (about 23 GB per phase for an 8B Llama)."""
 
 
 @dataclass
 class PreserveConfig:
-    """What the model must keep, for `osft.subspace=activations`. Read once, before the first phase; each phase then
-    adds its own inputs and leaves the sum beside its checkpoint, so that no sample is kept."""
+    """The preserve set: what the model must keep under `osft.subspace=activations`.
+
+    It is read once, before the first phase. Each phase then adds the covariance of its own inputs and leaves the sum
+    beside its checkpoint, so that no sample is kept.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
-    """Conversations like those that the start model must still answer; a few hundred are enough. Not read where the
-    start model has a record of kept inputs beside it, since an earlier phase has left one."""
+    """Conversations like those that the start model must still answer; a few hundred are enough. They are not read if
+    an earlier phase has left an input covariance beside the start model."""
     max_tokens: int = 262144
-    """Tokens that are read of `data`, of each phase's own samples and of each evaluation set. Six for each feature of a
-    model's widest input are enough: these are for up to 43,000."""
+    """Maximum number of tokens read from `data`, from each phase's own samples and from each evaluation set. Six tokens
+    for each feature of the model's widest input are enough; the default serves widths of up to 43,000."""
 
 
 @dataclass
 class CheckpointingConfig:
-    """How a phase is saved while it trains, so that the same command goes on where it was broken off. What is saved
-    lies in the store until the phase is done; with `reuse=false` nothing is."""
+    """Saves of a phase while it trains, so that the same command continues an interrupted phase.
+
+    Saves lie in the store until the phase is done. With `reuse=false` nothing is saved.
+    """
 
     every_minutes: float | None = 15.0
-    """Minutes between two saves; null: never by the clock."""
+    """Minutes between two saves; null: no saves by the clock."""
     every_steps: int | None = None
-    """Optimizer steps between two saves; null: not by steps. SIGTERM and SIGUSR1 save as well, and so does the last
-    step."""
+    """Number of optimizer steps between two saves; null: no saves by steps. The phase is also saved on SIGTERM and
+    SIGUSR1 and after the last step."""
     keep: int = 2
-    """Saves that are kept: where the newest is damaged, the one before is taken."""
+    """Number of saves that are kept. If the newest one is damaged, the one before it is used."""
     grace_s: int = 30
-    """Seconds that the ranks have, after a signal, to end their step, save and leave; then they are killed. More for
-    large models, and then more from the scheduler, too."""
+    """Seconds after a signal in which the ranks may finish their step, save and exit before they are killed. Large
+    models need more, and then the scheduler must allow more, too."""
 
 
 @dataclass
 class OffloadConfig:
-    """What waits in host memory between two steps, where a GPU's is too small: each is a trip over the bus per step."""
+    """Data that is held in host memory between two steps if GPU memory is too small. Each costs a transfer over the bus
+    per step."""
 
     optimizer: bool = False
-    """The fp32 master copy of what is trained, its gradients and AdamW's moments: 16 bytes a number less on the GPU, 20
-    more on the host, where DeepSpeed has gradients twice. The CPU takes the step."""
+    """Whether to offload the fp32 master copy of what is trained, its gradients and AdamW's moments. This saves 16
+    bytes per trained number on the GPU and takes 20 on the host, where DeepSpeed holds gradients twice. The CPU runs
+    the optimizer step."""
     bases: bool = False
-    """OSFT's fp32 bases and its copy of the starting weights: for an 8B Llama at ratio 0.3 about 37 GB over all
-    ranks. They are fetched one matrix at a time, the frozen ones twice a step."""
+    """Whether to offload OSFT's fp32 bases and its copy of the starting weights: about 37 GB over all ranks for an 8B
+    Llama at ratio 0.3. They are fetched one matrix at a time, the frozen bases twice per step."""
 
 
 @dataclass
 class DistributedConfig:
-    """How the ranks of a phase are started; the names of training_hub and torchrun."""
+    """How the ranks of a phase are started. The names are those of training_hub and torchrun."""
 
     nproc_per_node: int = 8
-    """Ranks on this machine, one per GPU."""
+    """Number of ranks on this machine, one per GPU."""
     nnodes: int = 1
-    """Machines. A launcher that has started several processes (torchrun, srun, ...) decides this itself."""
+    """Number of machines. A launcher that has started several processes (torchrun, srun, ...) decides this itself."""
     node_rank: int = 0
-    """This machine's index, 0 to nnodes - 1. The first one leads; the others do what it tells them."""
+    """Index of this machine, 0 to nnodes - 1. The first machine leads; the others follow its instructions."""
     rdzv_id: int = 47
-    """Rendezvous id; phase i uses rdzv_id + i. On one node a part that is unique to the launch is added."""
+    """Rendezvous id. Phase i uses rdzv_id + i; on one node a part that is unique to the launch is added."""
     rdzv_endpoint: str = "127.0.0.1:29500"
-    """Host of the first node, and the port at which the other nodes find it. Used with several nodes; the ranks of each
+    """Host of the first node and the port at which the other nodes find it, used with several nodes. The ranks of each
     phase meet at a free port of that host."""
     join_timeout_s: int = 300
-    """Seconds that the nodes wait for each other at the beginning."""
+    """Seconds that the nodes wait for each other at the start of the run."""
     accelerator: Accelerator = Accelerator.auto
-    """`cuda`, `cpu`, or `auto`: cuda where there is a GPU."""
+    """Device of the ranks: `cuda`, `cpu`, or `auto`, which is `cuda` if there is a GPU."""
     exclusive_devices: bool = True
-    """Claim `nproc_per_node` GPUs of those that are visible, and wait while other runs of this user hold too many of
-    them. Off: the ranks take the first visible GPUs, also where another run uses them."""
+    """Whether to claim `nproc_per_node` of the visible GPUs, and to wait while other runs of this user hold too many of
+    them. false: the ranks take the first visible GPUs, even if another run uses them."""
     omp_num_threads: int = 1
-    """CPU threads of each rank; fixed, because the results' last bits depend on it."""
+    """Number of CPU threads of each rank. It is fixed, because the last bits of the results depend on it."""
     offload: OffloadConfig = field(default_factory=OffloadConfig)
-    """What waits in host memory between two steps; for GPUs, of which it frees memory and takes time."""
+    """Data that is held in host memory between two steps, which frees GPU memory and costs time."""
     timeout_s: int = 1800
-    """Seconds that a rank waits for the others before the phase fails."""
+    """Seconds that a rank waits for the other ranks before the phase fails."""
     deepspeed: dict[str, Any] = field(default_factory=dict)
-    """Keys of a DeepSpeed configuration, such as `zero_optimization.overlap_comm`; those that osftx sets itself are
-    refused. The estimates of memory are for DeepSpeed's defaults. See docs/method/precision.md."""
+    """Keys of a DeepSpeed configuration, such as `zero_optimization.overlap_comm`. Keys that osftx sets itself are
+    refused. Memory estimates assume DeepSpeed's defaults. See docs/method/precision.md."""
 
 
 @dataclass
 class EvaluationSetConfig(DataConfig):
-    """Held-out data, with the settings of training data."""
+    """One evaluation set: held-out data, with the settings of training data."""
 
     learned_in: str | None = None
-    """The phase that teaches what this set asks, or `base`. null: the phase of the same name, else `base`."""
+    """Phase that teaches what this set asks, or `base`; null: the phase of the same name, else `base`."""
 
 
 @dataclass
 class LmEvalConfig:
-    """Benchmarks of the lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness), in one
-    process on one GPU or the CPU: `pip install 'osftx[eval]'`. See docs/how-to/benchmarks.md."""
+    """Benchmarks of the lm-evaluation-harness (Gao et al., https://github.com/EleutherAI/lm-evaluation-harness).
+
+    They run in one process on one GPU or the CPU and need `pip install 'osftx[eval]'`. See docs/how-to/benchmarks.md.
+    """
 
     tasks: list[str] = field(default_factory=list)
-    """Names of tasks and groups, measured before the first phase and after each phase. Empty: none."""
+    """Names of the tasks and groups that are measured before the first phase and after each phase. Empty: none."""
     include_path: str | None = None
-    """Folder of your own tasks, YAML files as the harness reads them; they go before its own of the same name."""
+    """Folder of your own tasks as YAML files of the harness. They take precedence over the harness's tasks of the same
+    name."""
     num_fewshot: int | None = None
-    """Examples in each prompt; null: as many as the task says."""
+    """Number of examples in each prompt; null: as many as the task specifies."""
     limit: int | None = None
-    """Samples of each task, the first ones; null: all. Only to try something out."""
+    """Number of samples of each task, the first ones; null: all. Only for trying something out."""
     batch_size: int = 8
-    """Requests that the model answers at a time."""
+    """Number of requests that the model answers at a time."""
     apply_chat_template: bool = False
-    """Ask in the model's chat template, examples as earlier turns. Most published figures are without."""
+    """Whether to ask in the model's chat template, with examples as earlier turns. Most published figures do not."""
     confirm_run_unsafe_code: bool = False
-    """Take tasks that run, on this machine, code which the model writes (humaneval, mbpp)."""
+    """Whether to allow tasks that run code written by the model on this machine (humaneval, mbpp)."""
     timeout_s: int = 21600
-    """Seconds that all tasks on one state of the model may take."""
+    """Maximum seconds that all tasks together may take on one state of the model."""
 
 
 @dataclass
 class EvaluationConfig:
     sets: dict[str, EvaluationSetConfig] = field(default_factory=dict)
-    """Measured before the first phase and after each phase: loss, token accuracy, exact match."""
+    """Evaluation sets by name. Loss, token accuracy and exact match are measured before the first phase and after each
+    phase."""
     every_steps: int | None = None
-    """Optimizer steps between two measurements within a phase: the curve of what is kept against what is learned. null:
-    none. A phase with a curve is another one to the store than the same without."""
+    """Number of optimizer steps between two measurements within a phase, which give the curve of what is kept against
+    what is learned; null: no curve. The store treats a phase with a curve and the same phase without as different."""
     lm_eval: LmEvalConfig = field(default_factory=LmEvalConfig)
-    """Benchmarks, beside the sets."""
+    """Benchmarks of the lm-evaluation-harness, measured in addition to the sets."""
 
 
 @dataclass
 class CallbackConfig:
-    """A class that observes the training of every phase: osftx.training.callbacks."""
+    """A class that observes the training of every phase. See osftx.training.callbacks."""
 
     path: str = MISSING
-    """Its import path, such as `my_module.MyCallback`. The module is found from the folder where the run starts."""
+    """Import path of the class, such as `my_module.MyCallback`. The module is searched from the folder where the run
+    starts."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the constructor."""
+    """Keyword arguments of the class's constructor."""
 
 
 @dataclass
 class SweepConfig:
-    """What `-m` does beside the values that it sweeps over; how they are chosen is in `hydra.sweeper`."""
+    """Settings of a sweep (`-m`). How its values are chosen is set in `hydra.sweeper`."""
 
     resume: str | None = None
-    """Folder of a sweep that was broken off, or had failed jobs: run only what is missing there. The rest of the
-    command is the same as the first time."""
+    """Folder of a sweep that was interrupted or had failed jobs; only the jobs that are missing there are run. The rest
+    of the command must be the same as the first time. null: start a new sweep."""
 
 
 @dataclass
 class PlanConfig:
     calibrate: bool = False
-    """Begin each phase and take a few steps of it, so that the plan tells how long the run will take. Ranks are started
+    """Whether to start each phase for a few steps, so that the plan shows how long the run will take. Ranks are started
     and the model is read; with `dry_run=true` the run ends after that."""
 
 
 @dataclass
 class ExperimentConfig:
     name: str = MISSING
-    """The experiment's name; names the run folder."""
+    """Name of the experiment and of its run folder."""
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -446,29 +464,30 @@ class ExperimentConfig:
     preserve: PreserveConfig = field(default_factory=PreserveConfig)
     data: DataProcessingConfig = field(default_factory=DataProcessingConfig)
     phases: dict[str, PhaseConfig] = field(default_factory=dict)
-    """The phases, by name, in the order in which they are first mentioned."""
+    """Phases by name, in the order in which they are first mentioned."""
     phase_order: list[str] | None = None
-    """Another order; names every phase once."""
+    """Order of the phases, which names every phase once; null: the order of `phases`."""
     checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     callbacks: list[Any] = field(default_factory=list)
     """Your own classes that observe the training: import paths such as `my_module.MyCallback`, or
-    `{path: my_module.MyCallback, settings: {KEY: VALUE}}`. They are not a part of what a phase is in the store, and a
-    phase that is reused calls none."""
+    `{path: my_module.MyCallback, settings: {KEY: VALUE}}`. They are not part of a phase's fingerprint, and a reused
+    phase calls none."""
     output_dir: str | None = None
-    """The run folder; null: outputs/<name>/<time>, or the job's folder in a sweep."""
+    """Run folder; null: outputs/<name>/<time>, or the job's folder in a sweep."""
     store_dir: str = DEFAULT_STORE
-    """Where trained phases are kept under their fingerprints, to be used again by any run (`python -m osftx.store`)."""
+    """Phase store: folder of trained phases under their fingerprints, reused by any run (`python -m osftx.store`)."""
     reuse: bool = True
-    """Use phases of the store, and keep new ones there. Off: every phase is trained, in the run folder alone."""
+    """Whether to reuse phases of the store and keep new ones there. false: every phase is trained, and only the run
+    folder has it."""
     objective: Any = "summary.average_accuracy"
-    """The number in results.json that a search goes by, as its path, or a weighted sum of such numbers:
-    `summary.learning_accuracy - 0.5*summary.forgetting`. Several objectives as a list."""
+    """Objective of a search: the path of a number in results.json, or a weighted sum of such paths, as in
+    `summary.learning_accuracy - 0.5*summary.forgetting`. Several objectives are given as a list."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     dry_run: bool = False
-    """Check everything, print the plan, start nothing (but for `plan.calibrate`)."""
+    """Whether to only check everything and print the plan, and start nothing (except for `plan.calibrate`)."""
     inspect_data: int | None = None
-    """Show what all data of the run holds, and so many samples of each, with what is trained on marked; start
-    nothing."""
+    """Number of samples of each source to show, with trained tokens marked and a summary of all data of the run.
+    Nothing is started then. null: train."""

@@ -1,18 +1,23 @@
-"""How many optimizer steps a phase takes, and after which of them it validates. Pure numbers."""
+"""The number of optimizer steps of a phase, and the steps after which it validates. Pure functions."""
 
 from osftx.config.schema import PhaseConfig, TrainingConfig, ValidationConfig
 
 
 def total_steps(training: TrainingConfig | PhaseConfig, samples: int) -> int:
-    """Epochs follow each other without a break: the end of one may lie within a step."""
+    """Returns the number of optimizer steps of a phase with `samples` samples.
+
+    Epochs follow each other without a break, so the end of an epoch may lie within a step.
+    """
     return -(-samples * training.num_epochs // training.effective_batch_size)
 
 
 def validation_steps(
     settings: ValidationConfig, training: TrainingConfig | PhaseConfig, samples: int
 ) -> frozenset[int]:
-    """The optimizer steps after which a phase of so many samples validates; those in which an epoch ends count as its
-    end."""
+    """Returns the optimizer steps after which a phase with `samples` samples validates.
+
+    The step in which an epoch ends counts as the end of the epoch.
+    """
     last = total_steps(training, samples)
     due = {last} if settings.at_end else set()
     if settings.every_steps is not None:

@@ -1,4 +1,4 @@
-"""Documents, one behind the other, cut into blocks of equal length."""
+"""Concatenates documents and cuts them into blocks of equal length."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,9 +8,9 @@ from osftx.data.samples import TokenBatch
 
 
 def in_blocks(batches: Iterable[TokenBatch], block_size: int) -> Iterator[TokenBatch]:
-    """Samples of `block_size` tokens; what is left at the end is a shorter one.
+    """Yields samples of `block_size` tokens; the rest at the end is a shorter sample.
 
-    A single token that is left is dropped: nothing before it could predict it.
+    A rest of a single token is dropped: no token before it could predict it.
     """
     ids, counted = np.empty(0, dtype=np.int32), np.empty(0, dtype=bool)
     for batch in batches:

@@ -1,4 +1,4 @@
-"""The rows of all sources, in chunks of one shape: what is handed to whoever tokenises them."""
+"""Splits the rows of all sources into chunks of one shape, which are the units of tokenisation."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -10,9 +10,9 @@ from osftx.data.sources import Row, Source
 from osftx.errors import ConfigurationError
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 1 << 18
-"""Of a chunk at most, beside its last row."""
+"""Maximum rows of a chunk, and maximum bytes, which only its last row may exceed."""
 SHAPE_ROWS = 100
-"""First rows of a source among which one that can be read tells the format."""
+"""Number of first rows of a source that are searched for a parsable row, whose keys determine the shape."""
 CONVERTED = CONVERSATIONS.keys() - {Shape.messages}
 
 
@@ -22,19 +22,19 @@ class Chunk(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the source."""
+        """Number of bytes of the source that the chunk accounts for."""
         return sum(row.size for row in self.rows)
 
 
 def chunks(entries: list[list[Source]], data: DataConfig) -> Iterator[Chunk]:
-    """The rows of every entry, the first ones where there is a limit.
+    """Yields the rows of every entry in chunks, only the first rows of each if there is a limit.
 
     Args:
         entries: the sources of each path.
-        data: its `format`, `document_column`, `limit`, and settings that not every format reads.
+        data: the settings of the data: `format`, `document_column`, `limit`, and settings that only some formats read.
 
     Raises:
-        ConfigurationError: a source cannot be read, is empty, or has another format than it should.
+        ConfigurationError: a source cannot be read, is empty, or does not have the required format.
     """
     told: set[Shape] = set()
     for entry in entries:
@@ -59,12 +59,12 @@ def chunks(entries: list[list[Source]], data: DataConfig) -> Iterator[Chunk]:
 
 
 def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Up to so many rows, and bytes, at a time."""
+    """Yields chunks of up to `CHUNK_ROWS` rows and about `CHUNK_BYTES` bytes."""
     chunk: list[Row] = []
     size = 0
     for row in rows:
         chunk.append(row)
-        size += max(row.size, len(row.content))  # a compressed line is longer than its part of the file
+        size += max(row.size, len(row.content))  # a compressed line is longer than its share of the file
         if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -73,7 +73,11 @@ def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _first_rows(rows: Iterator[Row], data: DataConfig) -> tuple[Shape, list[Row]]:
-    """The shape of a source, and the rows that were read to see it. Rows that cannot be parsed are told later."""
+    """Returns the shape of a source, and the rows that were read to determine it.
+
+    Rows that cannot be parsed are reported later. Raises ConfigurationError if the rows have none of the allowed
+    shapes.
+    """
     read: list[Row] = []
     other = None
     for row in islice(rows, SHAPE_ROWS):
@@ -95,7 +99,7 @@ def _first_rows(rows: Iterator[Row], data: DataConfig) -> tuple[Shape, list[Row]
 
 
 def _check_settings(source: Source, shape: Shape, data: DataConfig) -> None:
-    """Raise ConfigurationError for settings that are not read with this shape."""
+    """Raises ConfigurationError for settings that do not apply to this shape."""
     problems = []
     if data.block_size is not None and shape is not Shape.documents:
         problems.append(

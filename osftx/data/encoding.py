@@ -1,4 +1,4 @@
-"""From rows to token ids, a chunk of rows at a time: in this process, or in several at once."""
+"""Turns rows into token ids, one chunk of rows at a time, in this process or in several at once."""
 
 import os
 import signal
@@ -23,25 +23,26 @@ from osftx.errors import ConfigurationError
 from osftx.utils.processes import end_with_parent
 
 IN_FLIGHT = 3
-"""Chunks for each process that are read ahead, so that none waits for the reader, and memory stays bounded."""
+"""Number of chunks per process that are read ahead, so that no process waits for the reader and memory stays
+bounded."""
 
 
 class Encoded(NamedTuple):
     size: int
-    """Bytes of the source that have been read for it."""
+    """Number of bytes of the source that were read for these samples."""
     samples: TokenBatch
     turns: Counter[str]
-    """Messages of each role, of conversations."""
+    """Number of messages of each role in the conversations."""
     wrong: list[SkippedRow]
-    """Rows that could not be used, in their order."""
+    """Rows that could not be used, in the order in which they were read."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns rows into samples. It can be sent to another process, which loads the tokenizer anew."""
+    """Turns rows into samples. An encoder can be sent to another process, which loads the tokenizer again."""
 
     tokenizer: ChatTokenizer | None
-    """None: rows are checked, and give samples without tokens."""
+    """The model's tokenizer; with None rows are checked, and give samples without tokens."""
     train_on: TrainOn
     document_column: str
 
@@ -59,7 +60,10 @@ class Encoder:
         return Encoded(chunk.size, _joined(samples), turns, wrong)
 
     def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str]]:
-        """The samples of a row, and the roles of its messages."""
+        """Returns the samples of a row, and the roles of its messages.
+
+        Raises RowError or ConversationError for a row that cannot be used.
+        """
         content = parse(row.content)
         roles: list[str] = []
         if shape is Shape.tokenized:
@@ -72,7 +76,7 @@ class Encoder:
             conversation = conversation_of(shape, content, self.train_on)
             roles = [message["role"] for message in conversation.messages]
             if self.tokenizer is not None and not self.tokenizer.renders:
-                return [EncodedConversation([], [])], roles  # `prepare` tells it once, beside what is wrong with rows
+                return [EncodedConversation([], [])], roles  # `prepare` reports the missing template once, not per row
             samples = []
             if self.tokenizer is not None:
                 samples = encode_conversation(self.tokenizer, conversation, self.train_on)
@@ -84,7 +88,7 @@ class Encoder:
 
 
 def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Generator[Encoded, None, None]:
-    """Encode every chunk, in the order in which they come; close the generator to end the processes early.
+    """Yields the encoding of every chunk, in order. Closing the generator ends the processes early.
 
     Raises:
         ConfigurationError: one of several processes has ended.
@@ -92,7 +96,7 @@ def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Gen
     if processes == 1:
         yield from map(encoder.encode, chunks)
         return
-    # Not forked: threads of this process (of a progress bar, of pyarrow) may hold locks at that moment.
+    # Processes are not forked: threads of this process (of a progress bar, of pyarrow) may hold locks at that moment.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (encoder, os.getpid()))
     waiting: deque[Future[Encoded]] = deque()
     try:
@@ -114,7 +118,7 @@ def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Gen
 
 
 _encoder: Encoder
-"""Of a process of the pool."""
+"""The encoder of this process, if it is a process of the pool."""
 
 
 def _start(encoder: Encoder, parent: int) -> None:

@@ -1,6 +1,6 @@
-"""What a row means: a conversation, a document, or token ids; and the error for one that is wrong.
+"""Interprets a row as a conversation, a document or token ids, and defines the error for an invalid row.
 
-Add a chat format here: its keys in `Shape`, and in `CONVERSATIONS` the function that makes messages of a row.
+To add a chat format, add its keys to `Shape`, and to `CONVERSATIONS` the function that turns a row into messages.
 """
 
 import json
@@ -17,28 +17,28 @@ MESSAGE_KEYS = ("role", "content", "tool_calls", "reasoning_content", "train", "
 TEXT_KEYS = ("reasoning_content", "name", "tool_call_id")
 ROLE_NAMES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
               "tool": "tool", "observation": "tool"}  # fmt: skip
-"""What `from` may say."""
+"""Roles by the values that `from` may have."""
 IGNORED_LABEL = -100
-"""Of a token that is not counted (torch's cross-entropy default)."""
+"""Label of a token that the loss does not count (the default of torch's cross-entropy)."""
 
 
 class RowError(ValueError):
-    """What is wrong with one row, what is allowed and what to do; without the place."""
+    """Raised for an invalid row; the message says what is wrong, what is allowed and what to do, without the place."""
 
 
 class Shape(Enum):
-    """How rows are written down; the keys by which a row shows it."""
+    """The layout of rows. The value holds the keys by which a row of that shape is recognised."""
 
     messages = ("messages",)
     tokenized = ("input_ids", "labels")
     conversations = ("conversations",)
     instruction = ("instruction", "output")
     documents = ()
-    """The key is `data.document_column`."""
+    """Documents have no fixed key; the key is `data.document_column`."""
 
 
 def shape_of(row: Any, data_format: DataFormat, document_column: str) -> Shape | None:
-    """The shape that the keys of a row show; None where it has none of those that `data_format` allows."""
+    """Returns the shape that matches the keys of a row; None if no shape that `data_format` allows does."""
     if not isinstance(row, dict):
         return None
     return next(
@@ -47,12 +47,12 @@ def shape_of(row: Any, data_format: DataFormat, document_column: str) -> Shape |
 
 
 def keys_of(shape: Shape, document_column: str) -> tuple[str, ...]:
-    """What every row of a shape has."""
+    """Returns the keys that every row of a shape has."""
     return shape.value or (document_column,)
 
 
 def parse(content: Any) -> dict[str, Any]:
-    """The row as an object: `content` is JSON as bytes, or the row of a table.
+    """Returns the row as an object. `content` is JSON as bytes, or the row of a table.
 
     Raises:
         RowError: it is not JSON in UTF-8, or not an object.
@@ -64,10 +64,10 @@ def parse(content: Any) -> dict[str, Any]:
 
 
 def conversation_of(shape: Shape, row: Mapping[str, Any], train_on: TrainOn) -> Conversation:
-    """The conversation of a row, whose messages are checked; other columns (identifiers, sources) are not read.
+    """Returns the conversation of a row and checks its messages; other columns (identifiers, sources) are ignored.
 
     Raises:
-        RowError: it has none, a message is wrong, or nothing of it would be trained on.
+        RowError: there is no conversation, a message is invalid, or nothing of it would be trained on.
     """
     messages = CONVERSATIONS[shape](row)
     checked = [_checked(number, message) for number, message in enumerate(messages, 1)]
@@ -80,7 +80,7 @@ def conversation_of(shape: Shape, row: Mapping[str, Any], train_on: TrainOn) -> 
 
 
 def document_of(row: Mapping[str, Any], column: str) -> str:
-    """The text of a row. Raises RowError where there is none."""
+    """Returns the text of a row. Raises RowError if there is none."""
     text = row.get(column)
     if column not in row:
         raise RowError(f"has the keys {sorted(row)}; it must have `{column}`, as data.document_column says")
@@ -90,10 +90,10 @@ def document_of(row: Mapping[str, Any], column: str) -> str:
 
 
 def tokens_of(row: Mapping[str, Any], vocab_size: int | None) -> tuple[list[int], list[bool]]:
-    """Token ids, and whether loss is counted on each: where the label is not -100.
+    """Returns the token ids, and whether the loss counts each of them, which is the case where the label is not -100.
 
     Raises:
-        RowError: they are not whole numbers of 0 to `vocab_size` - 1, or a label is neither its id nor -100.
+        RowError: the ids are not whole numbers from 0 to `vocab_size` - 1, or a label is neither its id nor -100.
     """
     ids, labels = _numbers(row, "input_ids"), _numbers(row, "labels")
     if len(ids) != len(labels):
@@ -120,7 +120,7 @@ def _parse_line(line: bytes) -> Any:
         raise RowError(f"is longer than {MAX_ROW_BYTES >> 20} MiB; split it into several rows")
     try:
         row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        if b"\\u" in line:  # JSON can spell what no text file can hold
+        if b"\\u" in line:  # JSON escapes can encode half of a character, which UTF-8 cannot
             json.dumps(row, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise RowError(
@@ -138,7 +138,7 @@ def _parse_line(line: bytes) -> Any:
         ) from error
     except RowError:
         raise
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise RowError(f"is not JSON that can be read ({str(error).partition(';')[0]}); correct it") from error
     return row
 
@@ -158,7 +158,7 @@ def _list_of(row: Mapping[str, Any], key: str, what: str) -> list[Any]:
 def _numbers(row: Mapping[str, Any], key: str) -> list[int]:
     values = _list_of(row, key, "token")
     for place, value in enumerate(values, 1):
-        if type(value) is not int:  # true is an int, too
+        if type(value) is not int:  # bool is a subclass of int
             raise RowError(f"`{key}` has a JSON {_kind(value)} at place {place}; it must hold whole numbers alone")
     return values
 
@@ -168,7 +168,7 @@ def _messages(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _from_conversations(row: Mapping[str, Any]) -> list[Any]:
-    """Turns of `from` and `value`; those that have a role already stay what they are."""
+    """Returns the messages of turns with `from` and `value`; turns that have a role already are left unchanged."""
     messages = [_from_turn(number, turn) for number, turn in enumerate(_list_of(row, "conversations", "turn"), 1)]
     return [*_system(row), *messages]
 
@@ -185,7 +185,7 @@ def _from_turn(number: int, turn: Any) -> Any:
 
 
 def _from_instruction(row: Mapping[str, Any]) -> list[Any]:
-    """`instruction`, with `input` below it where there is one, is asked; `output` is the answer."""
+    """Returns the messages of an instruction: `instruction`, then any `input`, is the question, `output` the answer."""
     for key in ("instruction", "output", "input"):
         value = row.get(key)
         if key != "input" and (not isinstance(value, str) or not value.strip()):
@@ -213,7 +213,10 @@ def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _checked(number: int, message: Any) -> dict[str, Any]:
-    """The message without its null entries; a template may read any key, so none is dropped in silence."""
+    """Returns the message without its null entries, after checking it.
+
+    Unknown keys are rejected rather than dropped silently, since a template may read any key. Raises RowError.
+    """
     if not isinstance(message, dict):
         raise RowError(f"message {number} is a JSON {_kind(message)}; it must be an object with role and content")
     role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
@@ -243,7 +246,7 @@ def _are_objects(values: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """The JSON name of the value's type."""
+    """Returns the JSON name of the value's type."""
     if value is None:
         return "null"
     names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
@@ -256,7 +259,7 @@ CONVERSATIONS: dict[Shape, Callable[[Mapping[str, Any]], list[Any]]] = {
     Shape.conversations: _from_conversations,
     Shape.instruction: _from_instruction,
 }
-"""How to make a list of messages of a row, by its shape."""
+"""Functions that turn a row into a list of messages, by the shape of the row."""
 
 SHAPES = {
     DataFormat.auto: tuple(Shape),
@@ -264,4 +267,4 @@ SHAPES = {
     DataFormat.documents: (Shape.documents,),
     DataFormat.tokenized: (Shape.tokenized,),
 }
-"""The shapes that `data.format` allows; the first that fits a row is taken."""
+"""Shapes that each `data.format` allows; the first shape that fits a row is used."""

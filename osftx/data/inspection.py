@@ -1,4 +1,4 @@
-"""What a file of training samples holds, and what of it is trained on: the picture to look at before GPU hours go."""
+"""Shows what a file of training samples holds and what of it is trained on, for a check before GPU hours are spent."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +9,7 @@ from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.samples import Prepared, counted_tokens, load_samples
 
 BINS = 8
-"""Of the histogram of lengths."""
+"""Number of bins of the histogram of lengths."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class Inspection:
     samples: int
     tokens: int
     counted: int
-    """Tokens on which loss is counted."""
+    """Number of tokens that the loss counts."""
     duplicates: int
-    """Samples whose tokens an earlier one has, too."""
+    """Number of samples whose tokens equal those of an earlier sample."""
     histogram: list[tuple[int, int, int]]
-    """(from, to, samples): lengths in tokens, both ends included."""
+    """Bins (from, to, samples) of the lengths in tokens; both bounds are inclusive."""
 
 
 def inspect(prepared: Prepared) -> Inspection:
-    """Reads marks and lengths, not the tokens; `prepared` must have been written."""
+    """Returns the figures of `prepared`, which must have been written. Reads marks and lengths, not the tokens."""
     assert prepared.folder is not None
     return Inspection(
         samples=len(prepared.lengths),
@@ -39,7 +39,7 @@ def inspect(prepared: Prepared) -> Inspection:
 
 
 def _histogram(lengths: np.ndarray) -> list[tuple[int, int, int]]:
-    """Whole numbers of tokens a bin, the same for all bins."""
+    """Returns the histogram; all bins are equally wide, a whole number of tokens."""
     shortest, longest = int(lengths.min()), int(lengths.max())
     width = -(-(longest - shortest + 1) // BINS)
     counts = np.bincount((lengths - shortest) // width)
@@ -50,9 +50,9 @@ def _histogram(lengths: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def passages(prepared: Prepared, place: int, tokenizer: ChatTokenizer) -> list[tuple[str, bool]]:
-    """The text of one sample in runs of tokens on which loss is counted, or is not."""
+    """Returns the text of one sample in runs of tokens that the loss counts, or does not count."""
     assert prepared.folder is not None
     row = load_samples(prepared.folder)[place]
-    ids, counted = row["input_ids"], [False, *row["counted"][1:]]  # nothing could predict the first token
+    ids, counted = row["input_ids"], [False, *row["counted"][1:]]  # no token before the first one could predict it
     borders = [0, *(i for i in range(1, len(ids)) if counted[i] != counted[i - 1]), len(ids)]
     return [(tokenizer.decode(ids[start:stop]), counted[start]) for start, stop in pairwise(borders)]

@@ -1,8 +1,9 @@
-"""Prepared data put together: entries of a list by their weights, and replay of earlier data, as in LAB (Sudalairaj et
-al., arXiv 2403.01081, section 3).
+"""Combines prepared data: entries of a list by their weights, and replay of earlier data.
 
-Which samples are drawn depends on the seed, the place of what they are drawn from and its size alone, and fewer are a
-part of more: 1% of a source is in 10% of it.
+Replay follows LAB (Sudalairaj et al., arXiv 2403.01081, section 3).
+
+The samples that are drawn from a source depend only on the seed, the source's place in the list and its size. A smaller
+draw is a subset of a larger one: the 1% of a source is contained in its 10%.
 """
 
 import hashlib
@@ -18,14 +19,14 @@ from osftx.data.samples import DataSummary, Prepared, load_samples, samples_file
 
 ROWS_AT_A_TIME = 1000
 DRAWN = "-"
-"""In the name of a folder, between what is mixed and what was drawn of it."""
+"""Separator in a folder name: the hash of what was mixed stands before it, the hash of the drawn samples after it."""
 DRAWN_LENGTH = 16
 LENGTH = 32
-"""Characters of a name, without what was drawn."""
+"""Length in characters of the part of a folder name before the separator."""
 
 
 def share_of(available: int, ratio: float) -> int:
-    """How many samples `ratio` times `available` are, rounded up: at least one at a ratio above 0.
+    """Returns `ratio` times `available`, rounded up: at least one sample at a ratio above 0.
 
     The small term undoes binary rounding: a tenth of 30 must be 3.
     """
@@ -33,15 +34,15 @@ def share_of(available: int, ratio: float) -> int:
 
 
 def replayed_samples(available: int, ratio: float | None, samples: int | None) -> int:
-    """How many of a source's samples are replayed: the number that is given, or a share."""
+    """Returns how many samples of a source are replayed: `samples` if it is set, otherwise the share `ratio`."""
     return samples if samples is not None else share_of(available, ratio or 0.0)
 
 
 def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, folder: Path | None) -> Prepared:
-    """The phase's `own` samples and as many of each replayed source as is said.
+    """Returns the phase's `own` samples together with the given number of samples of each replayed source.
 
-    With a `folder` they are written to one inside it; all that is given must have been written, too. The turns, and
-    what was dropped and skipped, are those of the phase's own data.
+    With a `folder` the result is written to a new folder inside it; `own` and all sources must then have been written,
+    too. The counts of turns, dropped samples and skipped rows in the summary are those of the phase's own data.
     """
     drawn = [
         (source, np.random.default_rng([seed, place]).permutation(len(source.lengths))[:count])
@@ -51,9 +52,10 @@ def mix(own: Prepared, replayed: Sequence[tuple[Prepared, int]], seed: int, fold
 
 
 def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, folder: Path | None) -> Prepared:
-    """Each part's samples as often as its weight says; `parts` by their places, of which some may have no weight.
+    """Returns the samples of all parts, each repeated according to the weight of its part.
 
-    At 2.5 each sample is there twice, and half of them, which the seed draws, a third time. `folder` as in `mix`.
+    At a weight of 2.5 each sample occurs twice, and half of the samples, drawn with the seed, a third time. The keys of
+    `parts` are places in the list of paths; places without weight are missing. `folder` as in `mix`.
     """
     summaries = [part.summary for part in parts.values()]
     summary = DataSummary(
@@ -72,7 +74,7 @@ def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, fo
 
 
 def _together(chosen: Sequence[tuple[Prepared, np.ndarray]], summary: DataSummary, folder: Path | None) -> Prepared:
-    """These samples of each part, one part behind the other: training shuffles them anyway."""
+    """Returns the chosen rows of each part, concatenated in the order of the parts; training shuffles them anyway."""
     lengths = np.concatenate([part.lengths[rows] for part, rows in chosen])
     digests = np.concatenate([part.digests[rows] for part, rows in chosen])
     summary = replace(
@@ -91,8 +93,8 @@ def _together(chosen: Sequence[tuple[Prepared, np.ndarray]], summary: DataSummar
         _copy(chosen, place)
         write_index(place, summary, lengths, digests)
 
-    # Parts are named by their content, too, and by how it was tokenised. What a seed has drawn stands behind the dash,
-    # so that runs of other seeds are seen to have the same data.
+    # A part's folder name already encodes its content and tokenisation. What a seed has drawn stands after the dash
+    # only, so that runs with different seeds are recognised as using the same data.
     names = [_folder(part).name for part, _ in chosen]
     amounts = [f"{name.partition(DRAWN)[0]} {len(rows)}" for name, (_, rows) in zip(names, chosen, strict=True)]
     drawn = [f"{name} {rows}" for name, rows in zip(names, which, strict=True)]
@@ -102,14 +104,14 @@ def _together(chosen: Sequence[tuple[Prepared, np.ndarray]], summary: DataSummar
 
 
 def _repeated(available: int, weight: float, seed: int, place: int) -> np.ndarray:
-    """All samples as often as the weight holds them, and some once more."""
+    """Returns sorted row indices: each sample floor(weight) times, and some drawn samples once more."""
     times, more = divmod(share_of(available, weight), max(available, 1))
     some = np.random.default_rng([seed, place]).permutation(available)[:more]
     return np.sort(np.concatenate([np.tile(np.arange(available), times), some]))
 
 
 def _copy(chosen: Sequence[tuple[Prepared, np.ndarray]], place: Path) -> None:
-    """Write what is chosen, some rows at a time, so that memory stays bounded."""
+    """Writes the chosen rows to `place`, `ROWS_AT_A_TIME` rows at a time so that memory stays bounded."""
     with samples_file(place) as write:
         for part, rows in chosen:
             for table in load_samples(_folder(part)).select(rows).with_format("arrow").iter(ROWS_AT_A_TIME):

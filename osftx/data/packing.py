@@ -1,6 +1,6 @@
-"""Which samples form an optimizer step, and which of them share a micro-batch on a rank.
+"""Plans which samples form an optimizer step, and which of them share a micro-batch on a rank.
 
-Pure functions of their arguments: every rank computes the same plan, so none has to be sent around.
+All functions are pure: every rank computes the same plan, so no plan has to be communicated.
 """
 
 from collections.abc import Sequence
@@ -14,41 +14,39 @@ MicroBatch = list[int]
 
 
 def sample_order(num_samples: int, num_epochs: int, seed: int) -> np.ndarray:
-    """The order in which samples are used: one permutation an epoch, (num_epochs * num_samples,) int64.
+    """Returns the order in which samples are used: one permutation per epoch, (num_epochs * num_samples,) int64.
 
-    The permutation of an epoch depends on the seed and the epoch alone: training for more epochs only
-    appends.
+    The permutation of an epoch depends on the seed and the epoch alone: training for more epochs only appends.
     """
     epochs = [np.random.default_rng([seed, epoch]).permutation(num_samples) for epoch in range(num_epochs)]
     return np.concatenate(epochs) if epochs else np.empty(0, dtype=np.int64)
 
 
 def plan_steps(order: np.ndarray, effective_batch_size: int) -> list[np.ndarray]:
-    """Cut the order into optimizer steps of `effective_batch_size` samples over all ranks.
+    """Cuts the order into optimizer steps of `effective_batch_size` samples over all ranks.
 
-    Steps run across the ends of epochs; only the last one may hold fewer samples.
+    Steps may extend across the end of an epoch; only the last step may hold fewer samples.
     """
     return [order[start : start + effective_batch_size] for start in range(0, len(order), effective_batch_size)]
 
 
 def pack(lengths: Sequence[int] | np.ndarray, world_size: int, max_tokens: int) -> list[list[MicroBatch]]:
-    """Share the samples of one step out to the ranks, in as few micro-batches as LPT finds.
+    """Distributes the samples of one step over the ranks, in as few micro-batches as LPT finds.
 
-    Longest processing time first (Graham 1969, "Bounds on multiprocessing timing anomalies"): each sample,
-    from the longest to the shortest, goes into the micro-batch with the fewest tokens. The number of
-    micro-batches a rank is the smallest for which nothing overflows. Micro-batches are then dealt out from
-    the fullest to the emptiest, back and forth over the ranks: the numbers of micro-batches of two ranks
-    differ by at most one, and the micro-batches that run at the same time are of about the same size.
+    Longest processing time first (LPT; Graham 1969, "Bounds on multiprocessing timing anomalies"): each sample, from
+    the longest to the shortest, goes into the micro-batch with the fewest tokens. The number of micro-batches per rank
+    is the smallest one for which none overflows. Micro-batches are then dealt out from the fullest to the emptiest,
+    back and forth over the ranks: the numbers of micro-batches of two ranks differ by at most one, and the
+    micro-batches that run at the same time have about the same size.
 
     Args:
-        lengths: tokens of each sample of the step, (samples,).
+        lengths: number of tokens of each sample of the step, (samples,).
         world_size: number of ranks.
-        max_tokens: the most tokens in one micro-batch.
+        max_tokens: maximum number of tokens in one micro-batch.
 
     Returns:
-        For each rank its micro-batches, none of them empty. A rank may have one fewer than another, or none
-        at all: the trainer lets it run an empty one, since all ranks take part in every forward and backward
-        pass.
+        The micro-batches of each rank, none of them empty. A rank may have one fewer than another, or none at all: the
+            trainer then runs an empty one on it, since all ranks take part in every forward and backward pass.
 
     Raises:
         ValueError: one sample alone is longer than `max_tokens`.
@@ -75,13 +73,13 @@ def pack(lengths: Sequence[int] | np.ndarray, world_size: int, max_tokens: int) 
 
 
 def _fewest_per_rank(sizes: list[int], world_size: int, max_tokens: int) -> int:
-    """The smallest number of micro-batches a rank for which none overflows; `sizes` fall from the longest on.
+    """Returns the smallest number of micro-batches per rank for which none overflows.
 
-    One bin more never makes the fullest one fuller: the bins' sorted loads stay at or below those before,
-    sample by sample. So the smallest number is found by halving, in a range that begins at the lower bound,
-    where it mostly is.
+    `sizes` are sorted from the longest on. One more bin never makes the fullest one fuller: the sorted loads of the
+    bins stay at or below the previous ones, sample by sample. The smallest number is therefore found by bisection, in a
+    range that begins at the lower bound, which usually is the result.
     """
-    certain = -(-len(sizes) // world_size)  # with one sample a bin, all fit
+    certain = -(-len(sizes) // world_size)  # all fit with one sample per bin
     too_few = max(1, -(-sum(sizes) // (world_size * max_tokens))) - 1
     enough, step = too_few + 1, 1
     while enough < certain and not _fits(sizes, world_size * enough, max_tokens):
@@ -107,7 +105,10 @@ def _fits(sizes: list[int], num_bins: int, max_tokens: int) -> bool:
 
 
 def _fill(sizes: list[int], num_bins: int) -> list[list[int]]:
-    """Put each size into the least-loaded bin, the first of equals; non-empty bins of places in `sizes`."""
+    """Puts each size into the least-loaded bin, the first of equals.
+
+    Returns the bins that are not empty, each a list of indices into `sizes`.
+    """
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     loads = [(0, index) for index in range(num_bins)]  # a heap, and sorted from the start
     for place, size in enumerate(sizes):
@@ -119,20 +120,24 @@ def _fill(sizes: list[int], num_bins: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Fill:
-    """How much of the ranks' work the packing of all steps uses; each 1 at best."""
+    """How well the packing of all steps uses the ranks; each figure is a share, at best 1."""
 
     tokens: float
-    """Tokens, of those that all micro-batches of all ranks could hold."""
+    """Number of tokens, relative to the capacity of all micro-batches of all ranks."""
     counted_tokens: float
-    """The same, of tokens on which loss is counted."""
+    """Number of tokens that the loss counts, relative to the same capacity."""
     balance: float
-    """Tokens, of those that there would be if each rank always had as many as the one that all wait for."""
+    """Number of tokens, relative to the number that there would be if each rank always had as many as the fullest rank,
+    for which all others wait."""
 
 
 def fill_of(
     steps: Sequence[np.ndarray], lengths: np.ndarray, counted: np.ndarray, world_size: int, max_tokens: int
 ) -> Fill:
-    """Of `steps`, each the samples of one; `lengths` and `counted` are the tokens of all samples, (samples,)."""
+    """Returns the `Fill` of `steps`, each of which is an array of sample indices.
+
+    `lengths` and `counted` are the numbers of tokens, and of tokens that the loss counts, of all samples, (samples,).
+    """
     held = waited = 0
     for chosen in steps:
         packed = pack(lengths[chosen], world_size, max_tokens)

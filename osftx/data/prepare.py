@@ -1,4 +1,7 @@
-"""From the settings of some data to its tokenised samples, made once by the parent process and found by content."""
+"""Turns the settings of some data into tokenised samples.
+
+The launching process makes the samples once; later runs find them by content.
+"""
 
 import hashlib
 import json
@@ -38,14 +41,15 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 Key = TypeVar("Key")
 Made = TypeVar("Made")
 FORMAT_VERSION = 6
-"""Raised when the same rows have to give other samples, or the same samples another layout."""
+"""Version of the tokenised data; to be raised if the same rows must give other samples, or the same samples another
+layout."""
 BYTES_PER_PROCESS = 1 << 22
-"""Of the sources: to start a process for less takes longer than to tokenise it."""
+"""Bytes of the sources that justify one process: starting a process for less takes longer than tokenising it."""
 MAX_SKIPPED_LISTED = 100
 DECIDING = ("format", "train_on", "document_column", "block_size", "limit", "on_bad_row")
-"""Settings of the data that decide its samples, beside the content."""
+"""Settings that determine the samples of some data, in addition to its content."""
 FINGERPRINT_LENGTH = 32
-"""Hexadecimal digits."""
+"""Length of a fingerprint in hexadecimal digits."""
 
 
 def prepare(
@@ -56,24 +60,24 @@ def prepare(
     num_proc: int | None = None,
     seed: int = 0,
 ) -> Prepared:
-    """Leave the tokenised samples in a folder inside `folder`, or find them there; without one, write nothing.
+    """Writes the tokenised samples to a folder inside `folder`, or finds them there; without `folder`, writes nothing.
 
-    The name of the inner folder is a fingerprint of the content of what is read, the tokenizer, max_seq_len, the
-    settings and the format; it appears only when it is complete. `load_samples` reads it. If the chat template writes
-    the date, the samples keep the date on which they were made.
+    The name of the inner folder is a fingerprint of the content that is read, the tokenizer, max_seq_len, the settings
+    and the format. The inner folder appears only when it is complete; `load_samples` reads it. If the chat template
+    writes the date, the samples keep the date on which they were made.
 
     Args:
         data: what is read, and how.
-        tokenizer: the tokenizer and chat template of the model; None: rows are checked, and samples have no tokens.
-        max_seq_len: the most tokens in one sample; longer ones are dropped and counted.
-        folder: where tokenised data is kept; made if it does not exist. Needs a tokenizer.
-        num_proc: processes that tokenise; None: one for each CPU, as far as the data is worth it.
-        seed: decides what is drawn by `weights`.
+        tokenizer: the tokenizer and chat template of the model; with None rows are checked, and samples have no tokens.
+        max_seq_len: maximum number of tokens in one sample; longer samples are dropped and counted.
+        folder: folder of tokenised data, created if it does not exist. It requires a tokenizer.
+        num_proc: number of processes that tokenise; None stands for one per CPU, or fewer for little data.
+        seed: seed of the samples that `weights` draws.
 
     Raises:
-        ConfigurationError: something cannot be read or has no row, with the problems of up to MAX_PROBLEMS_SHOWN rows;
-            there are conversations and no chat template;
-            all samples are longer than max_seq_len; `folder` cannot be written.
+        ConfigurationError: data cannot be read or has no row (the error lists the problems of up to MAX_PROBLEMS_SHOWN
+            rows); there are conversations but no chat template; all samples are longer than max_seq_len; `folder`
+            cannot be written.
     """
     if data.weights is not None:
         return _weighted(data, lambda part: prepare(part, tokenizer, max_seq_len, folder, num_proc), seed, folder)
@@ -116,14 +120,17 @@ def _paths(data: DataConfig) -> list[str]:
 def _weighted(
     data: DataConfig, prepare_part: Callable[[DataConfig], Prepared], seed: int, folder: Path | None
 ) -> Prepared:
-    """Each path by itself, then all by their weights; a path of no weight is not read."""
+    """Prepares each path by itself and combines them by their weights; a path with weight 0 is not read."""
     weights = {place: weight for place, weight in enumerate(data.weights or []) if weight > 0}
     parts = _each(lambda place: prepare_part(replace(data, path=data.path[place], weights=None)), weights)
     return weigh(dict(zip(weights, parts, strict=True)), list(weights.values()), seed, folder)
 
 
 def _each(make: Callable[[Key], Made], keys: Iterable[Key]) -> list[Made]:
-    """What each key gives; the problems of all of them are told at once."""
+    """Returns the result of `make` for each key.
+
+    Raises one ConfigurationError with the problems of all keys.
+    """
     made: list[Made] = []
     problems: list[str] = []
     for key in keys:
@@ -145,7 +152,10 @@ def _samples(
     summary: DataSummary,
     index: Index,
 ) -> Iterator[TokenBatch]:
-    """Yield the samples that are not too long; all are counted in `summary`, those yielded are in `index`."""
+    """Yields the samples that are not too long; counts all samples in `summary` and adds those yielded to `index`.
+
+    Raises ConfigurationError if there are none, or if there are conversations but no chat template.
+    """
     size = sum(source.size for entry in entries for source in entry)
     processes = max(1, min(num_proc or _cpus(), size // BYTES_PER_PROCESS))
     encoder = Encoder(tokenizer, data.train_on, data.document_column)
@@ -186,7 +196,7 @@ def _why_nothing(summary: DataSummary, max_seq_len: int) -> str:
 
 
 def _shorter(batch: TokenBatch, max_seq_len: int) -> TokenBatch:
-    """The samples of up to `max_seq_len` tokens."""
+    """Returns the samples of up to `max_seq_len` tokens."""
     fits = batch.lengths <= max_seq_len
     if fits.all():
         return batch
@@ -197,7 +207,10 @@ def _shorter(batch: TokenBatch, max_seq_len: int) -> TokenBatch:
 def _usable(
     encoded: Iterable[Encoded], on_bad_row: OnBadRow, summary: DataSummary, advance: Callable[[int], object]
 ) -> Iterator[TokenBatch]:
-    """The samples; rows that gave none are refused, or counted in `summary`."""
+    """Yields the samples; rows that cannot be used are counted in `summary` or, by `on_bad_row`, an error.
+
+    Raises ConfigurationError with the problems of up to MAX_PROBLEMS_SHOWN rows.
+    """
     problems: list[str] = []
     try:
         for part in encoded:
@@ -222,7 +235,7 @@ def _usable(
 
 @contextmanager
 def _progress(path: str, size: int) -> Iterator[Callable[[int], object]]:
-    """A bar with the remaining time, in a terminal only; yields the function to call with bytes read."""
+    """Shows a bar with the remaining time, in a terminal only; yields the function that takes the bytes read."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"Tokenising {path}", total=size)
@@ -230,7 +243,7 @@ def _progress(path: str, size: int) -> Iterator[Callable[[int], object]]:
 
 
 def _cpus() -> int:
-    """That this process may use."""
+    """Returns the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Tokenised samples on disk: written by the parent process, read by every rank through a memory map."""
+"""Tokenised samples on disk: written by the launching process, read by every rank through a memory map."""
 
 import hashlib
 import json
@@ -25,74 +25,76 @@ SAMPLES_FILE = "samples.arrow"
 SUMMARY_FILE = "summary.json"
 INDEX_FILE = "index.npy"
 LOCKS = "locks"
-"""Beside the folders of samples: one file for each."""
+"""Name of the folder of lock files, beside the folders of samples; it holds one file for each of them."""
 WAITING = "another run is tokenising the same data; waiting for it"
 DIGEST_BYTES = 8
 
 
 class TokenBatch(NamedTuple):
-    """Samples, one behind the other."""
+    """Several samples, concatenated."""
 
     input_ids: np.ndarray
-    """(tokens,) int32."""
+    """Token ids of all samples, (tokens,) int32."""
     counted: np.ndarray
-    """Whether loss is counted on predicting a token, (tokens,) bool."""
+    """Whether the loss counts the prediction of each token, (tokens,) bool."""
     lengths: np.ndarray
-    """Tokens of each sample, (samples,) int64."""
+    """Number of tokens of each sample, (samples,) int64."""
 
 
 class SkippedRow(NamedTuple):
     place: str
-    """File and line, as they were called when the row was read."""
+    """File and line of the row, as named when the row was read."""
     reason: str
 
 
 @dataclass
 class DataSummary:
-    """What some data amounts to."""
+    """Counts that describe prepared data."""
 
     path: str
-    """What was read: files, a folder, a name."""
+    """Files, folder or Hub name that was read."""
     samples: int = 0
-    """Samples that are trained on."""
+    """Number of samples that are trained on."""
     dropped: int = 0
-    """Samples that are left out because they are longer than max_seq_len."""
+    """Number of samples that are left out because they are longer than max_seq_len."""
     tokens: int = 0
-    """Tokens of the samples."""
+    """Number of tokens of the samples that are trained on."""
     longest: int = 0
-    """Tokens of the longest sample, whether it was dropped or not."""
+    """Number of tokens of the longest sample, whether it was dropped or not."""
     longest_sample: int = 0
-    """Tokens of the longest one that is trained on."""
+    """Number of tokens of the longest sample that is trained on."""
     highest_id: int = 0
-    """Highest token id of the samples."""
+    """Highest token id in the samples that are trained on."""
     turns: dict[str, int] = field(default_factory=dict)
-    """Messages of each role in the conversations, whether they were dropped or not."""
+    """Number of messages of each role in the conversations, whether they were dropped or not."""
     skipped: int = 0
-    """Rows that could not be used and were left out."""
+    """Number of rows that could not be used and were left out."""
     skipped_rows: list[SkippedRow] = field(default_factory=list)
-    """The first of them."""
+    """The first of the rows that were skipped."""
 
 
 class Prepared(NamedTuple):
-    """What has become of some data."""
+    """The result of preparing data."""
 
     folder: Path | None
-    """Where the samples are; None when nothing was written."""
+    """Folder of the samples; None if nothing was written."""
     summary: DataSummary
     lengths: np.ndarray
-    """Tokens of each sample, (samples,) uint64."""
+    """Number of tokens of each sample, (samples,) uint64."""
     digests: np.ndarray
-    """A hash of each sample's tokens, (samples,) uint64: equal samples can be found without reading them again."""
+    """Hash of each sample's tokens, (samples,) uint64, with which equal samples are found without reading them
+    again."""
     content: str
-    """A hash of what was read, before it was tokenised."""
+    """Hash of the content that was read, before it was tokenised."""
 
 
 Reader = Callable[[str, DataConfig, int, int], Prepared]
-"""Reads data: what to call it in results, its settings, the most tokens of a sample, a seed for its weights."""
+"""A function that prepares data. Arguments: its name in results, its settings, the maximum tokens of a sample, and a
+seed for its weights."""
 
 
 class Index:
-    """Gathers length and digest of each sample."""
+    """Collects the length and the digest of each sample."""
 
     def __init__(self) -> None:
         self._lengths, self._digests = array("Q"), array("Q")
@@ -106,23 +108,23 @@ class Index:
             self._digests.append(int.from_bytes(digest, "little"))
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lengths and digests: see `Prepared`."""
+        """Returns lengths and digests, as in `Prepared`."""
         return np.array(self._lengths, dtype=np.uint64), np.array(self._digests, dtype=np.uint64)
 
 
 def write_once(target: Path, write: Callable[[Path], None]) -> None:
-    """Makes the folder `target` by `write`, unless it is there and complete.
+    """Creates the folder `target` with `write`, unless it exists and is complete.
 
     `write` fills an unfinished folder, which is renamed once it is complete and removed if `write` raises. Only one
-    process at a time makes a folder; another one waits and then finds it. Raises ConfigurationError if nothing can be
-    written there, and whatever `write` raises.
+    process at a time creates a folder; another process waits and then finds it. Raises ConfigurationError if nothing
+    can be written there, and whatever `write` raises.
     """
     if _is_whole(target):
         return
     try:
         with waiting_lock(target.parent / LOCKS / target.name, WAITING):
             if not _is_whole(target):
-                shutil.rmtree(target, ignore_errors=True)  # cleaners of temporary folders take single files
+                shutil.rmtree(target, ignore_errors=True)  # cleaners of temporary folders delete single files
                 _fill(target, write)
     except OSError as error:
         raise ConfigurationError(
@@ -135,7 +137,7 @@ def write_once(target: Path, write: Callable[[Path], None]) -> None:
 
 def _fill(target: Path, write: Callable[[Path], None]) -> None:
     place = target.with_name(f"{target.name}.unfinished")
-    shutil.rmtree(place, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(place, ignore_errors=True)  # left by a process that was killed
     place.mkdir()
     try:
         write(place)
@@ -148,7 +150,7 @@ def _fill(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether everything is there that was written, as far as names, sizes and the index tell."""
+    """Returns whether the folder is complete, judged by file names, sizes and the index."""
     try:
         read_index(folder)
     except (OSError, ValueError, TypeError, KeyError):
@@ -158,8 +160,8 @@ def _is_whole(folder: Path) -> bool:
 
 @contextmanager
 def samples_file(folder: Path) -> "Iterator[Callable[[RecordBatch], object]]":
-    """The file of samples in `folder`; yields the function that writes some more of them (`record`)."""
-    import pyarrow  # a tenth of a second
+    """Opens the file of samples in `folder` for writing; yields the function that appends a `record` of samples."""
+    import pyarrow  # the import takes a tenth of a second
 
     lists = {"input_ids": pyarrow.list_(pyarrow.int32()), "counted": pyarrow.list_(pyarrow.bool_())}
     with pyarrow.ipc.new_stream(str(folder / SAMPLES_FILE), pyarrow.schema(lists)) as stream:
@@ -167,7 +169,7 @@ def samples_file(folder: Path) -> "Iterator[Callable[[RecordBatch], object]]":
 
 
 def record(batch: TokenBatch) -> "RecordBatch":
-    """The samples as `samples_file` takes them."""
+    """Returns the samples in the form that `samples_file` writes."""
     import pyarrow
 
     bounds = pyarrow.array(np.concatenate([[0], np.cumsum(batch.lengths)]), pyarrow.int32())
@@ -176,12 +178,12 @@ def record(batch: TokenBatch) -> "RecordBatch":
 
 
 def prepared_folders(folder: Path) -> set[Path]:
-    """The folders of tokenised samples in `folder`."""
+    """Returns the folders of tokenised samples in `folder`."""
     return {path.parent for path in folder.glob(f"*/{SAMPLES_FILE}")}
 
 
 def remove_prepared(folder: Path, made: Iterable[Path]) -> None:
-    """Remove what was `made` in `folder`, and that if nothing else is in it."""
+    """Removes the folders `made` in `folder`, and `folder` itself if nothing else is in it."""
     for one in made:
         shutil.rmtree(one, ignore_errors=True)
         (folder / LOCKS / one.name).unlink(missing_ok=True)
@@ -191,16 +193,19 @@ def remove_prepared(folder: Path, made: Iterable[Path]) -> None:
 
 
 def write_index(folder: Path, summary: DataSummary, lengths: np.ndarray, digests: np.ndarray) -> None:
-    """What is known of the samples in `folder`, which have been written, for `read_index`."""
+    """Writes the summary, lengths and digests of the samples in `folder` for `read_index`.
+
+    The samples must have been written before.
+    """
     content = {"samples_bytes": (folder / SAMPLES_FILE).stat().st_size, "summary": asdict(summary)}
     (folder / SUMMARY_FILE).write_text(json.dumps(content, indent=2) + "\n")
     np.save(folder / INDEX_FILE, np.stack([lengths, digests]))
 
 
 def read_index(folder: Path) -> tuple[DataSummary, np.ndarray, np.ndarray]:
-    """Summary, lengths and digests: see `Prepared`.
+    """Returns summary, lengths and digests, as in `Prepared`.
 
-    Raises OSError, ValueError, TypeError or KeyError where something is missing or was cut off.
+    Raises OSError, ValueError, TypeError or KeyError if something is missing or truncated.
     """
     content = json.loads((folder / SUMMARY_FILE).read_text())
     if (size := (folder / SAMPLES_FILE).stat().st_size) != content["samples_bytes"]:
@@ -212,34 +217,34 @@ def read_index(folder: Path) -> tuple[DataSummary, np.ndarray, np.ndarray]:
 
 
 def load_samples(folder: str | Path) -> "Dataset":
-    """The samples, memory-mapped: columns `input_ids` (list of int32) and `counted` (list of bool).
+    """Returns the samples, memory-mapped: columns `input_ids` (list of int32) and `counted` (list of bool).
 
     Args:
-        folder: that of a `Prepared`.
+        folder: the `folder` of a `Prepared`.
     """
-    from datasets import Dataset  # more than half a second
+    from datasets import Dataset  # the import takes more than half a second
 
     return Dataset.from_file(str(Path(folder) / SAMPLES_FILE))
 
 
 def sample_lengths(samples: "Dataset") -> np.ndarray:
-    """Tokens of each sample, (samples,) int64, without reading the tokens themselves."""
+    """Returns the number of tokens of each sample, (samples,) int64, without reading the tokens themselves."""
     from pyarrow import compute
 
     return compute.list_value_length(samples.data.column("input_ids")).to_numpy().astype(np.int64)
 
 
 def counted_tokens(samples: "Dataset") -> np.ndarray:
-    """Tokens of each sample on which loss is counted, (samples,) int64.
+    """Returns the number of tokens of each sample that the loss counts, (samples,) int64.
 
-    The first token never is: nothing before it could predict it. One written batch after the other, so that memory
-    stays bounded.
+    The first token is never counted: no token before it could predict it. The written batches are read one after the
+    other, so that memory stays bounded.
     """
     return np.concatenate([_marked_after_first(chunk) for chunk in samples.data.column("counted").chunks])
 
 
 def _marked_after_first(lists: "ListArray") -> np.ndarray:
-    """How many marks of each list are true, from the second one on."""
+    """Returns how many marks of each list are true, from the second mark on."""
     marked_before = np.concatenate([[0], np.cumsum(lists.values.to_numpy(zero_copy_only=False))])
     bounds = lists.offsets.to_numpy()
     starts, ends = bounds[:-1], bounds[1:]

@@ -1,7 +1,7 @@
-"""Where training data comes from: files, folders saved by `datasets`, data sets on the Hugging Face Hub.
+"""Sources of training data: files, folders saved by `datasets`, data sets on the Hugging Face Hub.
 
-A source yields rows, with a bounded part of the file in memory; only a JSON list is read as a whole. Lines of JSONL are
-handed on as they are, to be parsed where they are tokenised.
+A source yields rows and holds only a bounded part of the file in memory, except that a JSON list is read as a whole.
+Lines of JSONL are yielded unparsed; they are parsed where they are tokenised.
 """
 
 import gzip
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
-from os.path import exists, expanduser, isdir, isfile, join  # False where nobody may look; the methods of Path raise
+from os.path import exists, expanduser, isdir, isfile, join  # False without permission; the methods of Path raise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,42 +26,43 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch, Table
 
 MAX_ROW_BYTES = 1 << 25
-"""32 MiB: longer lines are refused, so that a file without line ends is never in memory as a whole."""
+"""Maximum size of a line (32 MiB); longer lines are rejected, so that a file without line ends is never in memory as a
+whole."""
 ROWS_AT_A_TIME = 100
-"""Of Parquet and of `datasets`."""
+"""Number of rows that are read at a time from Parquet and from `datasets`."""
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet")
 UNREAD_SUFFIXES = (".json.gz", ".parquet.gz")
 DEFAULT_SPLIT = "train"
 SAVED_FILE, SAVED_SPLITS_FILE = "state.json", "dataset_dict.json"
-"""Of a folder saved by `datasets`: one has the first, one with splits the second."""
+"""Files by which a folder saved by `datasets` is recognised: without splits the first, with splits the second."""
 REMEDY = "give a JSONL, JSON or Parquet file, a glob of them, a folder saved by `datasets`, or a name on the Hub"
 
 
 class Row(NamedTuple):
     place: str
-    """Source and line or row, from 1."""
+    """Source, and line or row number, counted from 1."""
     content: Any
-    """JSON as bytes, to be parsed and checked, or the row of a table as an object."""
+    """The row: JSON as bytes, still to be parsed and checked, or the row of a table as an object."""
     size: int
-    """Bytes of the source that it stands for."""
+    """Number of bytes of the source that the row accounts for."""
 
 
 @dataclass(frozen=True)
 class Source:
     name: str
-    """As messages call it."""
+    """Name of the source in messages."""
     size: int
-    """Bytes; what the sizes of its rows come to, roughly."""
+    """Size in bytes; roughly the sum of the sizes of its rows."""
     fingerprint: Callable[[], str]
-    """A hash of the content. May raise ConfigurationError."""
+    """Function that returns a hash of the content; may raise ConfigurationError."""
     rows: Callable[[], Iterator[Row]]
-    """Every row that is not blank. May raise ConfigurationError, also in the middle."""
+    """Function that yields every row that is not blank; may raise ConfigurationError, also after some rows."""
 
 
 def check_origin(data: DataConfig) -> None:
-    """Raise ConfigurationError for a `split` or a `revision` that no path of the data has."""
+    """Raises ConfigurationError for a `split` or a `revision` that applies to no path of the data."""
     paths = data.path if isinstance(data.path, list) else [data.path]
     on_hub = any(_is_on_hub(path) for path in paths)
     has_splits = on_hub or any(isfile(join(expanduser(path), SAVED_SPLITS_FILE)) for path in paths)
@@ -81,15 +82,15 @@ def check_origin(data: DataConfig) -> None:
 
 
 def find_sources(entry: str, split: str | None, revision: str | None) -> list[Source]:
-    """What `data.path`, or one entry of it, stands for; the files of a glob sorted by name.
+    """Returns the sources that `data.path`, or one entry of it, stands for; the files of a glob are sorted by name.
 
     Args:
         entry: a file, a glob, a folder saved by `datasets`, or a name on the Hub; `~` is the home folder.
-        split: which one, of a folder or a name that has several; None: train. Others do not read it.
-        revision: branch, tag or commit on the Hub. Others do not read it.
+        split: the split of a folder or Hub name that has several; None stands for train. Other sources ignore it.
+        revision: branch, tag or commit on the Hub. Other sources ignore it.
 
     Raises:
-        ConfigurationError: there is no such thing, or it cannot be read.
+        ConfigurationError: the entry does not exist or cannot be read.
     """
     name = expanduser(entry)
     path = Path(name)
@@ -119,7 +120,7 @@ def _file(path: Path) -> Source:
     read = {".json": _json_rows, ".parquet": _parquet_rows}.get(path.suffix.lower(), _lines)
     try:
         size = path.stat().st_size
-        if not path.is_file():  # it is read twice, which a pipe cannot be
+        if not path.is_file():  # the file is read twice, which a pipe cannot be
             raise _unreadable(str(path), "not a regular file")
         path.open("rb").close()
     except OSError as error:
@@ -128,7 +129,7 @@ def _file(path: Path) -> Source:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    """JSONL, also compressed with gzip."""
+    """Yields the lines of a JSONL file, which may be compressed with gzip."""
     number = place = 0
     try:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw as file:
@@ -137,7 +138,7 @@ def _lines(path: Path) -> Iterator[Row]:
                 if number == 1 and line.startswith(UTF16_MARKS):
                     raise ConfigurationError([f"{path}:1: is UTF-16 text; save the file as UTF-8"])
                 rest = line
-                while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):  # whoever parses the line refuses it
+                while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):  # the parser rejects the line
                     rest = file.readline(MAX_ROW_BYTES + 1)
                 if line.strip():
                     before, place = place, raw.tell()
@@ -150,7 +151,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    """A list of objects, read as a whole."""
+    """Yields the objects of a JSON list, which is read as a whole."""
     try:
         rows = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
@@ -166,13 +167,13 @@ def _json_rows(path: Path) -> Iterator[Row]:
                 "of objects (a file with one object on each line is JSONL: call it .jsonl)"
             ]
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits
         raise ConfigurationError([f"{path}: is not JSON that can be read ({error}); correct it"]) from error
     if not isinstance(rows, list):
         raise ConfigurationError([f"{path}: is not a JSON list; the file must be one list of objects"])
     size = path.stat().st_size // max(len(rows), 1)
     for number, row in enumerate(rows, 1):
-        yield Row(f"{path}: row {number}", json.dumps(row).encode(), size)  # checked like a line
+        yield Row(f"{path}: row {number}", json.dumps(row).encode(), size)  # is checked like a line of JSONL
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -188,7 +189,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _arrow_rows(name: str, batches: "Iterable[tuple[RecordBatch | Table, int]]") -> Iterator[Row]:
-    """The rows of each batch, with the bytes that each of them stands for."""
+    """Yields the rows of each batch, with the number of bytes that each row accounts for."""
     from pyarrow import ArrowException
 
     number = 0
@@ -205,7 +206,10 @@ def _arrow_rows(name: str, batches: "Iterable[tuple[RecordBatch | Table, int]]")
 
 
 def _without_nulls(value: Any) -> Any:
-    """A column has the keys of all its objects; those that one of them does not have are null there."""
+    """Returns the value without null entries in objects.
+
+    A column has the keys of all its objects; the keys that an object does not have are null there.
+    """
     if isinstance(value, dict):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list) and value and isinstance(value[0], dict | list):
@@ -214,16 +218,16 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _saved(path: Path, split: str) -> Source:
-    """A folder that `save_to_disk` of `datasets` has written."""
+    """Returns the source for a folder that `save_to_disk` of `datasets` has written."""
     if not any(isfile(path / name) for name in (SAVED_FILE, SAVED_SPLITS_FILE)):
         raise ConfigurationError(
             [f"{path}: cannot be read (Is a directory) and was not saved by `datasets`; {REMEDY}, or '{path}/*'"]
         )
-    from datasets import DatasetDict, load_from_disk  # more than half a second
+    from datasets import DatasetDict, load_from_disk  # the import takes more than half a second
 
     try:
         loaded = load_from_disk(str(path))
-    except IndexError as error:  # what `datasets` says of no row at all
+    except IndexError as error:  # `datasets` raises this if there is no row at all
         raise ConfigurationError([f"{path}: is empty; it must have a row"]) from error
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError([f"{path}: cannot be read ({_line_of(error)}); save it again"]) from error
@@ -240,7 +244,7 @@ def _of_folder(folder: Path) -> str:
 
 
 def _on_hub(name: str, split: str, revision: str | None) -> Source:
-    """A data set of the Hub, or of the local cache of it."""
+    """Returns the source for a data set on the Hub, or in its local cache."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HTTPError

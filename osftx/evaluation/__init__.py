@@ -1,1 +1,1 @@
-"""What was learned and what was kept: `heldout` measures one model on the ranks, `retention` sums up the run."""
+"""Measures what was learned and what was kept, on evaluation sets (`held_out`) and on benchmarks (`lm_eval`)."""

@@ -1,7 +1,7 @@
-"""Measures a model on held-out conversations: loss, token accuracy, exact match.
+"""Measures a model on held-out conversations: loss, token accuracy and exact match.
 
-One teacher-forced pass decides exact match: greedy decoding gives the reference turn exactly when every reference
-token is the arg-max given the reference before it.
+One teacher-forced pass decides exact match: greedy decoding yields the reference turn exactly if every reference token
+is the arg-max given the reference before it.
 """
 
 import math
@@ -17,14 +17,14 @@ from osftx.distributed.engine import Engine
 from osftx.training.batches import MicroBatch, Samples, plan_step
 
 LOGITS_AT_ONCE = 1024
-"""Positions for which the loss is computed at a time."""
+"""Number of positions for which the loss is computed at a time."""
 
 
 def evaluate(engine: Engine, samples: Samples, max_tokens: int, device: torch.device) -> dict[str, float]:
-    """Returns what the engine's model scores on `samples`, in micro-batches of `max_tokens` tokens. Collective.
+    """Returns the scores of the engine's model on `samples`, in micro-batches of `max_tokens` tokens. Collective.
 
     The keys are `loss` (nats per counted token), `token_accuracy`, `exact_match` (the share of samples of which every
-    counted token is right, which are all assistant turns of a conversation), `samples` and `counted_tokens`.
+    counted token, in all assistant turns, is predicted correctly), `samples` and `counted_tokens`.
     """
     step = plan_step(samples, range(len(samples)), max_tokens, dist.get_rank(), dist.get_world_size(), device)
     sums = torch.zeros(4, dtype=torch.float64, device=device)
@@ -46,7 +46,7 @@ def evaluate(engine: Engine, samples: Samples, max_tokens: int, device: torch.de
 
 
 def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> None:
-    """Raises FloatingPointError where a loss is not finite.
+    """Raises FloatingPointError if a loss is not finite.
 
     `measured` holds the figures by the name of what was measured, after `steps` optimizer steps.
     """
@@ -59,9 +59,9 @@ def check_finite(measured: Mapping[str, Mapping[str, float]], steps: int) -> Non
 
 
 def _measure(engine: Engine, batch: MicroBatch) -> Tensor:
-    """Returns the sums over one micro-batch: loss, right tokens, samples all right, counted tokens (4,)."""
+    """Returns sums over one micro-batch (4,): loss, correct tokens, samples with all tokens correct, counted tokens."""
     counted = (batch.labels[0] != IGNORED_LABEL).nonzero()[:, 0]
-    # Only these positions need logits; a dummy batch asks for one, because its forward pass is collective too.
+    # Only these positions need logits. A dummy batch requests one position, because its forward pass is collective too.
     wanted = counted - 1 if len(counted) else counted.new_zeros(1)
     logits = engine(
         input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, logits_to_keep=wanted
@@ -69,7 +69,7 @@ def _measure(engine: Engine, batch: MicroBatch) -> Tensor:
     if not len(counted):
         return torch.zeros(4, dtype=torch.float64, device=logits.device)
     labels = batch.labels[0, counted]
-    # A part at a time: in fp32 all logits of a large vocabulary take more than a training step does.
+    # The logits are processed in parts: in fp32 all logits of a large vocabulary take more memory than a training step.
     parts = zip(logits.split(LOGITS_AT_ONCE), labels.split(LOGITS_AT_ONCE), strict=True)
     loss = torch.stack([functional.cross_entropy(part.float(), own, reduction="sum") for part, own in parts]).sum()
     wrong = logits.argmax(-1) != labels

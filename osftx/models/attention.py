@@ -1,7 +1,8 @@
-"""Attention over packed rows, and which of transformers' implementations a model gets.
+"""Attention over packed rows, and the choice among transformers' implementations of attention.
 
-Under a mask, attention costs the square of a row's tokens, however short the samples in it. `varlen_sdpa` runs each
-sample on its own: the sum of their squares, no mask, and a result that does not depend on what a sample is packed with.
+With a mask, attention costs the square of a row's tokens, however short its samples are. `varlen_sdpa` runs each sample
+separately: the cost is the sum of the squares of the samples' tokens, no mask is needed, and the result does not depend
+on which samples share the row.
 """
 
 from collections.abc import Callable
@@ -18,34 +19,34 @@ from transformers.utils import is_flash_attn_2_available
 
 VARLEN_SDPA = "varlen_sdpa"
 VARLEN_SINKS = "varlen_sinks"
-"""The same under a name without `sdpa`, which transformers keeps from models that SDPA alone cannot run."""
+"""Second name of `varlen_sdpa`. transformers refuses names with `sdpa` for models that SDPA alone cannot run."""
 FLASH = "flash_attention_2"
 EAGER = "eager"
 AUTO = "auto"
 UNSUPPORTED = ("softcap", "position_bias")
-"""What some models ask of their attention beside the usual, by transformers' names."""
+"""Arguments, by transformers' names, with which some models ask for features that `varlen_sdpa` does not have."""
 SINKS = ("GptOssForCausalLM",)
-"""Models that SDPA cannot run for their sinks alone."""
+"""Models that SDPA cannot run only because of their attention sinks."""
 WIDEST_GROUPED = 256
 
 
 def choose_attention(
     model: type[PreTrainedModel] | None, device: str, dtype: torch.dtype, capped: bool = False
 ) -> str | None:
-    """The best implementation that is right for packed samples. None leaves the choice to transformers.
+    """Returns the best implementation that is correct for packed samples; None leaves the choice to transformers.
 
-    `device` is a type such as `cuda`; `model` None stands for a class that is not known before it is loaded; `capped`
-    tells of a soft cap on the logits of the attention.
+    `device` is a type such as `cuda`; `model` is None for a class that is not known before it is loaded; `capped` says
+    whether the logits of the attention have a soft cap.
     """
     if model is None or not model._supports_flash_attn:
         return None
     kinds = getattr(model, "_compatible_flash_implementations", None) or [FLASH]
     if device == "cuda" and dtype.itemsize == 2 and FLASH in kinds and is_flash_attn_2_available():
         return FLASH
-    if capped:  # some versions of transformers would take SDPA and leave the cap out
+    if capped:  # some versions of transformers would use SDPA and omit the cap
         return EAGER
-    # Both find the samples by the positions and a window by its size. A model that SDPA cannot run has more in its
-    # attention than that, such as a cap on the logits.
+    # Both find the samples by the positions, and support a window by its size. A model that SDPA cannot run has further
+    # features in its attention, such as a cap on the logits.
     if model.__name__ in SINKS:
         return VARLEN_SINKS
     return VARLEN_SDPA if model._supports_sdpa and model._supports_attention_backend else None
@@ -65,12 +66,12 @@ def varlen_sdpa(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention of one row of packed samples, as transformers calls it.
+    """Computes the causal attention of one row of packed samples, as an attention function of transformers.
 
-    `query` (1, heads, tokens, width), `key` and `value` (1, key-value heads, tokens, width); `position_ids` (1, tokens)
-    begin at 0 with each sample; `s_aux` (heads,) are the logits of the sinks, which take attention and give nothing.
-    Returns (1, tokens, heads, width). Raises ValueError for other rows: padded ones, those
-    with a mask, or without positions; and for attention that has more in it.
+    `query` is (1, heads, tokens, width), `key` and `value` (1, key-value heads, tokens, width); `position_ids` (1,
+    tokens) begin at 0 with each sample; `s_aux` (heads,) are the logits of the sinks, which receive attention and
+    contribute nothing. Returns (1, tokens, heads, width). Raises ValueError for other rows (padded ones, those with a
+    mask or without positions) and for attention with features that are not supported.
     """
     if attention_mask is not None or position_ids is None or query.shape[0] != 1 or is_causal is False:
         raise ValueError(
@@ -82,7 +83,7 @@ def varlen_sdpa(
     lengths = _sample_lengths(position_ids)
     masked = s_aux is not None or any(length > (sliding_window or length) for length in lengths)
     if masked or query.shape[-1] > WIDEST_GROUPED:
-        # With a mask, or in wide heads, grouped heads would run on a GPU's slowest kernel.
+        # With a mask or wide heads, grouped heads would run on a GPU's slowest kernel.
         key, value = (heads.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for heads in (key, value))
     attended = []
     for q, k, v in zip(*(whole.split(lengths, dim=2) for whole in (query, key, value)), strict=True):
@@ -105,7 +106,10 @@ def varlen_sdpa(
 
 
 class _SampleLengths:
-    """Of the row that was asked about last: all layers of a model ask, and on a GPU each answer would wait for it."""
+    """Computes the lengths of the samples in a row, and remembers those of the last row.
+
+    All layers of a model ask for the same row, and on a GPU each computation would wait for the device.
+    """
 
     def __init__(self) -> None:
         self._row: Callable[[], Tensor | None] = lambda: None
@@ -124,7 +128,7 @@ _sample_lengths = _SampleLengths()
 
 
 def _window(tokens: int, size: int | None, device: torch.device) -> Tensor | None:
-    """Which keys each query sees (tokens, tokens), where that is not every one before it."""
+    """Returns which keys each query sees (tokens, tokens); None if each query sees all keys before it."""
     if size is None or tokens <= size:
         return None
     places = torch.arange(tokens, device=device)
@@ -133,18 +137,18 @@ def _window(tokens: int, size: int | None, device: torch.device) -> Tensor | Non
 
 
 def _behind_sink(heads: Tensor) -> Tensor:
-    """Keys or values (1, heads, tokens, width) behind one of zeros."""
+    """Returns keys or values (1, heads, tokens, width) with a zero one prepended."""
     return functional.pad(heads, (0, 0, 1, 0))
 
 
 def _with_sink(window: Tensor | None, tokens: int, sinks: Tensor) -> Tensor:
-    """What is added to the logits (heads, tokens, 1 + tokens) where a first key of zeros is the sink."""
+    """Returns the bias of the logits (heads, tokens, 1 + tokens), with a first key of zeros as the sink."""
     if window is None:
         window = torch.ones(tokens, tokens, dtype=torch.bool, device=sinks.device).tril()
     unseen = torch.zeros(tokens, tokens, dtype=sinks.dtype, device=sinks.device).masked_fill(~window, -torch.inf)
     return torch.cat([sinks[:, None, None].expand(-1, tokens, 1), unseen.expand(len(sinks), -1, -1)], dim=-1)
 
 
-# Without an entry among the masks too, transformers builds none.
+# As the names are not registered among the mask functions, transformers builds no mask.
 ALL_ATTENTION_FUNCTIONS.register(VARLEN_SDPA, varlen_sdpa)
 ALL_ATTENTION_FUNCTIONS.register(VARLEN_SINKS, varlen_sdpa)

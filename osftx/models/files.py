@@ -1,7 +1,7 @@
-"""What a model consists of, read from its files: config, tensor names, shapes. Needs no torch and no weights.
+"""Reads what a model consists of from its files: config, tensor names, shapes. Needs no torch and no weights.
 
-A model is a Hugging Face folder on disk or a Hub name. A dry run reads the headers alone, from the Hub if need be; a
-real run has the files fetched first.
+A model is a Hugging Face folder on disk or a Hub name. A dry run reads only the headers, from the Hub if necessary; for
+a real run the files are downloaded first.
 """
 
 import json
@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from osftx.errors import ConfigurationError
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.py"]
-"""What is read and handed on, as glob patterns."""
+"""Glob patterns of the files that are downloaded, read and copied to checkpoints."""
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F8_E4M3", "F8_E5M2")
-"""Types, by safetensors' names, in which matrices are packed or quantised."""
+"""Data types, by safetensors' names, that indicate packed or quantised matrices."""
 _HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-"""How transformers names decoders with a head, and what is around one."""
+"""Endings of transformers' class names for decoders with a head, and for models that contain one."""
 _PLAIN = "dequantize it, save it in bfloat16 with transformers' save_pretrained, and start from that folder"
 
 
@@ -34,12 +34,12 @@ class ModelFiles:
 
     @cached_property
     def parameters(self) -> int:
-        """Numbers in the model, tied weights once."""
+        """Number of parameters in the model's files; a tied head counts twice if the files repeat it."""
         return sum(prod(shape) for shape in self.shapes.values())
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
-    """The safetensors file of each tensor, in the files' order."""
+    """Returns the safetensors file of each tensor, in the order of the files."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -53,9 +53,9 @@ def tensor_files(folder: Path) -> dict[str, Path]:
 
 
 def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
-    """Config and shapes of a model on disk; `key` is the setting that names it, for messages.
+    """Returns config and shapes of a model on disk; `key` is the setting that names the model, for messages.
 
-    Raises ConfigurationError when it is not a Hugging Face model folder.
+    Raises ConfigurationError if the folder is not a Hugging Face model folder, or if its matrices are quantised.
     """
     if reason := _no_weights(folder):
         raise ConfigurationError([f"{key}={folder}: {reason}"])
@@ -70,7 +70,7 @@ def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
                     shapes[name] = tuple(tensor.get_shape())
                     if len(shapes[name]) == 2:
                         types.add(tensor.get_dtype())
-    except (OSError, TypeError, ValueError, KeyError, SafetensorError) as error:  # missing, or not what it should hold
+    except (OSError, TypeError, ValueError, KeyError, SafetensorError) as error:  # missing or with invalid content
         raise ConfigurationError(
             [
                 f"{key}={folder}: not a Hugging Face model folder with config.json and safetensors files "
@@ -83,7 +83,7 @@ def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
 
 
 def check_trainable(files: ModelFiles, path: str, trust_remote_code: bool, key: str = "model.path") -> None:
-    """Raise ConfigurationError for a model that cannot be trained here, by what its config says."""
+    """Raises ConfigurationError if, by its config, the model cannot be trained here."""
     config, problems = files.config, []
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "unknown method")
@@ -110,22 +110,25 @@ def check_trainable(files: ModelFiles, path: str, trust_remote_code: bool, key: 
 
 
 def embedding_rows(files: ModelFiles) -> int | None:
-    """Rows of the table of token embeddings, by its usual names; None where there is none of them."""
+    """Returns the number of rows of the token embeddings, found by their usual names; None if none of these exists."""
     usual = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
     return next((shape[0] for name, shape in files.shapes.items() if name.endswith(usual) and len(shape) == 2), None)
 
 
 def _known(config: dict[str, Any]) -> bool:
-    """Whether transformers' own tables, which importing would take seconds, name the type of the model."""
+    """Returns whether transformers knows the model's type.
+
+    The source text of transformers' tables is searched, since importing them would take seconds.
+    """
     package = find_spec("transformers")
     if package is None or package.origin is None:
-        return True  # nothing to look at: whoever loads it will tell
+        return True  # nothing to search; loading the model will report the error
     kind = f'"{config.get("model_type", "")}"'
     return any(kind in path.read_text() for path in (Path(package.origin).parent / "models/auto").glob("*.py"))
 
 
 def _no_weights(folder: Path) -> str | None:
-    """What is wrong with a folder that holds no safetensors files of a model, or not all of them, and the remedy."""
+    """Returns what is wrong with a folder whose safetensors files are absent or incomplete, and the remedy; or None."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return _missing(index)
@@ -144,7 +147,10 @@ def _no_weights(folder: Path) -> str | None:
 
 
 def _missing(index: Path) -> str | None:
-    """Which files of weights that an index names are not there; None also for what is no index."""
+    """Returns a message on the files of weights that an index names and that are missing; None if there are none.
+
+    It also returns None if the file is not a valid index.
+    """
     try:
         named = set(json.loads(index.read_text())["weight_map"].values())
         absent = sorted(name for name in named if not (index.parent / name).is_file())

@@ -1,11 +1,11 @@
-"""A model by its path or its Hub name: what it consists of, and its files on this machine."""
+"""Finds a model by its path or its Hub name: what it consists of, and its files on this machine."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from os.path import exists, expanduser, isdir  # False where nobody may look; the methods of Path raise
+from os.path import exists, expanduser, isdir  # False without permission; the methods of Path raise
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_safetensors_metadata, hf_hub_download, snapshot_download
@@ -21,22 +21,22 @@ from huggingface_hub.errors import (
 from osftx.errors import ConfigurationError
 from osftx.models.files import MODEL_FILES, ModelFiles, read_folder
 
-# What huggingface_hub speaks HTTP with: httpx2 since its version 2, httpx before.
+# huggingface_hub uses httpx2 for HTTP since its version 2, and httpx before.
 httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")
 HUB_TIMEOUT_S = 10.0
 
 
 def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFiles:
-    """Config and shapes of a folder or a Hub model, without its weights where they are not here yet.
+    """Returns config and shapes of a folder or a Hub model, without downloading weights that are not on this machine.
 
-    Raises ConfigurationError naming `key`, the setting that asked for it, and what could not be reached.
+    Raises ConfigurationError that names `key`, the setting with the model's path, and what could not be reached.
     """
     if looks_local(path):
         return read_folder(_existing(path, key), key)
     try:
         return read_folder(Path(snapshot_download(path, revision=revision, local_files_only=True)))
     except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
-        pass  # not in the cache, or only a part of it: ask the Hub for the headers
+        pass  # not in the cache, or only in part: ask the Hub for the headers
     with _reaching(path, key):
         config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
         metadata = get_safetensors_metadata(path, revision=revision)
@@ -47,7 +47,10 @@ def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFi
 
 
 def fetch(path: str, revision: str | None, key: str = "model.path") -> Path:
-    """The model's local folder; a Hub model is downloaded (with a progress bar) unless the cache has it."""
+    """Returns the model's local folder; a Hub model is downloaded (with a progress bar) unless it is in the cache.
+
+    Raises ConfigurationError that names `key` if the folder does not exist or the Hub does not provide the model.
+    """
     if looks_local(path):
         return _existing(path, key)
     try:
@@ -61,7 +64,7 @@ def fetch(path: str, revision: str | None, key: str = "model.path") -> Path:
 
 
 def looks_local(path: str) -> bool:
-    """A Hub name is `owner/name`; everything else, and whatever exists here, is a folder."""
+    """Returns whether `path` is a folder: anything but `owner/name`, and whatever exists on this machine."""
     return exists(path) or path.startswith(("/", ".", "~")) or path.count("/") != 1
 
 
@@ -80,7 +83,7 @@ def _existing(path: str, key: str) -> Path:
 @contextmanager
 def _reaching(path: str, key: str) -> Iterator[None]:
     try:
-        HfApi().model_info(path, timeout=HUB_TIMEOUT_S)  # fails at once, where a download would retry for half a minute
+        HfApi().model_info(path, timeout=HUB_TIMEOUT_S)  # fails at once; a download would retry for half a minute
         yield
     except HFValidationError as error:
         raise ConfigurationError(

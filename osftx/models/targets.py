@@ -1,8 +1,8 @@
-"""Which weights OSFT protects: by `config.model_type`, never by the text of a path.
+"""Finds the weights that OSFT protects, by `config.model_type`, never by the text of a path.
 
-A target is a linear layer's weight of shape (out, in). A fused weight (Phi's `qkv_proj`) is several matrices stacked
-by rows; each is a block with a subspace of its own, because single directions of one would otherwise leak into the
-free space of another. Pure: needs no torch.
+A target is a linear layer's weight of shape (out, in). A fused weight (such as Phi's `qkv_proj`) consists of several
+matrices stacked by rows. Each matrix is a block with its own subspace, because single directions of one block would
+otherwise leak into the trainable subspace of another. The module is pure and needs no torch.
 """
 
 import re
@@ -22,9 +22,9 @@ class Target:
     """A linear layer whose weight is protected."""
 
     name: str
-    """Module name; its weight is `<name>.weight`."""
+    """Name of the module; its weight is `<name>.weight`."""
     blocks: tuple[tuple[int, int], ...]
-    """Shape (out, in) of each matrix stacked in the weight; one, unless the weight is fused."""
+    """Shape (out, in) of each matrix that is stacked in the weight; only one unless the weight is fused."""
     transposed: bool = False
     """Whether the files hold the weight as (in, out)."""
 
@@ -34,18 +34,19 @@ class Target:
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        """(out, in) of the whole weight."""
+        """Shape (out, in) of the whole weight."""
         return sum(rows for rows, _ in self.blocks), self.in_features
 
 
 def find_targets(
     config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], patterns: Sequence[str] | None
 ) -> list[Target]:
-    """The targets among a model's weights, in the order of `shapes`.
+    """Returns the targets among a model's weights, in the order of `shapes`.
 
-    `config` is the model's config.json, `shapes` maps tensor names to shapes, `patterns` overrides the family's
-    table. Of an unknown family every matrix of the decoder blocks that looks like a linear layer is one. Raises
-    ConfigurationError when nothing is found, a pattern matches nothing or is none, or a match is no matrix.
+    `config` is the model's config.json, `shapes` maps tensor names to shapes, and `patterns` overrides the family's
+    table. In an unknown family every matrix of the decoder blocks that looks like a linear layer is a target. Raises
+    ConfigurationError if nothing is found, if a pattern matches nothing or is not a regular expression, or if a match
+    is not a matrix.
     """
     modules = [name.removesuffix(".weight") for name in shapes if name.endswith(".weight")]
     family = config.get("model_type", "")
@@ -72,7 +73,7 @@ def find_targets(
 
 
 def of_unknown_family(config: Mapping[str, Any], targets: Sequence[Target]) -> str:
-    """What to tell a user whose model's family is not in the table; `targets` is what was chosen."""
+    """Returns the message for a model whose family is not in the table; `targets` are the layers that were chosen."""
     return (
         f"model_type={config.get('model_type', '')!r}: this family is not known and was not tested; protected are the "
         f"matrices of its decoder blocks: {kinds(target.name for target in targets)}; others: osft.target_patterns"
@@ -80,7 +81,7 @@ def of_unknown_family(config: Mapping[str, Any], targets: Sequence[Target]) -> s
 
 
 def left_out(shapes: Mapping[str, Sequence[int]], targets: Sequence[Target]) -> list[str]:
-    """Matrices of the decoder blocks that are no targets: routers, experts (stacked ones too)."""
+    """Returns the matrices of the decoder blocks that are not targets: routers and experts, including stacked ones."""
     protected = {f"{target.name}.weight" for target in targets}
     return [
         name.removesuffix(".weight")
@@ -93,7 +94,10 @@ def left_out(shapes: Mapping[str, Sequence[int]], targets: Sequence[Target]) -> 
 
 
 def kinds(names: Iterable[str]) -> str:
-    """Module names counted over the decoder blocks, such as `self_attn.q_proj x 32, mlp.experts.N.up_proj x 256`."""
+    """Returns module names counted over the decoder blocks.
+
+    The result is a text such as `self_attn.q_proj x 32, mlp.experts.N.up_proj x 256`.
+    """
     counted = Counter(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", re.sub(_IN_LAYER, "", name, count=1)) for name in names)
     return ", ".join(f"{kind} x {count}" for kind, count in counted.items())
 
@@ -132,7 +136,7 @@ def _matched(modules: Sequence[str], shapes: Mapping[str, Sequence[int]], patter
 
 
 def _blocks(config: Mapping[str, Any], name: str, shape: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """The matrices stacked in a weight of `shape` (out, in)."""
+    """Returns the shapes of the matrices that are stacked in a weight of `shape` (out, in)."""
     rows, columns = shape
     if name.endswith("qkv_proj"):
         sizes = _query_key_value(config, rows)
@@ -146,7 +150,10 @@ def _blocks(config: Mapping[str, Any], name: str, shape: tuple[int, int]) -> tup
 
 
 def _query_key_value(config: Mapping[str, Any], rows: int) -> list[int]:
-    """Rows of each, or all `rows` as one where the config does not say how an unknown family stacks them."""
+    """Returns the numbers of rows of query, key and value in a fused weight.
+
+    If the config does not say how an unknown family stacks them, all `rows` are one matrix.
+    """
     heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
     groups = config.get("num_key_value_heads") or heads
     if not isinstance(heads, int) or not isinstance(groups, int):

@@ -1,7 +1,7 @@
-"""Which parameter of a model each tensor of its files becomes.
+"""Maps the tensors of a model's files to the parameters of the model.
 
-transformers renames tensors of some models while it reads them, adds or removes the prefix of the base model, and puts
-the experts of a layer, which lie in the files one by one, together into one parameter.
+transformers renames tensors of some models while it reads them, adds or removes the prefix of the base model, and
+combines the experts of a layer, which are separate tensors in the files, into one parameter.
 """
 
 from collections import defaultdict
@@ -24,16 +24,16 @@ from osftx.models.targets import Target
 
 
 class Place(NamedTuple):
-    """Where a tensor of the files goes."""
+    """The parameter that a tensor of the files belongs to."""
 
     parameter: str
-    """Its name in the model; one that the model does not have where it has no use for the tensor."""
+    """Name of the parameter in the model. If the model does not use the tensor, it has no parameter of this name."""
     whole: bool
-    """Whether the tensor is the parameter as it is, not a part of it or converted."""
+    """Whether the tensor is the whole parameter, neither a part of it nor converted."""
 
 
 def places(model: nn.Module, stored: Iterable[str]) -> dict[str, Place]:
-    """The place of each tensor that is `stored`, by its name in the files."""
+    """Returns the place of each tensor in `stored`, by its name in the files."""
     transforms = get_model_conversion_mapping(cast(PreTrainedModel, model))
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
     converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
@@ -47,17 +47,20 @@ def places(model: nn.Module, stored: Iterable[str]) -> dict[str, Place]:
 
 
 def stored_whole(model: nn.Module, stored: Iterable[str]) -> dict[str, str]:
-    """By parameter, the tensor of the files that it is; without those that are made of several, or converted."""
+    """Returns the name of the tensor in the files for each parameter that is exactly one tensor.
+
+    Parameters that are combined from several tensors, or converted, are left out.
+    """
     return {place.parameter: name for name, place in places(model, stored).items() if place.whole}
 
 
 def as_stored(model: nn.Module, parameter: str, value: Tensor) -> dict[str, Tensor]:
-    """The tensors of the files, by name, that together become `parameter` with `value`."""
+    """Returns the tensors of the files, by name, that together give `parameter` the `value`."""
     return dict(revert_weight_conversion(cast(PreTrainedModel, model), {parameter: value}))
 
 
 def named_as_in_model(model: nn.Module, targets: Sequence[Target]) -> list[Target]:
-    """`targets`, which are named as in the files, under the names of the model's own modules."""
+    """Returns the `targets`, which have their names in the files, with the names of the model's own modules."""
     found = places(model, [f"{target.name}.weight" for target in targets]).values()
     return [
         replace(target, name=place.parameter.removesuffix(".weight"))
@@ -66,14 +69,17 @@ def named_as_in_model(model: nn.Module, targets: Sequence[Target]) -> list[Targe
 
 
 def named_otherwise(model: nn.Module, stored: Iterable[str], modules: Iterable[str]) -> dict[str, str]:
-    """Of `modules` whose weights the files, with the tensors `stored`, name otherwise: the module's name there."""
+    """Returns the names in the files of those `modules` that the files name differently.
+
+    `stored` are the names of the tensors in the files. The result maps each such module to its name there.
+    """
     tensors = stored_whole(model, stored)
     names = {module: tensors.get(f"{module}.weight", module).removesuffix(".weight") for module in modules}
     return {module: name for module, name in names.items() if name != module}
 
 
 def lost(model: nn.Module, stored: Iterable[str]) -> list[str]:
-    """The trained parameters that cannot be put back into files which hold the tensors `stored`, by their names."""
+    """Returns the names of the trained parameters that cannot be written back to files with the tensors `stored`."""
     at = places(model, stored)
     parts: dict[str, set[str]] = defaultdict(set)
     for name, place in at.items():
@@ -91,7 +97,7 @@ def lost(model: nn.Module, stored: Iterable[str]) -> list[str]:
 
 
 def _trained(model: nn.Module) -> list[tuple[list[str], nn.Parameter]]:
-    """Parameters that are trained, beside the updates; tied ones have several names."""
+    """Returns the trained parameters, without the updates, and all names of each; tied parameters have several."""
     names: dict[nn.Parameter, list[str]] = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad and ".updates." not in name:

@@ -1,4 +1,4 @@
-"""How long a run will take: begin each phase for real, for some steps, and count the rest from their pace."""
+"""Measures how long a run will take: each phase runs for a few steps, whose pace is extrapolated."""
 
 import json
 import os
@@ -21,27 +21,28 @@ from osftx.planning.preflight import Checked
 from osftx.utils.files import nearest
 
 STEPS = 4
-"""Behind a first one, which is slower."""
+"""Number of timed steps of each phase, after a first step, which is slower."""
 
 
 def calibrate(config: ExperimentConfig, checked: Checked, cluster: Cluster) -> list[Duration]:
     """Returns how long each phase of the plan will take; `cluster` launches the ranks.
 
-    All phases start from the first model, which is as large as every later one, and measure anew which inputs are
-    preserved; both take as long as in the run. Everything is written beside the store, one phase at a time, and removed
-    again, except the logs of ranks that failed. Raises TrainingError if a phase cannot be started.
+    All phases start from the start model of the run, which is as large as every later model, and measure the input
+    covariance of the preserve set again; both take as long as in the run. Everything is written beside the store, one
+    phase at a time, and removed again, except the logs of ranks that failed. Raises TrainingError if a phase cannot be
+    started.
     """
-    disk = nearest(config.store_dir)  # that of the run, if it can be written
+    disk = nearest(config.store_dir)  # the disk of the run, if it can be written
     durations = []
     with TemporaryDirectory(prefix=".osftx-calibration-", dir=disk if os.access(disk, os.W_OK) else None) as scratch:
         for planned in _from_the_start_model(checked.plan.phases, Path(scratch)):
             durations.append(_duration(planned, config, checked, cluster))
-            shutil.rmtree(phase_folder(Path(scratch), planned.index, planned.name))  # with its checkpoint
+            shutil.rmtree(phase_folder(Path(scratch), planned.index, planned.name))  # frees the space of its checkpoint
     return durations
 
 
 def _from_the_start_model(phases: Sequence[PlannedPhase], scratch: Path) -> Iterator[PlannedPhase]:
-    """The phases as they are begun to be timed."""
+    """Yields the phases with the specs under which they are timed."""
     specs = [phase.spec for phase in phases if phase.spec is not None]
     preserve = next((spec.preserve for spec in specs if spec.preserve is not None), None)
     for planned, spec in zip(phases, specs, strict=True):
@@ -67,14 +68,14 @@ def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked,
     _launch(spec, cluster)
     wall_s = time.monotonic() - begun
     found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text())
-    found["start_s"] += wall_s - found.pop("duration_s")  # the start of the processes, and their end
+    found["start_s"] += wall_s - found.pop("duration_s")  # the time in which the processes start and end
     pace = Pace(**found)
     trained = planned.tokens * spec.training.num_epochs
     return duration(pace, trained, _measured_tokens(config, checked, planned))
 
 
 def _launch(spec: PhaseSpec, cluster: Cluster) -> None:
-    """Run the ranks. What they wrote outlives the rest where the error names it."""
+    """Runs the ranks. Raises TrainingError if they fail, after copying the logs that it names, so that they remain."""
     try:
         cluster.launch(spec)
     except TrainingError as error:
@@ -87,17 +88,18 @@ def _launch(spec: PhaseSpec, cluster: Cluster) -> None:
 
 
 def _measured_tokens(config: ExperimentConfig, checked: Checked, planned: PlannedPhase) -> int:
-    """Tokens that the phase reads without training on them."""
+    """Returns the number of tokens that the phase reads without training on them."""
     assert planned.outline is not None
     phase = planned.outline.config
     sets = [checked.read[f"evaluation.sets.{name}"].summary.tokens for name in config.evaluation.sets]
     times = 1 + (planned.name == checked.plan.phases[0].name)
     if config.evaluation.every_steps is not None:
         times += planned.steps // config.evaluation.every_steps
-    validated = planned.validated * planned.tokens // max(planned.samples, 1)  # samples as long as those of the phase
+    # Validation samples are assumed to be as long as those of the phase.
+    validated = planned.validated * planned.tokens // max(planned.samples, 1)
     validations = len(validation_steps(phase.validation, phase, planned.samples)) if planned.validated else 0
     most = config.preserve.max_tokens
     own = min(planned.tokens, most)
-    # Before the first step the shares that are free, afterwards the inputs that are kept.
+    # The subspace overlap is measured before the first step, the input covariance after the last one.
     inputs = 2 * own + sum(min(tokens, most) for tokens in sets) if planned.keeps is not None else 0
     return sum(sets) * times + validated * validations + inputs

@@ -1,4 +1,4 @@
-"""The phases of a run as one list, from the configuration alone. The unfreeze ratios are resolved here, once."""
+"""Lists the phases of a run from the configuration alone. The unfreeze ratios are resolved here, once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ def outline(config: ExperimentConfig) -> list[PhaseOutline]:
 
 
 def with_records(config: ExperimentConfig, phases: Sequence[PhaseOutline], found: Sequence[str]) -> list[PhaseOutline]:
-    """Returns the `phases` with the sources of the records that each one keeps to and leaves.
+    """Returns the `phases` with the sources of the records that each phase keeps to and leaves.
 
     `found` are the sources of the records that lie beside the start model.
     """

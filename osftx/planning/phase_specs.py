@@ -1,4 +1,4 @@
-"""What the ranks of a phase are told, as plain data: each phase starts from the checkpoint of the one before."""
+"""Makes the specs of the phases. Each phase starts from the checkpoint of the previous one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,21 +15,24 @@ from osftx.planning.run_data.phase_data import PhaseData
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run that is to be started has its files."""
+    """Locations of the files of a run that is to be started."""
 
     run_folder: Path
     model_folder: Path
-    """Local folder of the start model."""
+    """Local folder of the start model of the run."""
     evaluation_sets: Mapping[str, Path] = field(default_factory=dict)
-    """Folder of the tokenised samples, by evaluation set."""
+    """Folders of the tokenised samples, by evaluation set."""
     extra_data: Mapping[str, Path] = field(default_factory=dict)
-    """Folder of the tokenised samples, by the setting of data that a method reads beside the phases' own."""
+    """Folders of the tokenised samples that a method reads in addition to the phases' own, by setting."""
 
 
 def make_spec(
     config: ExperimentConfig, phase: PhaseOutline, data: PhaseData, files: RunFiles, before: PhaseSpec | None
 ) -> PhaseSpec:
-    """Returns the spec of a phase; `before` is that of the phase before it, None for the first one. Writes nothing."""
+    """Returns the spec of a phase and writes nothing.
+
+    `before` is the spec of the previous phase, None for the first phase.
+    """
     source = files.model_folder if before is None else before.checkpoint
     folder = phase_folder(files.run_folder, phase.index, phase.name)
     _, budget = evaluation_budget(config)

@@ -1,4 +1,7 @@
-"""The plan of a run: what each phase does, from what, with how much. Made before anything is started, never changed."""
+"""The plan of a run: what each phase does, where it starts, and what it needs.
+
+The plan is made before anything is started and never changes.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -23,7 +26,7 @@ from osftx.planning.run_data.phase_data import PhaseData
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """One phase: the figures that the plan shows, and all that is needed to run it."""
+    """One phase of the plan: the figures to show, and everything that is needed to run it."""
 
     index: int
     name: str
@@ -31,34 +34,34 @@ class PlannedPhase:
     unfreeze_rank_ratio: float | None
     learning_rate: float
     samples: int
-    """With those that are replayed."""
+    """Number of training samples, including replayed ones."""
     replayed: dict[str, int]
-    """Samples of earlier data among them, by source."""
+    """Number of replayed samples among `samples`, by source."""
     dropped: int
-    """Samples longer than max_seq_len."""
+    """Number of samples dropped because they are longer than max_seq_len."""
     tokens: int
-    """Tokens of one epoch."""
+    """Number of tokens of one epoch."""
     steps: int
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     starts_from: str
     trainable_parameters: int
     frozen_parameters: int
     keeps: str | None
-    """The sources of the records that the phase keeps to; null where it reads none."""
+    """Sources of the records that the phase keeps to; None if it reads none."""
     validated: int = 0
-    """Samples on which the phase validates; those that are held out of its own are not in `samples`."""
+    """Number of validation samples. Those that are held out of the phase's own data are not in `samples`."""
     memory: Memory | None = None
-    """Estimated bytes of each rank."""
+    """Estimated memory of a rank."""
     disk: Disk | None = None
     duration: Duration | None = None
-    """Known after `plan.calibrate`."""
+    """Estimated duration; None without `plan.calibrate`."""
     outline: PhaseOutline | None = field(default=None, compare=False, repr=False)
     data: PhaseData | None = field(default=None, compare=False, repr=False)
     spec: PhaseSpec | None = field(default=None, compare=False, repr=False)
-    """What the ranks will be told; None in a dry run, which has no run folder."""
+    """Spec for the ranks; None in a dry run, which has no run folder."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the figures, as plan.json has them."""
+        """Returns the figures of the phase as in plan.json."""
         shown = [one.name for one in fields(self) if one.name not in ("outline", "data", "spec")]
         values = {name: getattr(self, name) for name in shown}
         return {
@@ -67,7 +70,7 @@ class PlannedPhase:
         }
 
     def ready(self) -> PhaseSpec:
-        """Returns the spec of a phase that was planned to be run, after writing what its ranks read into its folder."""
+        """Writes what the ranks read into the phase's folder, and returns the spec, which must not be None."""
         assert self.spec is not None and self.data is not None
         self.spec.save()
         if self.data.held_out is not None:
@@ -79,12 +82,12 @@ class PlannedPhase:
 class Plan:
     name: str
     phases: list[PlannedPhase]
-    """The phases that run; those before an `init_from` are left out."""
+    """Phases that run; those before an `init_from` are left out."""
     warnings: list[str]
     protected: str = ""
-    """Kinds of weights that a method treats by themselves, and how many there are of each."""
+    """Kinds of target weights, and how many there are of each kind."""
     left_out: str = ""
-    """The same for the other matrices in the decoder blocks, such as experts: frozen unless `osft.train_others`."""
+    """Kinds and counts of the other matrices in decoder blocks, such as experts: frozen unless `osft.train_others`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of plan.json."""
@@ -97,11 +100,11 @@ class Plan:
         }
 
     def with_warnings(self, more: Sequence[str]) -> "Plan":
-        """Returns the plan with further warnings behind its own."""
+        """Returns the plan with further warnings after its own."""
         return replace(self, warnings=[*self.warnings, *more])
 
     def with_durations(self, durations: Sequence[Duration]) -> "Plan":
-        """Returns the plan with the time that each of its phases will take."""
+        """Returns the plan with the estimated duration of each of its phases."""
         timed = [replace(phase, duration=one) for phase, one in zip(self.phases, durations, strict=True)]
         return replace(self, phases=timed)
 
@@ -114,10 +117,10 @@ def make_plan(
     data: Mapping[str, PhaseData],
     files: RunFiles | None = None,
 ) -> Plan:
-    """Returns the plan of the `phases`, which have their records.
+    """Returns the plan of the `phases`, which must have their records (`outline.with_records`).
 
-    `targets` are those of each method in the model, `data` is what each phase trains on, `files` what a run that is to
-    be started has on disk (None: a dry run).
+    `targets` holds the targets of each method in the model, `data` the data of each phase by name, and `files` the
+    files of a run that is to be started (None: a dry run).
     """
     planned: list[PlannedPhase] = []
     starts_from, _ = start_model(config)

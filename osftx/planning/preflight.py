@@ -1,4 +1,4 @@
-"""Check everything that can be checked before ranks start, and plan the run. Every problem is found at once."""
+"""Checks everything that can be checked before ranks start, and plans the run. All problems are found at once."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -32,33 +32,33 @@ from osftx.utils.problems import Problems
 
 @dataclass(frozen=True)
 class Checked:
-    """A run that can start: its plan, and what it needs beside it."""
+    """A run that can start: its plan and what else it needs."""
 
     plan: Plan
     run_folder: Path | None
-    """None after a dry run, which writes nothing."""
+    """Run folder; None for a dry run, which writes nothing."""
     model_folder: Path | None
-    """Local folder of the start model; None where it was not fetched."""
+    """Local folder of the start model; None if it was not fetched."""
     benchmarks: dict[str, Task] = field(default_factory=dict)
-    """The tasks of the lm-evaluation-harness, by name."""
+    """Tasks of the lm-evaluation-harness by name."""
     read: dict[str, Prepared] = field(default_factory=dict)
-    """All data that was read, by setting."""
+    """All data that was read, by the setting that names it."""
     made: set[Path] = field(default_factory=set)
-    """Folders of tokenised samples that are new in the run folder."""
+    """Folders of tokenised samples that this check created in the run folder."""
     tokenizer: ChatTokenizer | None = None
 
     @property
     def skipped(self) -> dict[str, DataSummary]:
-        """Data of which rows were left out, by setting."""
+        """Summaries of the data of which rows were left out, by setting."""
         return _skipped(self.read)
 
 
 def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool = True) -> Checked:
-    """Plans the run. With a `run_folder` (None: a dry run) also tokenises the data and, with `fetch_model`, fetches the
-    model and prepares what the ranks will be told.
+    """Checks the configuration, the data and the model, and plans the run.
 
-    Tokenised data is kept for other runs where it can be, else in the run folder. Raises ConfigurationError with every
-    problem that was found.
+    With a `run_folder` (None: a dry run) it also tokenises the data and, with `fetch_model`, fetches the model and
+    makes the specs for the ranks. Tokenised data is kept for other runs if possible, else in the run folder. Raises
+    ConfigurationError with every problem that was found.
     """
     data_folder = run_folder / RUN_DATA if run_folder is not None else None
     before = prepared_folders(data_folder) if data_folder is not None else set()
@@ -70,9 +70,9 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     with found.of():
         _check_store(config)
     model = tokenizer = None
-    with found.of():  # names the key itself
+    with found.of():  # the message already names the key
         model = inspect(path, revision, key)
-    targets: dict[Method, list[Target]] = {}  # of the methods that found theirs
+    targets: dict[Method, list[Target]] = {}  # only of methods whose targets were found
     if model is not None:
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
@@ -119,7 +119,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
 
 
 class _DataReader:
-    """Reads, checks and, where a folder is given, tokenises all data of a run; `found` takes the problems."""
+    """Reads, checks and, if a folder is given, tokenises all data of a run; `found` collects the problems."""
 
     def __init__(
         self,
@@ -134,16 +134,18 @@ class _DataReader:
         self.longest, _ = evaluation_budget(config)
         self.phases: dict[str, PhaseData] = {}
         self.own: dict[str, Prepared] = {}
-        """Each phase's own data, without what it replays."""
+        """Own data of each phase, without replayed samples."""
         self.extra: dict[Method, dict[str, Prepared]] = {}
-        """Data that each method reads beside that, by setting."""
+        """Data that each method reads in addition to the phases' own, by setting."""
         self.evaluation: dict[str, Prepared] = {}
-        """By evaluation set."""
+        """Data of the evaluation sets by name."""
         self.read: dict[str, Prepared] = {}
-        """All that was read, by setting."""
+        """All data that was read, by the setting that names it."""
         self.replay_advice: list[str] = []
 
     def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
+        """Reads the data of the phases, of their methods and of the evaluation sets."""
+        """Reads the data of the phases, of their methods and of the evaluation sets."""
         for phase in phases:
             self._read_phase(phase, targets.get(phase.method))
         for method, own in by_method(phases).items():
@@ -155,7 +157,7 @@ class _DataReader:
                 _check_fits(self.model, self.evaluation[name].summary, "training.max_seq_len")
 
     def warnings(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> list[str]:
-        """Advice about all data."""
+        """Returns advice about all data that was read."""
         training = {name: data.training for name, data in self.phases.items()}
         lines: list[str] = []
         for method in by_method(phases):
@@ -179,14 +181,15 @@ class _DataReader:
             _check_fits(self.model, self.own[name].summary, f"{key}.max_seq_len")
         if name not in self.own:
             return
-        with self.found.of():  # names the key itself
+        with self.found.of():  # the message already names the key
             mixed, replayed, advised = with_replay(self.config, name, self.own[name], self._read, self.folder)
             self.replay_advice += advised
             self.phases[name] = PhaseData(mixed, replayed)
             _check_fits(self.model, mixed.summary, f"{key}.max_seq_len")
-        if name not in self.phases or not validates(config) or self.tokenizer is None:  # which tells samples apart
+        # Without a tokenizer samples cannot be told apart.
+        if name not in self.phases or not validates(config) or self.tokenizer is None:
             return
-        with self.found.of():  # names the key itself
+        with self.found.of():  # the message already names the key
             self._check_trains(phase, targets)
             held_out = hold_out(name, config, mixed, self.own[name].summary.samples, self._read)
             self.phases[name] = PhaseData(held_out.trained, replayed, held_out)
@@ -202,12 +205,12 @@ class _DataReader:
             with self.found.of(f"{setting}.path"):
                 read[setting] = self._read(setting, settings, self.longest, self.config.training.seed)
                 _check_fits(self.model, read[setting].summary, "training.max_seq_len")
-                if self.tokenizer is not None:  # which tells samples apart
+                if self.tokenizer is not None:  # else samples cannot be told apart
                     method.check_extra_data(self.config, {setting: read[setting]}, self.own, targets)
         self.extra[method] = read
 
     def _check_trains(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
-        """Raises ConfigurationError for a phase that validates and trains nothing. Without targets nobody can tell."""
+        """Raises ConfigurationError for a phase that validates and trains nothing. Without targets none is known."""
         if self.model is None or targets is None:
             return
         if not workload(self.config, self.model, phase, targets, None).sizes.trainable:
@@ -224,7 +227,7 @@ def _skipped(read: Mapping[str, Prepared]) -> dict[str, DataSummary]:
 
 
 def _kept_in(config: ExperimentConfig, run_data: Path | None) -> Path | None:
-    """Where tokenised data is kept for other runs; else the run's own folder for it. None in a dry run."""
+    """Returns the folder of tokenised data that other runs share, else the run's own one; None in a dry run."""
     if run_data is None:
         return None
     if config.data.processing_dir is not None:
@@ -235,7 +238,8 @@ def _kept_in(config: ExperimentConfig, run_data: Path | None) -> Path | None:
 
 
 def _check_store(config: ExperimentConfig) -> None:
-    """Raise for a store that cannot be one. That one cannot be written costs no run; see `_store_advice`."""
+    """Raises ConfigurationError if `store_dir` is no folder. A store that cannot be written only gives advice
+    (`_store_advice`)."""
     folder = nearest(config.store_dir)
     if config.reuse and not folder.is_dir():
         raise ConfigurationError(
@@ -263,7 +267,7 @@ def _dropped_advice(evaluation: Mapping[str, Prepared], longest: int) -> list[st
 def _model_advice(
     config: ExperimentConfig, model: ModelFiles, targets: Sequence[Target], tokenizer: ChatTokenizer | None
 ) -> list[str]:
-    """What is unusual about the model."""
+    """Returns advice about what is unusual in the model."""
     advice = []
     if targets and config.osft.target_patterns is None and model.config.get("model_type") not in FAMILIES:
         advice.append(of_unknown_family(model.config, targets))
@@ -286,7 +290,10 @@ def _store_advice(config: ExperimentConfig) -> list[str]:
 
 
 def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) -> None:
-    """Raise for samples that the model cannot read; `length_key` is the setting that limits their length."""
+    """Raises ConfigurationError for samples that the model cannot read.
+
+    `length_key` is the setting that limits their length.
+    """
     if model is None:
         return
     config = {**model.config, **(model.config.get("text_config") or {})}

@@ -1,4 +1,4 @@
-"""What each phase needs of memory and disk, and whether it is there."""
+"""The memory and disk space that each phase needs, and whether they are available."""
 
 import os
 import shutil
@@ -35,9 +35,9 @@ def workload(
     targets: Sequence[Target],
     before: PhaseOutline | None,
 ) -> Workload:
-    """Returns the sizes of a phase that follows `before` (None: it starts from the run's start model)."""
+    """Returns the sizes of a phase that follows the phase `before`, or starts from the start model if that is None."""
     start_dtype = model.config.get("dtype") or model.config.get("torch_dtype")  # the older name of the same key
-    # What bfloat16 has no room for is set aside in fp32 (`SourceWeights`).
+    # Weights that bfloat16 cannot represent are set aside in fp32 (`SourceWeights`).
     start = Precision.float32 if start_dtype in ("float32", "float16") else Precision.bfloat16
     shapes = untied(model)
     return Workload(
@@ -57,7 +57,7 @@ def workload(
 
 
 def too_large(name: str, work: Workload, config: ExperimentConfig) -> Iterator[str]:
-    """Yields a warning where the phase `name` needs more than the smallest GPU has, with what would save memory."""
+    """Yields a warning if the phase `name` needs more memory than the smallest GPU has, and names remedies."""
     gpu = smallest_memory() if config.distributed.accelerator is not Accelerator.cpu else None
     needed = memory.of_phase(work)
     if gpu is None or needed.peak <= gpu:
@@ -73,10 +73,10 @@ def too_large(name: str, work: Workload, config: ExperimentConfig) -> Iterator[s
 def lacking(
     config: ExperimentConfig, phases: "Sequence[PlannedPhase]", run_folder: Path | None, in_store: int = 0
 ) -> list[str]:
-    """One problem for each disk that has less free than the `phases` need.
+    """Returns one problem for each disk that has less free space than the `phases` need.
 
-    `run_folder`: None before anything is written, so that the tokenised data is still to come. `in_store`: bytes of
-    what they need that lie in the store already.
+    `run_folder` is None before anything is written; the tokenised data then still counts as needed. `in_store` is the
+    number of needed bytes that already lie in the store.
     """
     estimated = [phase.disk for phase in phases if phase.disk is not None]
     run, store = nearest(run_folder or config.output_dir or "."), nearest(config.store_dir)
@@ -86,7 +86,7 @@ def lacking(
     saved = (
         need.total - disk.needed([phase.without_bases(with_store) for phase in estimated], with_store, one_disk).total
     )
-    if run_folder is None:  # where it is kept for other runs, too, unless there is no store
+    if run_folder is None:  # with a store, tokenised data is kept there for other runs
         data = sum(phase.data for phase in estimated)
         need.store += data if with_store else 0
         need.run_folder += 0 if with_store else data
@@ -106,9 +106,9 @@ def lacking(
 
 
 def check_room(config: ExperimentConfig, checked: "Checked", run_folder: Path) -> None:
-    """Raises ConfigurationError where the phases that are still to be trained need more than the disks have.
+    """Raises ConfigurationError if the phases that are still to be trained need more space than the disks have.
 
-    The tokenised data that is new in the run folder is removed then.
+    In that case the tokenised data that is new in the run folder is removed.
     """
     if not lacking(config, checked.plan.phases, run_folder):
         return
@@ -120,9 +120,9 @@ def check_room(config: ExperimentConfig, checked: "Checked", run_folder: Path) -
 
 
 def _to_train(config: ExperimentConfig, checked: "Checked") -> "tuple[Sequence[PlannedPhase], int]":
-    """The phases that are not in the store, and the bytes of what they have there from a run that was broken off.
+    """Returns the phases that are not in the store, and the bytes there that an interrupted run left for them.
 
-    The start model is read for that, if it is not known by then.
+    This reads the start model, unless the store knows its digests.
     """
     if not config.reuse:
         return checked.plan.phases, 0

@@ -1,4 +1,4 @@
-"""What a person sees on the screen: the plan before the run, the retention table after each phase."""
+"""Prints the plan of a run as a table."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from osftx.utils.console import console
 
 
 def show_plan(plan: Plan) -> None:
-    """One column a phase, so that two or three fit a terminal: what it does, from what, with how much."""
+    """Prints the plan with one column per phase, so that two or three phases fit a terminal, and its warnings."""
     shown = Table(title=f"Plan of {escape(plan.name)}", title_justify="left")
     shown.add_column("phase")
     for phase in plan.phases:
@@ -68,7 +68,7 @@ def show_plan(plan: Plan) -> None:
 
 
 def _size(amount: int | None) -> str:
-    """Estimated bytes."""
+    """Returns an estimated number of bytes as text."""
     return "-" if amount is None else f"about {decimal(amount)}"
 
 
@@ -77,7 +77,7 @@ def _part_of_time(part: str, phase: PlannedPhase) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    """Estimated."""
+    """Returns an estimated number of seconds as text."""
     if seconds is None:
         return "-"
     if seconds < 1:

@@ -1,4 +1,4 @@
-"""Every problem of a configuration that shows without reading a file: general rules, then those of its methods."""
+"""Finds every problem of a configuration that shows without reading a file: general rules, then those of methods."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from osftx.methods.registry import built_in, method_named
 
 
 def problems(config: ExperimentConfig) -> list[str]:
-    """Returns one line for each problem: `path=value: what is wrong; the remedy`. Empty when there is none."""
+    """Returns one line for each problem: `path=value: what is wrong; the remedy`. Empty if there is none."""
     return [*validate.problems(config), *_methods(config)]
 
 

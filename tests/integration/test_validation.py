@@ -137,7 +137,8 @@ def test_every_kind_of_trained_weight_goes_back(
         "train_others": {"osft": OsftConfig(train_others=True)},
         "by_inputs": {"preserve": PreserveSpec(record=None, samples=str(held_out), max_tokens=1000)},
     }[kind]
-    settings = {"dtype": Precision.bfloat16, "learning_rate": 3e-3, **SETTINGS, **own}
+    # A rate at which the loss on other samples rises well before the last step, on every machine.
+    settings = {"dtype": Precision.bfloat16, **SETTINGS, "learning_rate": 3e-2, **own}
     spec = run_phase(start, samples, validation=on_file(held_out, BestState.keep), **settings)
     step = int(result(spec)["validation"]["best"]["step"])
     assert step < STEPS

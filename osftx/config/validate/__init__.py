@@ -1,8 +1,8 @@
-"""What the types cannot say: ranges, and rules across keys. Every problem is found at once.
+"""Checks what the types cannot express: ranges, and rules across keys. All problems are found at once.
 
-A new range is a line in a table of its group's module; a new rule is one function there, named in its `RULES`. Rules of
-a method's own settings are in its folder (`methods/`). Whether files exist, and what is in them, is checked where they
-are read.
+A new range is a line in a table of its group's module. A new rule is a function in that module, listed in its `RULES`.
+Rules of a method's own settings are in its folder (`methods/`). Whether files exist, and what they contain, is checked
+where they are read.
 """
 
 from osftx.config.phases import BASE_STATE
@@ -27,5 +27,5 @@ GROUPS = (experiment, phases, data, training, validation, schedule, running, dee
 
 
 def problems(config: ExperimentConfig) -> list[str]:
-    """Every problem, one line each: `path=value: what is wrong; the remedy`. Empty when there is none."""
+    """Returns every problem, one line each: `path=value: what is wrong; the remedy`. Empty if there is none."""
     return [problem for group in GROUPS for rule in group.RULES for problem in rule(config)]

@@ -1,4 +1,4 @@
-"""Data: rules across the settings of a phase's data, of evaluation sets and of `preserve.data`; how it is tokenised."""
+"""Rules for the data of phases, evaluation sets and `preserve.data`, and for the settings of tokenisation."""
 
 import math
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def _problems(path: str, data: DataConfig, length_key: str, max_seq_len: int) ->
 
 
 def _path_problems(path: str, data: DataConfig) -> Iterator[str]:
-    """Of the path and its weights; one that is not given is told where it is needed."""
+    """Yields problems of a path and its weights. A missing path is reported where it is required."""
     if is_missing(data.path):
         return
     paths = data.path if isinstance(data.path, list) else [data.path]

@@ -1,6 +1,7 @@
-"""`distributed.deepspeed`: keys of a DeepSpeed configuration that osftx passes on, and those that it sets itself.
+"""Rules for `distributed.deepspeed`: keys of a DeepSpeed configuration that osftx passes on or sets itself.
 
-DeepSpeed ignores keys that it does not know at the top, and refuses those of `zero_optimization` when the ranks are up.
+DeepSpeed ignores unknown top-level keys, and refuses unknown keys of `zero_optimization` only after the ranks have
+started.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +54,7 @@ OWNED = {
     "zero_allow_untested_optimizer": "the optimizer is torch's AdamW",
     "zero_force_ds_cpu_optimizer": "the optimizer is torch's AdamW",
 }
-"""Why they are not the user's, or what to set instead."""
+"""Top-level keys that a user cannot set, each with the reason or with what to set instead."""
 
 ZERO_KEYS = frozenset(
     {
@@ -130,7 +131,7 @@ def _refused(path: str, keys: Mapping[str, Any], passed_on: Iterable[str], owned
         if key in owned:
             yield f"{path}.{key}={value}: osftx decides this itself; {owned[key]}; remove it here"
         elif key not in passed_on:
-            close = get_close_matches(str(key), passed_on)  # in a file it may be a number
+            close = get_close_matches(str(key), passed_on)  # a key in a YAML file may be a number
             meant = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(sorted(passed_on))}"
             yield f"{path}.{key}={value}: no key of DeepSpeed that osftx passes on; {meant}"
 

@@ -1,4 +1,4 @@
-"""What is measured: evaluation sets, benchmarks, the objective of a search."""
+"""Rules for what is measured: evaluation sets, benchmarks, and the objective of a search."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is run: the experiment's name, the model that it starts from and its attention."""
+"""Rules for the experiment's name, its start model and attention, and for `inspect_data`."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The phases: names, order, data, ratios of their own, replay, where a run starts."""
+"""Rules for the phases: names, order, data, replay, and the phase at which a run starts."""
 
 import re
 from collections.abc import Iterator

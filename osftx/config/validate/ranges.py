@@ -1,4 +1,4 @@
-"""Ranges of numbers, and how to say that one is outside of its own."""
+"""Ranges of numbers, and the check that reports values outside them."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -9,9 +9,9 @@ from omegaconf import MISSING
 
 class Range(NamedTuple):
     words: str
-    """What is allowed, to follow `must be`."""
+    """Description of the allowed values, which follows `must be` in a message."""
     allows: Callable[[float], bool]
-    """Written so that NaN is never allowed."""
+    """Whether a value is allowed. It must be written so that NaN never is."""
 
 
 def at_least(low: float) -> Range:
@@ -40,5 +40,5 @@ def out_of_range(path: str, settings: Any, ranges: Mapping[str, Range], defaults
 
 
 def is_missing(text: str) -> bool:
-    """Empty after `conversion.typed`, MISSING in a config that was built in Python."""
+    """Returns whether a string is missing: empty after `load.typed`, MISSING in a config that was built in Python."""
     return text in ("", MISSING)

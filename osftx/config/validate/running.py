@@ -1,4 +1,4 @@
-"""Where a run runs and what it leaves: ranks, nodes, saves, the store."""
+"""Rules for where a run runs and what it leaves: ranks, nodes, saves, the store."""
 
 from collections.abc import Iterator
 

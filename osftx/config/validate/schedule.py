@@ -1,4 +1,4 @@
-"""The schedule of unfreeze ratios: ranges, and keys that its kind does not read."""
+"""Rules for the schedule of unfreeze ratios: ranges, and keys that its kind does not read."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ SCHEDULE_RANGES = {
     "factor": RATIO,
     "minimum": RATIO,
 }
-# The keys that decide the ratios of each kind (schedule.py)
+# The keys that decide the ratios of each kind (config/schedule.py).
 SCHEDULE_READS: dict[ScheduleKind, set[str]] = {
     ScheduleKind.progressive: {"initial", "reduction", "minimum"},
     ScheduleKind.geometric: {"initial", "factor", "minimum"},

@@ -1,4 +1,4 @@
-"""How a phase trains: batches, AdamW, learning-rate schedules."""
+"""Rules for the training of a phase: batches, AdamW, learning-rate schedules."""
 
 from collections.abc import Iterator
 
@@ -16,11 +16,11 @@ TRAINING_RANGES = {
     "eps": above(0),
     "weight_decay": at_least(0),
     "max_grad_norm": at_least(0),
-    "seed": between(0, 2**32 - 1),  # what numpy takes
+    "seed": between(0, 2**32 - 1),  # the seeds that numpy accepts
 }
 
-# transformers' schedules that need only the step counts, and the `lr_scheduler_kwargs` that each one reads
-# (transformers/optimization.py); others would be dropped silently, or fail after the ranks are up.
+# The schedules of transformers that need only the step counts, and the `lr_scheduler_kwargs` that each of them reads
+# (transformers/optimization.py). Other arguments would be dropped silently, or fail after the ranks have started.
 LR_SCHEDULERS: dict[str, set[str]] = {
     "linear": set(),
     "cosine": {"num_cycles"},
@@ -47,13 +47,13 @@ def _training(config: ExperimentConfig) -> Iterator[str]:
     yield from defaults
     for name, phase in config.phases.items():
         for problem in _training_problems(f"phases.{name}", phase, on_cpu):
-            # What a phase inherits has been said at the defaults.
+            # A problem that a phase inherits is already reported for `training`.
             if problem.replace(f"phases.{name}.", "training.") not in defaults:
                 yield problem
 
 
 def _training_problems(path: str, settings: TrainingConfig | PhaseConfig, on_cpu: bool) -> Iterator[str]:
-    """`settings` is the `training` group or a phase, which has the same keys; `path` is its place."""
+    """Yields problems of `settings` at `path`: the `training` group, or a phase, which has the same keys."""
     yield from out_of_range(path, settings, TRAINING_RANGES, TrainingConfig())
     longest, room = settings.max_seq_len, settings.max_tokens_per_gpu
     if longest > room:
@@ -74,7 +74,7 @@ def _lr_scheduler_problems(path: str, settings: TrainingConfig | PhaseConfig) ->
     if scheduler not in LR_SCHEDULERS:
         yield f"{path}.lr_scheduler={scheduler}: unknown; use one of {', '.join(LR_SCHEDULERS)}"
         return
-    # Set whole: `++phases.x.lr_scheduler_kwargs.y=1` would follow the interpolation and reach every phase.
+    # The key is set as a whole: `++phases.x.lr_scheduler_kwargs.y=1` would follow the interpolation to every phase.
     set_kwargs = f"set ++{path}.lr_scheduler_kwargs"
     if unread := sorted(kwargs.keys() - LR_SCHEDULERS[scheduler]):
         allowed = ", ".join(sorted(LR_SCHEDULERS[scheduler])) or "no arguments"

@@ -1,4 +1,4 @@
-"""What a phase validates on while it trains, and when."""
+"""Rules for the validation of a phase: on which data, and when."""
 
 from collections.abc import Iterator
 

@@ -1,1 +1,1 @@
-"""Conversations to tokens: the chat template, the tokenizer and the loss mask."""
+"""Turns conversations into tokens: the chat template, the tokenizer and the loss mask."""

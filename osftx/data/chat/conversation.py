@@ -1,4 +1,4 @@
-"""One conversation, as it is read and before it is tokenised."""
+"""The data type of one conversation, after it is read and before it is tokenised."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages and the tools that the assistant may call."""
+    """The messages of a conversation and the tools that the assistant may call."""
 
     messages: list[dict[str, Any]]
-    """Each with `role` (system, user, assistant, tool, pretraining) and `content` (text; may be null where there are
-    `tool_calls`); optional are `tool_calls`, `reasoning_content` (text), `train` (bool), `name`, `tool_call_id`."""
+    """Messages with `role` (system, user, assistant, tool, pretraining) and `content` (text; may be null if there are
+    `tool_calls`). Optional keys are `tool_calls`, `reasoning_content` (text), `train` (bool), `name` and
+    `tool_call_id`."""
     tools: list[dict[str, Any]] | None = None
-    """JSON schemas, as the chat template gets them."""
+    """JSON schemas of the tools, in the form that the chat template receives; None if there are no tools."""

@@ -1,11 +1,11 @@
-"""Tokens and loss mask of one conversation: see docs/reference/masks.md.
+"""Computes the tokens and the loss mask of one conversation; see docs/reference/masks.md.
 
-Loss is counted on what the model itself has to write: every assistant turn, from the first token after the generation
-prompt through the token that ends the turn (not the newline that the template puts behind it). `turns` finds them.
+The loss counts what the model itself has to write: every assistant turn, from the first token after the generation
+prompt through the token that ends the turn (not the newline that the template puts after it). `turns` finds the turns.
 
-A template may rewrite earlier turns when later ones arrive (it drops their reasoning, say). Then one text cannot show
-every turn as the model would write it, and the conversation becomes several samples, each of which counts the turns
-that it shows so.
+A template may rewrite earlier turns when later ones arrive (it drops their reasoning, for example). One text then
+cannot show every turn as the model would write it, and the conversation becomes several samples, each of which counts
+the turns that it shows unchanged.
 """
 
 from bisect import bisect_left, bisect_right
@@ -28,11 +28,11 @@ class EncodedConversation:
     input_ids: list[int]
     """Token ids of the whole sample, (tokens,)."""
     counted: list[bool]
-    """Whether loss is counted on predicting this token, (tokens,)."""
+    """Whether the loss counts the prediction of each token, (tokens,)."""
 
 
 def encode_document(tokenizer: ChatTokenizer, text: str) -> EncodedConversation:
-    """Tokenise a text, closed with the end-of-sequence token; every token is counted.
+    """Tokenises a text and appends the end-of-sequence token; every token is counted.
 
     Raises:
         ConversationError: the tokenizer has no end-of-sequence token.
@@ -46,20 +46,20 @@ def encode_document(tokenizer: ChatTokenizer, text: str) -> EncodedConversation:
 def encode_conversation(
     tokenizer: ChatTokenizer, conversation: Conversation, train_on: TrainOn = TrainOn.assistant
 ) -> list[EncodedConversation]:
-    """Tokenise a conversation and mark the tokens on which loss is counted.
+    """Tokenises a conversation and marks the tokens that the loss counts.
 
     Args:
         tokenizer: the model's tokenizer and chat template.
         conversation: its messages and tools.
-        train_on: which messages are counted; none with `train: false` is.
+        train_on: which messages are counted; a message with `train: false` never is.
 
     Returns:
-        One sample, the longest first if there are more; each message is counted in one of them. Messages behind the
-        last one that is counted are left out. Messages of the role `pretraining` are a document each.
+        One sample, or several with the longest first; each message is counted in exactly one of them. Messages after
+            the last counted one are left out. Each message with the role `pretraining` is a document of its own.
 
     Raises:
-        ConversationError: nothing is counted, or the template does not show beyond doubt which part of the text a
-            message is, or leaves out a part of one.
+        ConversationError: nothing is counted, or the template does not show unambiguously which part of the text a
+            message is, or it leaves out a part of a message.
     """
     messages, tools = conversation.messages, conversation.tools
     chosen = _chosen([message["role"] for message in messages], train_on)
@@ -76,7 +76,10 @@ def encode_conversation(
 
 
 def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
-    """Indices of the messages that are counted."""
+    """Returns the indices of the messages that are counted.
+
+    Raises ConversationError if messages with the role `pretraining` stand beside others.
+    """
     if PRETRAINING in roles and set(roles) != {PRETRAINING}:
         raise ConversationError("messages of the role pretraining stand beside others; give them rows of their own")
     if PRETRAINING in roles or train_on is TrainOn.everything:
@@ -90,7 +93,10 @@ def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
 def _samples(
     tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int]
 ) -> list[EncodedConversation]:
-    """The conversation up to the last message that is not counted yet, until all are counted."""
+    """Returns samples that together count every chosen message.
+
+    Each sample is the conversation up to the last message that is not counted yet.
+    """
     turns = _assistant_turns(tokenizer, messages, tools, chosen)
     samples = []
     remaining = list(chosen)
@@ -99,7 +105,7 @@ def _samples(
         text = tokenizer.render(beginning, tools)
         check_is_written(tokenizer, beginning, tools, text)
         here = [i for i in remaining if i not in turns or turns[i].stands_in(text)]
-        if remaining[-1] not in here:  # it was found in this very text
+        if remaining[-1] not in here:  # the turn was found in this very text
             raise ConversationError(
                 f"message {remaining[-1] + 1}: the chat template writes this turn, or one before it, otherwise each "
                 "time; use another template"
@@ -113,7 +119,10 @@ def _samples(
 def _all_but(
     tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, left_out: Sequence[int]
 ) -> EncodedConversation:
-    """The whole text, counted but for its first token and the messages `left_out`."""
+    """Returns the whole text as one sample that counts all tokens but the first and those of the messages `left_out`.
+
+    Raises ConversationError if the template rewrites a turn when later turns follow.
+    """
     text = tokenizer.render(messages, tools)
     check_is_written(tokenizer, messages, tools, text)
     turns = _assistant_turns(tokenizer, messages, tools, range(len(messages)))
@@ -145,14 +154,17 @@ def _ranges(
     indices: Sequence[int],
     turns: Mapping[int, AssistantTurn],
 ) -> dict[int, Range]:
-    """Where messages stand in the text; of those that are not the assistant's, the content alone."""
+    """Returns the range of each message in the text.
+
+    For messages that are not the assistant's it is the range of the content alone.
+    """
     others = [i for i in indices if i not in turns]
     contents = find_contents(tokenizer, messages, tools, text, others)
     return {i: turns[i].place for i in indices if i in turns} | contents
 
 
 def _mark(tokenizer: ChatTokenizer, text: str, ranges: Mapping[int, Range]) -> tuple[list[int], list[bool]]:
-    """Token ids, and whether each belongs to one of the ranges, which are of the messages with these indices."""
+    """Returns the token ids, and whether each belongs to one of the ranges, whose keys are indices of messages."""
     ids, offsets = tokenizer.encode(text)
     marked = [False] * len(ids)
     for index, place in ranges.items():
@@ -165,16 +177,16 @@ def _mark(tokenizer: ChatTokenizer, text: str, ranges: Mapping[int, Range]) -> t
 
 
 def _tokens(tokenizer: ChatTokenizer, text: str, ids: list[int], offsets: Offsets, place: Range) -> tuple[int, int]:
-    """The half-open range of tokens that stand for a range of characters.
+    """Returns the half-open range of tokens that represent a range of characters.
 
-    A token may stand for characters on both sides of a border ("." and the newline behind it, a newline of the
-    template and one of the content). It belongs to the range, since nothing else would teach the model its part; if
-    it holds more than white space of somebody else's, the sample is refused.
+    A token may represent characters on both sides of a border ("." and the newline after it, or a newline of the
+    template and one of the content). It belongs to the range, since nothing else would teach the model its part. If it
+    also holds more than white space from outside the range, the sample is rejected: raises ConversationError.
     """
     first = bisect_right(offsets, place.start, key=_last_character)
     stop = bisect_left(offsets, place.end, key=_first_character)
     if first < stop and offsets[first][0] < place.start and ids[first] in tokenizer.special_token_ids:
-        first += 1  # a special token of the template that swallows the white space behind it (`rstrip`)
+        first += 1  # a special token of the template that absorbs the white space after it (`rstrip`)
     if first >= stop:
         raise ConversationError("the chat template writes no token for this turn; use another template")
     if place.ends_with_special and ids[stop - 1] not in tokenizer.special_token_ids:

@@ -1,8 +1,7 @@
 """Chat templates: Jinja2 in a sandbox, with the names that Hugging Face templates rely on.
 
-The rendered text must equal that of transformers' `apply_chat_template`, because that is what the model was
-trained on and what it is served with. Semantics:
-https://huggingface.co/docs/transformers/chat_templating_writing
+The rendered text must equal that of transformers' `apply_chat_template`, because the model was trained on that text and
+is served with it. Semantics: https://huggingface.co/docs/transformers/chat_templating_writing
 """
 
 import json
@@ -24,14 +23,14 @@ class GenerationBlock(Extension):
     tags = {"generation"}  # noqa: RUF012 (the type that jinja2 declares)
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The body in a scope of its own: what is `set` inside the block is not seen after it."""
+        """Returns the body in its own scope: names that are `set` inside the block are not visible after it."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body).set_lineno(line)
 
 
 def compile_template(source: str, now: datetime) -> Template:
-    """Compile a chat template; it sees no Python internals and cannot change its arguments.
+    """Compiles a chat template, which sees no Python internals and cannot change its arguments.
 
     Args:
         source: the template.
@@ -56,7 +55,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja2's own filter escapes HTML characters and sorts the keys; a prompt must have neither."""
+    """Returns the value as JSON; Jinja2's own filter escapes HTML and sorts the keys, which a prompt must not have."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,7 +1,7 @@
-"""Whether a chat template writes all that a message says.
+"""Checks that a chat template writes everything that a message contains.
 
-A template that does not know tools or reasoning leaves them out without a word: the model would be trained on turns
-that were never meant, or on answers to what it has not seen.
+A template that does not support tools or reasoning omits them silently: the model would be trained on turns that were
+never intended, or on answers to input that it has not seen.
 """
 
 import json
@@ -14,7 +14,7 @@ MARK = "".join(map(chr, (0xF9C05, 0x10E7B2, 0xF64FA)))  # private-use characters
 
 
 def check_turn_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, turn: str) -> None:
-    """The last message, which is the assistant's, against the text of its turn.
+    """Checks that `turn`, the text of the last message, holds everything of that message, which is the assistant's.
 
     Raises:
         ConversationError: the template leaves out or changes a part of it.
@@ -29,7 +29,7 @@ def check_turn_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message],
             _check(number, "tool_calls", value, turn)
     if texts == ["content"] and not calls:
         return
-    # A short text may be in the turn by chance, though the template leaves it out: marks cannot.
+    # A short text may occur in the turn by chance although the template omits it; the marks cannot.
     marked = {**message, **{key: MARK + key for key in texts}, "tool_calls": [_named(call) for call in calls] or None}
     written = tokenizer.render([*messages[:-1], marked], tools)
     for key in texts:
@@ -39,10 +39,10 @@ def check_turn_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message],
 
 
 def check_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, text: str) -> None:
-    """The contents of all messages but the assistant's, and the tools, against the text of the conversation.
+    """Checks that the text of the conversation holds the tools and the contents of all messages but the assistant's.
 
     Raises:
-        ConversationError: the template leaves out or changes one.
+        ConversationError: the template leaves out or changes one of them.
     """
     others = [i for i, message in enumerate(messages) if message["role"] != "assistant" and message.get("content")]
     marks = {i: f"{MARK}{i}." for i in others}
@@ -69,7 +69,7 @@ def _unwritten(number: int, key: str) -> ConversationError:
 
 
 def _forms(value: Any) -> list[str]:
-    """How a template may write a value: as it is, or as JSON."""
+    """Returns the forms in which a template may write a value: as it is, or as JSON."""
     if value is None:
         return [""]
     if isinstance(value, str):
@@ -79,7 +79,10 @@ def _forms(value: Any) -> list[str]:
 
 
 def _function(call: Any, number: int) -> Mapping[str, Any]:
-    """What is called; some write it into the call itself."""
+    """Returns the function of a tool call, which some data writes into the call itself.
+
+    Raises ConversationError if there is none with a name.
+    """
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise ConversationError(f"message {number}: a tool call has no function with a name; write function.name")
@@ -87,14 +90,17 @@ def _function(call: Any, number: int) -> Mapping[str, Any]:
 
 
 def _named(call: Mapping[str, Any]) -> dict[str, Any]:
-    """The call with a mark for a name."""
+    """Returns the call with its function's name replaced by a mark."""
     if "function" in call:
         return {**call, "function": {**call["function"], "name": MARK + "name"}}
     return {**call, "name": MARK + "name"}
 
 
 def _call_values(function: Mapping[str, Any], number: int, turn: str) -> Iterator[Any]:
-    """What has to be in the turn: the name of the function, the names of arguments, their values."""
+    """Yields the values that the turn must contain: the function's name, the arguments' names and their values.
+
+    Raises ConversationError if the arguments are given as text and the template quotes them.
+    """
     yield function["name"]
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
@@ -107,7 +113,7 @@ def _call_values(function: Mapping[str, Any], number: int, turn: str) -> Iterato
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The keys and the single values in nested objects and lists."""
+    """Yields the keys and the single values in nested objects and lists."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield key

@@ -1,8 +1,7 @@
-"""A chat tokenizer without torch or transformers: `tokenizer.json` and the chat template, nothing else.
+"""A chat tokenizer without torch or transformers, built from `tokenizer.json` and the chat template alone.
 
-Importing transformers' AutoTokenizer takes seconds and pulls in torch; the parent process must do neither.
-For every folder that holds a `tokenizer.json`, texts and token ids equal those of
-`AutoTokenizer.apply_chat_template`.
+Importing transformers' AutoTokenizer takes seconds and loads torch; the launching process must do neither. For every
+folder that holds a `tokenizer.json`, texts and token ids equal those of `AutoTokenizer.apply_chat_template`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,17 @@ from osftx.data.chat.tokenizer_files import CONFIG_FILE, TEMPLATE_FILE, Tokenize
 from osftx.errors import ConfigurationError
 
 Message = Mapping[str, Any]
-"""One turn: `role`, `content` and whatever else the chat template reads."""
+"""One turn: `role`, `content` and any other keys that the chat template reads."""
 
 Tools = Sequence[dict[str, Any]] | None
 """JSON schemas of the tools that the assistant may call."""
 
 Offsets = list[tuple[int, int]]
-"""For each token, the half-open range of characters of the text that it stands for."""
+"""For each token, the half-open range of characters of the text that the token represents."""
 
 
 class ConversationError(ValueError):
-    """One conversation cannot become a training sample; the message is the reason, without the place."""
+    """Raised if a conversation cannot become a training sample; the message is the reason, without the row's place."""
 
 
 class ChatTokenizer:
@@ -37,7 +36,7 @@ class ChatTokenizer:
         self._template, self._tool_template = files.template, files.tool_template
         self._special_tokens = files.special_tokens
         self.renders = files.template is not None
-        """Whether there is a chat template: base models have none, and need none for documents."""
+        """Whether there is a chat template. Base models have none, and need none for documents."""
         self.fingerprint = files.fingerprint
         """SHA-256 of the files that were read, as hexadecimal digits."""
         self.special_token_ids = frozenset(
@@ -48,22 +47,26 @@ class ChatTokenizer:
 
     @classmethod
     def load(cls, path: str, revision: str | None = None, now: datetime | None = None) -> "ChatTokenizer":
-        """Load from a local folder, or from the Hub (or its local cache) under a name such as `org/model`.
+        """Loads a tokenizer from a local folder, or from the Hub (or its local cache) by a name such as `org/model`.
 
         Args:
-            path: a local folder, else a name on the Hub.
+            path: a local folder, otherwise a name on the Hub.
             revision: branch, tag or commit on the Hub; unused for a local folder.
-            now: what the chat template takes for the current moment, in all that is rendered; None: this one.
+            now: the moment that the chat template takes as the current time in everything that is rendered; None stands
+                for the time of this call.
 
         Raises:
-            ConfigurationError: nothing is found under `path`, there is no `tokenizer.json`, or one of the files
-                cannot be read.
+            ConfigurationError: nothing is found under `path`, there is no `tokenizer.json`, or one of the files cannot
+                be read.
         """
         now = now or datetime.now()
         return cls(read_tokenizer(path, revision, now), now)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A process that it is sent to loads it again, for the same moment: a compiled template cannot be sent."""
+        """Makes a receiving process load the tokenizer again: a compiled template cannot be pickled.
+
+        The moment of the chat template stays the same.
+        """
         return ChatTokenizer.load, (str(self._folder), None, self._now)
 
     @property
@@ -72,18 +75,18 @@ class ChatTokenizer:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = False) -> str:
-        """The text of the conversation, followed by the opening of an assistant turn if asked for.
+        """Returns the text of the conversation, followed by the opening of an assistant turn if requested.
 
-        A template may write the date (`strftime_now`): it is that of the moment for which the tokenizer was loaded.
+        If the template writes the date (`strftime_now`), it is the date for which the tokenizer was loaded.
 
         Args:
-            messages: the turns; null entries are as good as absent.
+            messages: the turns; null entries are treated as absent.
             tools: JSON schemas of the tools that the assistant may call.
-            add_generation_prompt: whether to end with what the assistant's next turn begins after.
+            add_generation_prompt: whether to append the text after which the assistant's next turn begins.
 
         Raises:
             ConfigurationError: there is no chat template.
-            ConversationError: the template refuses these messages (such as roles that do not alternate).
+            ConversationError: the template rejects these messages (such as roles that do not alternate).
         """
         template = self._template if tools is None else self._tool_template
         if template is None:
@@ -100,18 +103,18 @@ class ChatTokenizer:
             TemplateError,
             TypeError,
             ValueError,
-        ) as error:  # the last two: the template's own expressions
+        ) as error:  # TypeError and ValueError come from the template's own expressions
             raise ConversationError(f"the chat template refuses the conversation: {error}") from error
 
     def no_template(self) -> str:
-        """What is wrong where conversations are to be rendered without a chat template."""
+        """Returns the error message for conversations without a chat template to render them."""
         return (
             f"{self._folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}), without "
             "which messages are no text; use an instruction-tuned model, or put the chat template of your model there"
         )
 
     def encode(self, text: str) -> tuple[list[int], Offsets]:
-        """Token ids of the text and the characters that each of them stands for; no special token is added.
+        """Returns the token ids of the text and the characters that each of them represents; no special token is added.
 
         Tokens that share a character (a character of several bytes) all have the offsets of that character.
         """
@@ -119,12 +122,15 @@ class ChatTokenizer:
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the token ids, special tokens included."""
+        """Returns the text of the token ids, special tokens included."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
 def _for_template(message: Message) -> dict[str, Any]:
-    """The message as transformers hands it on: without null entries, the reasoning under both of its names."""
+    """Returns the message as transformers passes it to the template.
+
+    Null entries are removed, and the reasoning is present under both of its names.
+    """
     given = {key: value for key, value in message.items() if value is not None}
     if "reasoning_content" in given:
         return {"thinking": given["reasoning_content"], **given}

@@ -1,9 +1,9 @@
-"""The files that a model's tokenizer consists of: found, read, checked; on disk or on the Hub."""
+"""Finds, reads and checks the files of a model's tokenizer, on disk or on the Hub."""
 
 import hashlib
 import json
 from datetime import datetime
-from os.path import expanduser, isdir, isfile  # False where nobody may look; the methods of Path raise
+from os.path import expanduser, isdir, isfile  # False without permission; the methods of Path raise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from osftx.data.chat.template import compile_template
 from osftx.errors import ConfigurationError
 
 Placed = tuple[Path, str]
-"""The source of a chat template, behind the file that holds it."""
+"""A chat template: the file that holds it, and its source text."""
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -34,25 +34,25 @@ FILES = (
 
 
 class TokenizerFiles(NamedTuple):
-    """What the files hold."""
+    """Contents of the tokenizer files."""
 
     folder: Path
     tokenizer: Tokenizer
     template: Template | None
-    """Of conversations without tools; None: there is no chat template."""
+    """Template for conversations without tools; None if there is no chat template."""
     tool_template: Template | None
-    """Of those with tools."""
+    """Template for conversations with tools; None if there is no chat template."""
     special_tokens: dict[str, str]
-    """`bos_token`, `eos_token`, ... and their texts."""
+    """Texts of the special tokens, by `bos_token`, `eos_token`, ..."""
     fingerprint: str
     """SHA-256 of the files that were read, as hexadecimal digits."""
 
 
 def read_tokenizer(path: str, revision: str | None, now: datetime) -> TokenizerFiles:
-    """From a local folder, or from the Hub (or its local cache) under a name such as `org/model`; `now` is what the
-    chat template takes for the current moment.
+    """Reads a tokenizer from a local folder, or from the Hub (or its local cache) by a name such as `org/model`.
 
-    Raises ConfigurationError: nothing is found under `path`, there is no `tokenizer.json`, or a file cannot be read.
+    `now` is the moment that the chat template takes as the current time. Raises ConfigurationError if nothing is found
+    under `path`, there is no `tokenizer.json`, or a file cannot be read.
     """
     folder = Path(expanduser(path))
     if not isdir(folder):
@@ -79,8 +79,8 @@ def read_tokenizer(path: str, revision: str | None, now: datetime) -> TokenizerF
 
 
 def _download(name: str, revision: str | None) -> Path:
-    """The local copy of the tokenizer files of a Hub repository, all of the same commit."""
-    from huggingface_hub import snapshot_download  # half a second, and not needed for a local folder
+    """Returns the local copy of the tokenizer files of a Hub repository, all of the same commit."""
+    from huggingface_hub import snapshot_download  # the import takes half a second and is not needed for a local folder
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
     files = list(FILES)
@@ -93,7 +93,7 @@ def _download(name: str, revision: str | None) -> Path:
     except (
         HTTPError,
         OSError,
-    ) as error:  # a proxy that fails does not make snapshot_download look into the cache
+    ) as error:  # snapshot_download does not try the cache if a proxy fails
         reason = error.__cause__ or error
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=True))
@@ -138,7 +138,10 @@ def _read_json(folder: Path, name: str, content: bytes) -> dict[str, Any]:
 
 
 def _read_config(folder: Path, contents: dict[str, bytes]) -> dict[str, Any]:
-    """`tokenizer_config.json`; where it lists no added tokens, the older `special_tokens_map.json` wins."""
+    """Returns the content of `tokenizer_config.json`.
+
+    If it lists no added tokens, the entries of the older `special_tokens_map.json` take precedence.
+    """
     config = _read_json(folder, CONFIG_FILE, contents.get(CONFIG_FILE, b"{}"))
     if "added_tokens_decoder" not in config and SPECIAL_TOKENS_FILE in contents:
         config |= _read_json(folder, SPECIAL_TOKENS_FILE, contents[SPECIAL_TOKENS_FILE])
@@ -146,21 +149,21 @@ def _read_config(folder: Path, contents: dict[str, bytes]) -> dict[str, Any]:
 
 
 def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """`bos_token`, `eos_token`, ... and their texts: the variables that a template may use."""
+    """Returns the texts of `bos_token`, `eos_token`, ..., which are the variables that a template may use."""
     tokens = {}
     for name, value in config.items():
         text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):  # not the switches add_bos_token, add_eos_token
+        if name.endswith("_token") and isinstance(text, str):  # skips switches such as add_bos_token
             tokens[name] = text
     return tokens
 
 
 def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> Tokenizer:
-    if "model" not in _read_json(folder, TOKENIZER_FILE, content):  # a Git LFS pointer, half a download
+    if "model" not in _read_json(folder, TOKENIZER_FILE, content):  # a Git LFS pointer or a partial download
         raise ConfigurationError([f"{folder / TOKENIZER_FILE}: has no `model`; save the tokenizer again"])
     try:
         tokenizer = Tokenizer.from_buffer(content)
-    except Exception as error:  # the library has no class of its own
+    except Exception as error:  # the library has no exception class of its own
         reason = " ".join(str(error).split())
         raise ConfigurationError(
             [
@@ -168,11 +171,11 @@ def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> To
                 "tokenizer again, or install a newer tokenizers"
             ]
         ) from error
-    # Truncation and padding that happen to be saved: training samples are neither cut nor padded.
+    # The file may have truncation and padding enabled, but training samples are neither cut nor padded.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    # The post-processor adds special tokens (the template has written them) and trims white space off the
-    # offsets (a token would then seem not to stand for the space it begins with).
+    # The post-processor adds special tokens, which the template has already written, and trims white space off the
+    # offsets, so that a token would seem not to represent the space it begins with.
     tokenizer.post_processor = None
     # Tokens that only the configuration names get the ids after the last one, as in transformers.
     tokenizer.add_tokens(_added_tokens(folder, config))
@@ -182,7 +185,7 @@ def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> To
 
 
 def _added_tokens(folder: Path, config: dict[str, Any]) -> list[AddedToken]:
-    """What `added_tokens_decoder` declares, in the order of the ids."""
+    """Returns the tokens that `added_tokens_decoder` declares, in the order of their ids."""
     try:
         declared = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
         return [AddedToken(**token) for _, token in declared]
@@ -196,9 +199,9 @@ def _added_tokens(folder: Path, config: dict[str, Any]) -> list[AddedToken]:
 
 
 def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Placed, Placed] | None:
-    """The template for conversations without tools, and the one for those with: mostly the same. None without any.
+    """Returns the templates for conversations without and with tools, often the same; None if there is no template.
 
-    It is in `chat_template.jinja`, else in the configuration, else in `chat_template.json`.
+    The source is `chat_template.jinja`, otherwise the configuration, otherwise `chat_template.json`.
     """
     source: Any
     if TEMPLATE_FILE in contents:
@@ -219,7 +222,7 @@ def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, 
 
 
 def _named_templates(place: Path, source: Any) -> dict[str, str]:
-    """Templates by name, `default` among them; a text is that one."""
+    """Returns the templates by name, including `default`. A plain text is the default template."""
     entries = source if isinstance(source, list) else [{"name": "default", "template": source}]
     try:
         named = {entry["name"]: entry["template"] for entry in entries}

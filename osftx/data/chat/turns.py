@@ -1,9 +1,9 @@
-"""Where the turns of a conversation stand in the text that a chat template makes of it.
+"""Finds the turns of a conversation in the text that a chat template makes of it.
 
-The places are found without knowing the template. What the model is given when it is asked for an assistant turn is
-the text of the messages before it with the generation prompt: behind that the turn begins. It ends where the text of
-the messages up to it ends, but for what the template writes to close the text. How a template closes is seen on a
-probe, the same conversation with a mark for content.
+The places are found without knowledge of the template. When the model is asked for an assistant turn, its input is the
+text of the messages before the turn with the generation prompt; the turn begins after that. It ends where the text of
+the messages up to and including it ends, except for what the template writes to close the text. How a template closes
+is observed on a probe, the same conversation with a mark as content.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from itertools import accumulate
 from osftx.data.chat.template_checks import check_turn_is_written
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError, Message, Tools
 
-# Private-use characters: no template looks for them, no conversation holds three of them in a row.
+# Private-use characters: no template looks for them, and no conversation holds three of them in a row.
 BEGIN = "".join(map(chr, (0xF5B2E, 0x10A0C1, 0xF3D97)))
 END = "".join(map(chr, (0xF71D3, 0x10C4E9, 0xF1A68)))
 
 
 @dataclass(frozen=True)
 class Range:
-    """Half-open range of characters of a text, and whether a special token has to be the last in it."""
+    """A half-open range of characters of a text, and whether its last token must be a special one."""
 
     start: int
     end: int
@@ -29,15 +29,15 @@ class Range:
 
 @dataclass(frozen=True)
 class AssistantTurn:
-    """What the model is to write after what it is given."""
+    """An assistant turn in the text of a conversation: what the model has to write after its input."""
 
     text: str
-    """All before the turn and the turn, as far as it stays when the conversation goes on."""
+    """Text up to the end of the turn, without what disappears when the conversation continues."""
     place: Range
-    """From behind the generation prompt through the end of the turn."""
+    """Range from the end of the generation prompt through the end of the turn."""
 
     def stands_in(self, text: str) -> bool:
-        """Whether `text` shows the turn, and all before it, as the model sees it when it writes the turn."""
+        """Returns whether `text` shows the turn, and all before it, as the model sees it when it writes the turn."""
         return text.startswith(self.text)
 
 
@@ -46,16 +46,17 @@ class _Closing:
     """How the template closes an assistant turn."""
 
     with_special: bool
-    """With a special token; otherwise the turn just ends."""
+    """Whether a special token closes the turn; otherwise the turn ends without a marker."""
     eos_behind: bool
-    """The text, not the turn, is closed with the end-of-sequence token: it goes when the conversation goes on."""
+    """Whether the end-of-sequence token closes the text, not the turn: it disappears when the conversation
+    continues."""
 
 
 def find_assistant_turn(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools) -> AssistantTurn:
-    """The place of the last message, which is the assistant's.
+    """Returns the last message, which is the assistant's, as a turn of the text.
 
     Raises:
-        ConversationError: the template does not show beyond doubt what the assistant wrote, or leaves out or changes a
+        ConversationError: the template does not show unambiguously what the assistant wrote, or leaves out or changes a
             part of it.
     """
     number = len(messages)
@@ -81,7 +82,7 @@ def _find_closing(tokenizer: ChatTokenizer, before: Sequence[Message], tools: To
     if tokenizer.eos_token and closing.endswith(tokenizer.eos_token):
         longer = _behind_mark(tokenizer.render(probe, tools, add_generation_prompt=True), number)
         lasting = closing.removesuffix(tokenizer.eos_token)
-        # Where it is the only special token, the end-of-sequence token is what ends the turn.
+        # If the end-of-sequence token is the only special token, it is what ends the turn.
         eos_behind = not longer.startswith(closing) and bool(_special_ranges(tokenizer, lasting))
         closing = lasting if eos_behind else closing
     special = _special_ranges(tokenizer, closing)
@@ -112,12 +113,12 @@ def _special_ranges(tokenizer: ChatTokenizer, text: str) -> list[tuple[int, int]
 def find_contents(
     tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, text: str, indices: Sequence[int]
 ) -> dict[int, Range]:
-    """The places of the contents of the messages `indices` in the text of the conversation.
+    """Returns the ranges of the contents of the messages `indices` in the text of the conversation.
 
-    White space at the edges of a content is not in its place, and a blank content has none.
+    White space at the edges of a content is outside its range, and a blank content has no range.
 
     Raises:
-        ConversationError: the template writes a content not once, or looks into it.
+        ConversationError: the template does not write a content exactly once, or its output depends on the content.
     """
     written = [i for i in indices if (messages[i].get("content") or "").strip()]
     if not written:
@@ -135,7 +136,7 @@ def find_contents(
 
 
 def _marked(message: Message) -> Message:
-    """The message with marks around its content, inside the white space that a template may trim."""
+    """Returns the message with marks around its content, inside the white space that a template may trim."""
     content = message["content"]
     core = content.strip()
     before, _, after = content.partition(core)

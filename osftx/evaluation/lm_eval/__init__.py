@@ -1,5 +1,5 @@
-"""Benchmarks of the lm-evaluation-harness on every state of the run, in a process of their own.
+"""Measures benchmarks of the lm-evaluation-harness on every state of the run, in a separate process.
 
-`tasks` finds them before the start, `measure` asks the store and has the rest measured, `start` runs the process and
-`__main__` is the process: the only place that imports the harness.
+`tasks` finds the benchmarks before the run starts, `measure` looks scores up in the phase store and has the rest
+measured, `start` runs the process, and `__main__` is the process, the only module that imports the harness.
 """

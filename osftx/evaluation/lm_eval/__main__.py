@@ -1,7 +1,7 @@
-"""Measure benchmarks on one checkpoint: `python -m osftx.evaluation.lm_eval SPEC.json [PROCESS_ID_OF_THE_PARENT]`.
+"""Measures benchmarks on one checkpoint: `python -m osftx.evaluation.lm_eval SPEC.json [PROCESS_ID_OF_THE_PARENT]`.
 
-Runs the lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness), one task after another with seeds
-set anew, so that a task's score does not depend on which others are measured.
+Runs the lm-evaluation-harness (https://github.com/EleutherAI/lm-evaluation-harness), one task after another with new
+seeds, so that a task's score does not depend on which other tasks are measured.
 """
 
 import json
@@ -17,7 +17,7 @@ from osftx.utils.files import write_json
 from osftx.utils.processes import end_with_parent
 
 KEPT = ("results", "groups", "versions", "n-shot", "n-samples", "higher_is_better", "group_subtasks")
-"""Of what the harness gives; not the samples and prompts."""
+"""Parts of the harness's results that are kept; samples and prompts are not."""
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     end_with_parent(int(sys.argv[2]) if len(sys.argv) == 3 else os.getppid())
     spec = BenchmarkSpec.load(Path(sys.argv[1]))
     if spec.confirm_run_unsafe_code:
-        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # evaluate's own question, asked once more
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # the `evaluate` library asks for confirmation separately
     import lm_eval
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _score(task: str, given: dict[str, Any]) -> Score:
-    """Raises ValueError, naming the task, where there is no figure to show."""
+    """Returns the score of a task. Raises ValueError with the task's name if there is no figure to show."""
     from lm_eval.utils import handle_non_serializable
 
     kept = {key: given[key] for key in KEPT if key in given}
@@ -73,7 +73,7 @@ def _score(task: str, given: dict[str, Any]) -> Score:
 
 
 def _finite(content: Any) -> Any:
-    """JSON has no NaN: where a figure is none, null."""
+    """Replaces figures that are not finite by null, since JSON has no NaN."""
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, list):

@@ -1,4 +1,4 @@
-"""What a state of the model scores on the benchmarks: from the store if it is known, otherwise measured and kept."""
+"""Returns the benchmark scores of a state of the model: from the phase store if known, otherwise measured and kept."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,25 +15,25 @@ from osftx.store.fingerprint import of_benchmark, of_files
 from osftx.utils.files import write_json
 
 FOR_PACKED_ROWS = ("auto", "varlen_sdpa")
-"""Settings of the attention that mean nothing for the padded rows of the harness."""
+"""Settings of the attention that do not apply to the padded rows of the harness."""
 
 
 class Benchmarks:
-    """The benchmarks of one run; does nothing where no task is asked for."""
+    """The benchmarks of one run; does nothing if no task is requested."""
 
     def __init__(self, config: ExperimentConfig, tasks: Mapping[str, Task], store: PhaseStore | None):
         self._config, self._tasks, self._store = config, tasks, store
         self._scores: dict[str, dict[str, Score]] = {}
 
     def measure(self, state: str, model: Path, fingerprint: str, folder: Path) -> None:
-        """Score the checkpoint `model` with this fingerprint; `<folder>.json` then holds all that the harness gave.
+        """Scores the checkpoint `model`, which has this fingerprint.
 
-        Raises TrainingError.
+        Writes all of the harness's output to `<folder>.json`. Raises TrainingError if the measurement fails.
         """
         if not self._tasks:
             return
         store = self._store
-        # Two runs at the same time: the second one waits, and finds what the first one has measured.
+        # Of two runs at the same time, the second one waits and finds what the first one has measured.
         alone = store.lock(f"{fingerprint}-benchmarks", "measuring benchmarks") if store is not None else nullcontext()
         with alone:
             scores = self._known(fingerprint)
@@ -48,7 +48,10 @@ class Benchmarks:
         write_json(folder.with_suffix(".json"), {"state": state, "lm_eval": version(PACKAGE), "tasks": details})
 
     def table(self) -> dict[str, Any] | None:
-        """`retention.benchmarks` of results.json; the states are in the order in which they were measured."""
+        """Returns `retention.benchmarks` of results.json, or None if there are no tasks.
+
+        The states are in the order in which they were measured.
+        """
         if not self._tasks:
             return None
         first = next(iter(self._scores.values()))
@@ -85,7 +88,7 @@ class Benchmarks:
         )
         try:
             run_benchmarks(spec, config.distributed, settings.timeout_s, state)
-        finally:  # what was done before a failure is kept, too
+        finally:  # scores from before a failure are kept, too
             done = spec.scores()
             if self._store is not None:
                 for name, score in done.items():

@@ -1,19 +1,20 @@
-"""Which of a task's metrics stands in the retention table."""
+"""Chooses which metric of a task is shown in the retention table."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 PREFERRED = ("exact_match", "acc_norm", "acc")
-"""The first of them that the task has; otherwise the task's first metric. Of several filters (as of gsm8k, strict and
-flexible) the first one."""
+"""Preferred metrics. The first one that the task has is chosen, otherwise the task's first metric; of several filters
+(gsm8k has strict and flexible ones) the first is chosen."""
 NO_FILTER = "none"
 
 
 def main_metric(figures: Mapping[str, Any]) -> tuple[str, float]:
-    """(metric, value) of a task; `figures` is what the harness gives, by `metric,filter`.
+    """Returns (metric, value) of a task; `figures` are the harness's results, by `metric,filter`.
 
-    The metric is named with its filter where the task has one. Raises ValueError where there is none, or no number.
+    The name of the metric includes its filter, if it has one. Raises ValueError if there is no metric, or if its value
+    is not finite.
     """
     found: dict[str, list[tuple[str, Any]]] = {}
     for key, value in figures.items():

@@ -1,4 +1,4 @@
-"""What the process that measures benchmarks is told, as pure data: `spec.json`; and the scores that it leaves."""
+"""Input of the process that measures benchmarks, as pure data (`spec.json`), and the scores that it writes."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from osftx.utils.files import write_json
 SPEC_FILE = "spec.json"
 
 Score = dict[str, Any]
-"""Of one task: `metric` and `value`, as in the retention table, and `details`, all that the harness gave."""
+"""Score of one task: `metric` and `value`, as in the retention table, and `details`, the harness's whole output."""
 
 
 @dataclass
@@ -20,7 +20,7 @@ class BenchmarkSpec:
     tasks: list[str]
     include_path: str | None
     built_in: bool
-    """Whether the harness's own tasks are needed; it takes many seconds to read their thousands of files."""
+    """Whether the harness's own tasks are needed; reading their thousands of files takes many seconds."""
     num_fewshot: int | None
     limit: int | None
     batch_size: int
@@ -29,15 +29,19 @@ class BenchmarkSpec:
     dtype: str
     """Precision of the forward pass; the same for every state of the run."""
     attn_implementation: str | None
-    """None: transformers' choice. Its rows are padded, so those that want packed ones do not work here."""
+    """Implementation of attention; None leaves the choice to transformers. The harness pads its rows, so
+    implementations that require packed rows do not work."""
     trust_remote_code: bool
     accelerator: str
-    """`cuda`, `cpu`, or `auto`."""
+    """Kind of device: `cuda`, `cpu` or `auto`."""
     folder: str
-    """Where the process writes."""
+    """Folder to which the process writes."""
 
     def save(self) -> Path:
-        """Write `<folder>/spec.json`, which `python -m osftx.evaluation.lm_eval` runs again on its own."""
+        """Writes `<folder>/spec.json` and returns its path.
+
+        `python -m osftx.evaluation.lm_eval` can run the file again by itself.
+        """
         path = Path(self.folder) / SPEC_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, asdict(self))
@@ -48,9 +52,12 @@ class BenchmarkSpec:
         return cls(**json.loads(path.read_text()))
 
     def score_file(self, task: str) -> Path:
-        """By its place: a task's name need not be one for a file."""
+        """Returns the file of a task's score, named by the task's place: its name need not be a valid file name."""
         return Path(self.folder) / f"score_{self.tasks.index(task):02d}.json"
 
     def scores(self) -> dict[str, Score]:
-        """Of the tasks that are done; each is written when it is, so that a later failure loses none."""
+        """Returns the scores of the tasks that are done.
+
+        Each score is written as soon as it is measured, so that a later failure loses none.
+        """
         return {task: json.loads(path.read_text()) for task in self.tasks if (path := self.score_file(task)).is_file()}

@@ -1,4 +1,4 @@
-"""Runs the process that measures benchmarks: its progress is on the screen, everything else in its log."""
+"""Runs the process that measures benchmarks; shows its progress on the screen and writes its output to a log."""
 
 import os
 import re
@@ -21,17 +21,17 @@ from osftx.utils.progress import progress
 LOG_FILE = "log.txt"
 POLL_S = 0.2
 GRACE_S = 10.0
-"""Seconds that the process has to end after SIGTERM."""
+"""Seconds that the process is given to end after SIGTERM."""
 CAUSE_LINES = 3
 MARK = re.compile(r"osftx: task (?P<task>.+)")
 REQUESTS = re.compile(r"Running (?P<kind>\w+) requests:\s+\d+%\|[^|]*\|\s*(?P<done>\d+)/(?P<total>\d+)")
-"""The harness's progress bar, which tqdm draws."""
+"""Pattern of the harness's progress bar, which tqdm draws."""
 
 
 def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_s: int, state: str) -> None:
-    """Measures `spec.tasks` on one GPU that no other run holds, or on as many cores as all ranks together have.
+    """Measures `spec.tasks` on one GPU that no other run holds, or on as many CPU cores as all ranks have together.
 
-    Raises TrainingError with checkpoint, cause and log. The process never outlives this call.
+    Raises TrainingError with the checkpoint, the cause and the log. The process never outlives this call.
     """
     path = spec.save()
     for task in spec.tasks:
@@ -44,7 +44,7 @@ def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_
     with exclusive_devices(one, who) as devices, environment(one, devices), log.open("wb") as output:
         slow = without_launcher(os.environ) | {
             "TQDM_MININTERVAL": "1"
-        }  # a bar in a file has no need to be drawn more often
+        }  # a bar in a file need not be redrawn more often
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=slow)
         try:
             in_time = _wait(process, log, time.monotonic() + timeout_s)
@@ -64,7 +64,7 @@ def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_
 
 
 def _wait(process: subprocess.Popen, log: Path, deadline: float) -> bool:
-    """Waits for the process; returns whether it ended before the deadline (of the monotonic clock)."""
+    """Waits for the process; returns whether it ended before the deadline, a time of the monotonic clock."""
     shown = _Shown()
     with log.open(encoding="utf-8", errors="replace", newline="") as file:
         try:
@@ -88,7 +88,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 class _Shown:
-    """Shows the harness's progress, read from its log, in the way of osftx's own."""
+    """Shows the harness's progress, read from its log, in the style of osftx's own progress bars."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -111,14 +111,14 @@ class _Shown:
 
     def _show(self, done: int, total: int) -> None:
         if self._bar is not None and (self._bar.total != total or done < self._bar.n):
-            self.close()  # another kind of requests
+            self.close()  # another kind of requests begins
         if self._bar is None:
             self._bar = progress(f"benchmark {self._task}", total, "requests")
         self._bar.update(done - self._bar.n)
 
 
 def _cause(log: str) -> str:
-    """Returns the first lines of the last traceback's exception; without a traceback the last line."""
+    """Returns the first lines of the last traceback's exception, or the last line if there is no traceback."""
     lines = [line.rpartition("\r")[2] for line in log.splitlines() if line.strip()]
     tracebacks = [place for place, line in enumerate(lines) if line.startswith("Traceback ")]
     if tracebacks:

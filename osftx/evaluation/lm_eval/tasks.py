@@ -1,7 +1,8 @@
-"""Find the tasks of the lm-evaluation-harness by name, before anything starts.
+"""Finds the tasks of the lm-evaluation-harness by name, before the run starts.
 
-Reads the same YAML files as the harness's TaskManager, without it: that one takes many seconds, and imports `datasets`.
-A task's name is that of the key `task` or `group` in a file; its own tasks hide the harness's of the same name.
+Reads the same YAML files as the harness's TaskManager without using it, since that takes many seconds and imports
+`datasets`. A task's name is the value of the key `task` or `group` in a file; tasks of the user hide tasks of the
+harness with the same name.
 """
 
 import difflib
@@ -23,37 +24,41 @@ from osftx.errors import ConfigurationError
 PACKAGE = "lm_eval"
 KEY = "evaluation.lm_eval"
 NAME = re.compile(r"""^["']?(?:task|group)["']?[ \t]*:[ \t]*["']?([^\s"'#\[{]+)["']?[ \t]*(?:\#.*)?$""", re.MULTILINE)
-"""In a task's file. Parsing all of the harness's thousands of files would take as long as its own index."""
+"""Pattern of the name in a task's file. Parsing all of the harness's thousands of files would take as long as building
+the harness's own index."""
 LOCAL_FORMATS = ("json", "csv", "parquet", "text", "arrow")
-"""Of `datasets`, whose data files are on this machine unless they are URLs."""
+"""Formats of `datasets` whose data files are on this machine unless they are URLs."""
 LISTED = 5
-"""Members of a group that a message names."""
+"""Number of members of a group that a message names."""
 
 
 @dataclass(frozen=True)
 class Task:
     name: str
     files: dict[str, Path]
-    """What decides the task beside the harness: your YAML, Python and data files."""
+    """Files that determine the task in addition to the harness: the user's YAML, Python and data files."""
     built_in: bool
-    """Whether it needs tasks that come with the harness."""
+    """Whether the task needs tasks that come with the harness."""
 
 
 @dataclass
 class _Entry:
-    """One YAML file of a task or group, with what it includes."""
+    """One YAML file of a task or group, with the files that it includes."""
 
     path: Path
     config: dict[str, Any]
     read: list[Path]
-    """The file and those that it includes."""
+    """The file itself and the files that it includes."""
     own: bool
     functions: list[Path] = field(default_factory=list)
-    """Python files that `!function` names."""
+    """Python files that `!function` refers to."""
 
 
 def find_tasks(settings: LmEvalConfig) -> dict[str, Task]:
-    """The tasks that are asked for, by name. Raises ConfigurationError for what is not there, or has no figure."""
+    """Returns the requested tasks, by name.
+
+    Raises ConfigurationError for tasks that do not exist or that have no figure.
+    """
     if not settings.tasks:
         return {}
     asked = f"{KEY}.tasks=[{','.join(settings.tasks)}]"
@@ -82,7 +87,7 @@ def find_tasks(settings: LmEvalConfig) -> dict[str, Task]:
 
 
 def _task(name: str, index: "_Index", settings: LmEvalConfig) -> Task:
-    """Raises ValueError, naming the task, with what is wrong and the remedy."""
+    """Returns one task. Raises ValueError with the task's name, what is wrong, and the remedy."""
     entry = index.find(name)
     if entry is None:
         raise ValueError(index.unknown(name))
@@ -115,7 +120,7 @@ class _Index:
         for path in sorted(self._own.glob("**/*.yaml"), key=Path.as_posix) if self._own is not None else []:
             try:
                 entry = _read(path, own=True)
-            except (OSError, ValueError, yaml.YAMLError) as error:  # the harness passes over them, too
+            except (OSError, ValueError, yaml.YAMLError) as error:  # the harness skips such files, too
                 self._unreadable.append(f"{path}: {' '.join(str(error).split())}")
                 continue
             name = _name(entry.config)
@@ -138,7 +143,7 @@ class _Index:
         return _read(path, own=False) if path is not None else None
 
     def all_of(self, name: str) -> Iterator[_Entry]:
-        """The task's or group's entry and those of all its members; what is not a name here is the harness's matter."""
+        """Yields the entry of a task or group and the entries of all its members, except names that are not found."""
         seen, waiting = set(), [name]
         while waiting:
             current = waiting.pop()
@@ -167,7 +172,7 @@ def _name(config: dict[str, Any]) -> str | None:
 
 
 def _members(task: Any) -> Iterator[str]:
-    """The names in a group's `task`: a list of names, of tasks with changes, and of groups within."""
+    """Yields the names in a group's `task`: a list of names, of tasks with changes, and of nested groups."""
     if isinstance(task, str):
         yield task
     elif isinstance(task, list):
@@ -182,7 +187,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 class _Function(str):
-    """`!function utils.process`: the place of a Python function."""
+    """A reference to a Python function, written as `!function utils.process`."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -193,7 +198,10 @@ _Loader.add_constructor("!function", lambda loader, node: _Function(node.value))
 
 
 def _read(path: Path, own: bool, including: tuple[Path, ...] = ()) -> _Entry:
-    """A file with what it includes; its own keys win. Raises ValueError for what is not a task's YAML."""
+    """Returns a file merged with those that it includes; the file's own keys take precedence.
+
+    Raises ValueError if a file is not a task's YAML.
+    """
     if path in including:
         raise ValueError(f"{path}: includes itself")
     config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
@@ -210,7 +218,7 @@ def _read(path: Path, own: bool, including: tuple[Path, ...] = ()) -> _Entry:
 
 
 def _functions(config: Any, folder: Path) -> list[Path]:
-    """All Python files beside a YAML file that names a function: one may import another."""
+    """Returns all Python files beside a YAML file that refers to a function: one file may import another."""
     used = any(isinstance(value, _Function) for value in _values(config))
     return sorted(folder.glob("*.py")) if used else []
 
@@ -226,7 +234,10 @@ def _values(config: Any) -> Iterator[Any]:
 
 
 def _data_files(name: str, config: dict[str, Any]) -> Iterator[Path]:
-    """The local files that a task names, relative to the folder you are in. Raises ValueError where one is missing."""
+    """Yields the local files that a task names, relative to the working directory.
+
+    Raises ValueError if a file is missing.
+    """
     options = config.get("dataset_kwargs")
     options = options if isinstance(options, dict) else {}
     source = config.get("dataset_path")

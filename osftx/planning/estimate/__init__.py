@@ -1,4 +1,4 @@
-"""What a phase will need, from shapes and settings alone: memory of a rank (`state`, `step`) and room on the disk.
+"""Estimates of what a phase needs, from shapes and settings alone: memory of a rank, disk space, and time.
 
-No weights are read and no torch is imported, so a dry run can tell it.
+No weights are read and no torch is imported, so a dry run can show the estimates.
 """

@@ -1,20 +1,20 @@
-"""How long a phase will take, from the pace at which some of its steps were taken."""
+"""Estimates how long a phase will take, from the measured pace of some of its steps."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Pace:
-    """What was measured of a phase on its ranks; seconds of wall clock."""
+    """Wall-clock seconds of the parts of a phase, as measured on its ranks."""
 
     start_s: float
-    """Until the first step: processes, model, kept inputs, decompositions."""
+    """Seconds until the first step: start of the processes, model, input covariance, decompositions."""
     training_s_per_token: float
-    """Over the tokens of all ranks; 0 where nothing is trained."""
+    """Seconds of training per token, over the tokens of all ranks; 0 if nothing is trained."""
     forward_s_per_token: float
-    """Of an evaluation."""
+    """Seconds of an evaluation per token."""
     saving_s: float
-    """The checkpoint."""
+    """Seconds for saving the checkpoint."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Duration:
     start: float
     training: float
     measuring: float
-    """Evaluation sets, validation and the inputs that the phase adds to what must be kept; no benchmarks."""
+    """Seconds for evaluation sets, validation and the input covariance of the phase; benchmarks are not included."""
     saving: float
 
     @property
@@ -33,7 +33,10 @@ class Duration:
 
 
 def duration(pace: Pace, trained_tokens: int, measured_tokens: int) -> Duration:
-    """Of a phase that trains on so many tokens, each epoch counted, and measures so many without training on them."""
+    """Returns the duration of a phase.
+
+    `trained_tokens` counts the tokens of all epochs, `measured_tokens` those that are read without training on them.
+    """
     return Duration(
         start=pace.start_s,
         training=pace.training_s_per_token * trained_tokens,

@@ -1,4 +1,4 @@
-"""The memory of a rank in one phase, and what each setting would save of it."""
+"""The memory of a rank in one phase, and how much each setting would save."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,32 +10,33 @@ from osftx.planning.estimate.step import Step, of_step
 
 @dataclass
 class Memory:
-    """Estimated bytes of the rank that holds most."""
+    """Estimated memory in bytes of the rank that holds most."""
 
     between_steps: int
-    """On the device."""
+    """Bytes on the device between two steps."""
     peak: int
-    """On the device, during a step."""
+    """Bytes on the device at the peak of a step."""
     on_host: int
-    """In host memory: what is offloaded, and records of inputs that must be kept."""
+    """Bytes in host memory, such as what is offloaded and the Cholesky factors of the input covariance."""
     device: Held
-    """`between_steps`, by what it is for."""
+    """Bytes of `between_steps` by purpose."""
     host: Held
-    """The same of `on_host`."""
+    """Bytes of `on_host` by purpose."""
     step: Step
-    """What a step adds."""
+    """Bytes on the device that a step adds."""
 
 
 def of_phase(work: Workload) -> Memory:
+    """Returns the estimated memory of a phase."""
     device, host = between_steps(work)
     step = of_step(work)
     return Memory(device.total, device.total + step.rise, host.total, device, host, step)
 
 
 def savings(name: str, work: Workload) -> Iterator[tuple[str, int]]:
-    """(setting, bytes that it alone would save at the peak), for phase `name`, from what costs least time on.
+    """Yields (setting, bytes that it alone would save at the peak) for phase `name`.
 
-    What would save nothing is left out.
+    Settings that cost the least time come first. Settings that save nothing are left out.
     """
     peak = of_phase(work).peak
     for setting, changed in _changes(name, work):

@@ -1,11 +1,12 @@
-"""What a rank holds between two steps: every tensor that lives as long as the phase trains, counted exactly.
+"""Counts the bytes that a rank holds between two steps: every tensor that lives as long as the phase trains.
 
-ZeRO-3 divides a tensor of n numbers into shards of ceil(n / ranks). Counted are:
+ZeRO-3 divides a tensor of n numbers into shards of ceil(n / ranks). The count is exact and includes:
 
-- in the precision of training: the weights, and the parameters that the method adds. Tensors of up to `KEPT_WHOLE`
+- in the precision of training, the weights and the parameters that the method adds; tensors of up to `KEPT_WHOLE`
   numbers are held whole beside their shard, unless there is only one rank;
-- of what is trained, in fp32: gradients, the master copy, AdamW's two moments, and the bucket that gathers gradients;
-- what the method holds beside them (`MethodSizes.device`, `host`).
+- in fp32, for the trained tensors, the gradients, the master copy, AdamW's two moments, and the bucket that gathers
+  gradients;
+- what the method holds in addition (`MethodSizes.device`, `host`).
 
 Scalars, buffers such as rotary frequencies and the communication library's own memory are left out.
 """
@@ -19,11 +20,11 @@ from osftx.distributed.partition import shard_size
 from osftx.methods.sizes import FP32, Held, Workload
 
 KEPT_WHOLE = 100_000
-"""Numbers; DeepSpeed's `param_persistence_threshold`."""
+"""Size in numbers up to which a tensor stays gathered: DeepSpeed's `param_persistence_threshold`."""
 
 
 def between_steps(work: Workload) -> tuple[Held, Held]:
-    """Returns (on the device, in host memory) for the rank that holds most."""
+    """Returns the bytes (on the device, in host memory) of the rank that holds most."""
     size, trained, method = work.number_bytes, work.trained, work.sizes
     held = sum(shard_size(numbers, work.ranks) for numbers in trained)
     device, host = Held(), Held()
@@ -43,5 +44,5 @@ def _sum(one: Held, other: Held) -> Held:
 
 
 def _stored(sizes: Iterable[int], ranks: int) -> int:
-    """Numbers that a rank holds of tensors of these `sizes`."""
+    """Returns how many numbers of the tensors of these `sizes` a rank holds."""
     return sum(shard_size(size, ranks) + (size if size <= KEPT_WHOLE and ranks > 1 else 0) for size in sizes)

@@ -1,1 +1,1 @@
-"""The data of a run: what each phase trains on, validates on and replays, and what must be kept."""
+"""The data of a run: what each phase trains on, replays and validates on."""

@@ -1,4 +1,4 @@
-"""What a phase trains on and what it validates on."""
+"""The data of a phase: what it trains on and what it validates on."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,11 @@ class PhaseData:
     """The data of one phase, read and checked."""
 
     training: Prepared
-    """What it trains on, with what it replays and without what it validates on."""
+    """Training samples, including replayed ones and without those that are held out."""
     replayed: dict[str, int] = field(default_factory=dict)
-    """Samples of each replayed source among them."""
+    """Number of replayed samples of each source."""
     held_out: HeldOut | None = None
-    """What it validates on; None where it does not."""
+    """Validation samples; None if the phase does not validate."""
 
     @property
     def summary(self) -> DataSummary:
@@ -24,5 +24,5 @@ class PhaseData:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the tokenised samples; None in a dry run. It also holds the samples that are held out."""
+        """Folder of the tokenised samples, including those that are held out; None in a dry run."""
         return self.training.folder.resolve() if self.training.folder is not None else None

@@ -1,4 +1,4 @@
-"""What a phase trains on beside its own file, checked before the start: replay, and evaluation questions by mistake."""
+"""Mixes replayed samples into the data of a phase, and checks whether training data contains evaluation samples."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +14,11 @@ from osftx.errors import ConfigurationError
 def with_replay(
     config: ExperimentConfig, name: str, own: Prepared, read: Reader, folder: Path | None
 ) -> tuple[Prepared, dict[str, int], list[str]]:
-    """The samples of a phase with what it replays, left in `folder` if given, how many each source gives, and advice.
+    """Returns the samples of a phase with replayed ones, the number of samples from each source, and advice.
 
-    `own` is the phase's own data; `read` reads other data. An earlier phase is read as it trained on its data. Raises
-    ConfigurationError for a source that cannot be read, is too small, or is what the phase trains on anyway.
+    `own` is the phase's own data; `read` reads other data. The result is written into `folder` if given. The data of an
+    earlier phase is read with that phase's data settings and seed. Raises ConfigurationError for a source that cannot
+    be read, is too small, repeats another source, or is the phase's own data.
     """
     phase = config.phases[name]
     replay, key = phase.replay, f"phases.{name}.replay"
@@ -60,7 +61,7 @@ def with_replay(
 
 
 def _sources(config: ExperimentConfig, name: str) -> Iterator[tuple[str, DataConfig, int]]:
-    """What a phase replays: what to call it, its settings, and the seed for its weights."""
+    """Yields (name, data settings, seed that draws by its weights) of each source that a phase replays."""
     phase = config.phases[name]
     for source in phase.replay.sources:
         if isinstance(source, DataConfig):
@@ -73,7 +74,10 @@ def _sources(config: ExperimentConfig, name: str) -> Iterator[tuple[str, DataCon
 
 
 def overlap_advice(evaluation: Mapping[str, Prepared], training: Mapping[str, Prepared]) -> list[str]:
-    """One line for each evaluation set of which a phase trains on samples: the same tokens, prompt and answer."""
+    """Returns one line for each evaluation set and phase that trains on samples of it.
+
+    Samples are the same if all their tokens are, prompt and answer.
+    """
     lines = []
     for name, asked in evaluation.items():
         for phase, trained in training.items():

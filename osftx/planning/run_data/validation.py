@@ -1,6 +1,6 @@
-"""What a phase validates on, checked before the start: a share of its own samples, or a file.
+"""Selects and checks what a phase validates on: a share of its own samples, or separate data.
 
-The share is drawn here, once; the ranks get the places of both sides in a file.
+The share is drawn here, once. The ranks get a file with the indices of both sides.
 """
 
 from collections.abc import Sequence
@@ -20,23 +20,23 @@ from osftx.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The two sides of a phase's samples."""
+    """The samples that a phase trains on, and those that it validates on."""
 
     trained: Prepared
-    """What is left to train on; its folder holds both sides."""
+    """Samples that are left to train on. Their folder also holds those that are held out."""
     summary: DataSummary
-    """The samples to validate on."""
+    """Summary of the validation samples."""
     settings: ValidationConfig
     own_samples: int
-    """Samples of the phase's own data; replayed ones come behind them."""
+    """Number of samples of the phase's own data; replayed samples follow them."""
     samples: Path | None = None
-    """Folder of the tokenised samples to validate on; None where they are held out of the phase's own."""
+    """Folder of the tokenised validation samples; None if they are held out of the phase's own."""
     split: Split | None = None
-    """Places of both sides, where they are."""
+    """Indices of both sides if samples are held out of the phase's own; None otherwise."""
     advice: Sequence[str] = ()
 
     def spec(self, folder: Path) -> ValidationSpec:
-        """Returns what the ranks of a phase in `folder` are told."""
+        """Returns the validation spec of a phase in `folder`."""
         return ValidationSpec(
             self.settings,
             str(self.samples.resolve()) if self.samples is not None else None,
@@ -45,7 +45,7 @@ class HeldOut:
         )
 
     def save(self, spec: PhaseSpec) -> None:
-        """Writes the places of both sides where the ranks of the phase look for them."""
+        """Writes the indices of both sides to the file that the ranks of the phase read."""
         if self.split is not None:
             self.split.save(Path(spec.folder) / SPLIT)
 
@@ -55,11 +55,11 @@ def validates(phase: PhaseConfig) -> bool:
 
 
 def hold_out(name: str, phase: PhaseConfig, data: Prepared, own: int, read: Reader) -> HeldOut:
-    """Returns what the phase of this name trains on, and what it validates on.
+    """Returns what the phase `name` trains on, and what it validates on.
 
-    `data` is what it would train on without, the first `own` samples not replayed; `read` reads other data, as the
-    phase reads its own. Raises ConfigurationError for data that cannot be read or that the phase trains on, for a share
-    that leaves nothing on one side, and where nothing is measured.
+    `data` is what the phase would train on without validation; its first `own` samples are not replayed. `read` reads
+    separate data. Raises ConfigurationError for data that cannot be read or that the phase trains on, for a share that
+    leaves one side empty, and if nothing is ever measured.
     """
     settings, key = phase.validation, f"phases.{name}.validation"
     held_out = _split(phase, key, data, own) if settings.path is None else _file(phase, key, data, own, read)
