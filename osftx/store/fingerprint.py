@@ -2,7 +2,8 @@
 
 In it: the model that the phase starts from, by content; the data, tokenizer and chat template, by content; method,
 ratio, subspace and the training settings; the versions of the packages that train. Not in it: paths, names, ports, the
-number of ranks, and settings that change the rounding alone (`ROUNDING`).
+number of ranks, callbacks (they observe, and change no result), and settings that change the rounding alone
+(`ROUNDING`).
 """
 
 import hashlib

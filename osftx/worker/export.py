@@ -1,8 +1,8 @@
-"""Leave a plain Hugging Face folder: the source's files, tensor by tensor, with the trained ones replaced.
+"""Writes a plain Hugging Face folder: the files of the start model, tensor by tensor, with the trained ones replaced.
 
-Frozen tensors are copied from the source file (cast only where `save_dtype` is another precision than theirs). A target
-is saved as it was trained, bit for bit where `save_dtype` is the precision of training; where it is a finer one, the
-update is added to the source's own value in fp32. No rank holds more than two full weights and one file.
+Frozen tensors are copied from the source file, and cast only where `save_dtype` is not their precision. A target is
+saved as it was trained, bit for bit where `save_dtype` is the precision of training; where `save_dtype` is finer, the
+update is added in fp32 to the value in the source file. No rank holds more than two full weights and one file.
 """
 
 import json
@@ -37,14 +37,20 @@ def export(
     save_dtype: torch.dtype,
     turned: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Write the trained model to `folder` and leave the partitioned `model` equal to what was written. Collective.
+    """Writes the trained model to `folder`, and sets the partitioned `model` to what was written. Collective.
 
-    Returns, on rank 0, what each subspace kept: `name, shape, frozen_rank, free_rank, relative_change`
-    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (of the update as trained), `leak_saved` (of the
-    difference between the saved weights), `update_norm` (||dW||), `update_kept` (<saved - W0, dW> / ||dW||^2: 1 when
-    nothing was rounded away, None for no update), `free_input_share` (see `KeptUse`) and `kept_output_change` (see
-    `_kept_output_change`). The folder appears whole or not at all. `turned` names the parameters that the files hold
-    transposed.
+    `source` is the folder of the start model, and `turned` names the parameters that its files hold transposed. The
+    folder appears whole or not at all.
+
+    Returns, on rank 0, a dictionary for each subspace:
+    `name`, `shape`, `frozen_rank` and `free_rank`;
+    `relative_change`: ||dW|| / ||W0||, None for a weight of zeros;
+    `leak_fp32`: the leak of the update as it was trained;
+    `leak_saved`: the leak of the difference between the saved weight and W0;
+    `update_norm`: ||dW||;
+    `update_kept`: <saved - W0, dW> / ||dW||^2, which is 1 where nothing was rounded away, None without an update;
+    `free_input_share`: see `KeptUse`;
+    `kept_output_change`: see `_kept_output_change`.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     by_weight: dict[str, list[Subspace]] = defaultdict(list)
@@ -96,7 +102,7 @@ def export(
 def _merge(
     before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype, kept: list[dict[str, Any]]
 ) -> Tensor | None:
-    """W0 + dW on the rank that has W0 (`before`), None elsewhere; measures what was kept. Collective."""
+    """Returns W0 + dW on the rank that has W0 (`before`), None on the others; appends to `kept`. Collective."""
     updates = [(space, space.bases(), full_master(space.update.delta)) for space in blocks]
     after = _as_trained(blocks[0].weight)
     if before is None or after is None:
@@ -130,7 +136,7 @@ def _merge(
 
 
 def _parts(model: nn.Module, name: str, place: Place, value: Tensor, turned: bool) -> dict[str, Tensor]:
-    """The tensors of the files that hold a trained parameter's `value`; `name` is one of them."""
+    """Returns the tensors of the files that hold a trained parameter's `value`; `name` is one of them."""
     if not place.whole:
         return as_stored(model, place.parameter, value)
     return {name: value.T if turned else value}
@@ -141,16 +147,16 @@ def _turn(value: Tensor | None, turned: bool) -> Tensor | None:
 
 
 def _as_trained(weight: nn.Parameter) -> Tensor | None:
-    """The whole weight on rank 0. Collective."""
+    """Returns the whole weight on rank 0, None on the others. Collective."""
     with gathered(weight):
         return weight.detach().clone() if dist.get_rank() == 0 else None
 
 
 def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
-    """sqrt(E ||dW x||^2 / E ||W0 x||^2) over the kept inputs x: how far the layer's output on them moved, relatively.
+    """Returns sqrt(E ||dW x||^2 / E ||W0 x||^2) over the kept inputs x: the relative change of the layer's output.
 
-    dW = delta F^T with F the free directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T).
-    None where the weight decided what is free, or where the layer answered nothing to those inputs.
+    dW = delta F^T, where F are the free directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T).
+    Returns None where the weight has chosen the directions, or where the layer's output on those inputs is zero.
     """
     if space.kept is None or space.kept.output_power == 0:
         return None
@@ -159,7 +165,7 @@ def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
 
 
 def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:
-    """Everything beside the weights: config, generation config, tokenizer, chat template."""
+    """Copies everything beside the weights: config, generation config, tokenizer, chat template."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for pattern in MODEL_FILES:

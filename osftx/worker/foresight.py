@@ -1,8 +1,8 @@
-"""What a phase will forget, foreseen before its first step, where activations chose the free directions.
+"""Predicts before the first step what a phase will forget, where activations have chosen the free directions.
 
-The kept inputs protect what the model does on inputs like them. Whether those of an evaluation set are like them, the
-share of their length that lies in free directions tells: where it is near that of the data which is taught, training
-moves the answers to both (measured: experiments/subspace_by_activations).
+The kept inputs protect what the model does on inputs that are like them. The share of an evaluation set's inputs that
+lies in free directions tells whether they are: where it is near that of the data that is taught, training changes the
+answers to both (measured in experiments/subspace_by_activations).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,14 +21,15 @@ from osftx.training.measured_once import measured_once
 from osftx.worker.setup_phase import OpenPhase
 
 NEAR = 0.25
-"""Of the share of what is taught. On the tiny model no set below it lost more than a twentieth of its exact match, and
-most above it did."""
+"""A warning is given above this fraction of the share of what is taught. On the tiny model no set below it lost more
+than a twentieth of its exact match, and most sets above it did."""
 
 
 def free_shares(spec: PhaseSpec, engine: Engine, opened: OpenPhase, device: torch.device) -> dict[str, Any] | None:
-    """`taught`: the share of the phase's own samples that is free; `sets`: that of each evaluation set, by its content.
+    """Returns which share of the layers' inputs lies in free directions, and warns of sets that will be forgotten.
 
-    None where the weights decide what is free, or everything is. Warns of sets that will be forgotten. Collective.
+    `taught` is the share of the phase's own samples; `sets` holds that of each evaluation set, by the fingerprint of
+    its content. Returns None where the weights have chosen the directions, or where nothing is frozen. Collective.
     """
     if spec.preserve is None or not opened.subspaces:
         return None
@@ -52,7 +53,7 @@ def free_shares(spec: PhaseSpec, engine: Engine, opened: OpenPhase, device: torc
 
 
 def warnings(spec: PhaseSpec, shares: Mapping[str, Any]) -> Iterator[str]:
-    """Of each evaluation set that asks what was taught before, and that this phase will move."""
+    """Yields a warning for each evaluation set that asks what was taught before, and that this phase will change."""
     for name in spec.sets_to_keep:
         share, taught = shares["sets"][Path(spec.evaluation_sets[name]).name], shares["taught"]
         if share > NEAR * taught:
