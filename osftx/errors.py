@@ -1,4 +1,4 @@
-"""How the program ends: its exit codes, and the errors that a user can mend, as opposed to bugs in osftx."""
+"""Exit codes of the program, and the errors that are not bugs in osftx but something that a user can correct."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -8,7 +8,7 @@ MAX_PROBLEMS_SHOWN = 20
 
 
 class ExitCode(IntEnum):
-    """The exit codes of the program. A sweep with failed jobs ends with the lowest one of their codes."""
+    """Exit codes of the program. A sweep with failed jobs ends with the lowest of their codes."""
 
     done = 0
     training_failed = 1
@@ -16,11 +16,11 @@ class ExitCode(IntEnum):
     wrong_configuration = 2
     """The configuration or the data is wrong; nothing was started."""
     interrupted = 130
-    """Ctrl-C, as shells have it."""
+    """Ctrl-C ended the program; the code is the one that shells use."""
 
 
 class Exit(SystemExit):
-    """Ends the program with an exit code, after the reason was printed (`utils.console.leave`)."""
+    """Ends the program with an exit code after the reason was printed (`utils.console.leave`)."""
 
     def __init__(self, code: int, message: str = ""):
         self.message = message
@@ -46,7 +46,7 @@ class ConfigurationError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """A phase failed after it was started. The message names the phase, the rank, the cause, and how to go on."""
+    """A phase failed after it was started. The message names the phase, the rank, the cause, and how to continue."""
 
     exit_code = ExitCode.training_failed
 
@@ -65,9 +65,9 @@ class PrunedError(RuntimeError):
 class StopSignal(BaseException):
     """A signal ends the program while no ranks are running.
 
-    It is not an Exception, so that no handler on the way takes it for a failure of a job or of a file.
+    It is not an Exception, so that no handler on the way mistakes it for a failure of a job or a file.
     """
 
 
 class StoppedError(TrainingError):
-    """A signal ended the phase. Whoever sent it wants the whole sweep to end, not just one job."""
+    """A signal ended the phase. The signal is meant to end a whole sweep, not just one job."""

@@ -1,5 +1,5 @@
 """The Hydra plugin behind `hydra/sweeper=optuna`.
 
-Hydra imports every module in here at each start of the program, so there is only a thin class; the search itself is
-`osftx.sweep.optuna`.
+Hydra imports every module of this package at each start of the program, so it holds only a thin class. The search
+itself is in `osftx.sweep.optuna`.
 """

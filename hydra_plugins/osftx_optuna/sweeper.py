@@ -26,14 +26,15 @@ class OptunaSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what Hydra hands to a sweeper, and creates the launcher that the configuration names."""
+        """Keeps what Hydra gives to a sweeper, and creates the launcher that the configuration names."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the search. Raises ConfigurationError before the first job if the settings are wrong."""
+        """Runs the search. Raises ConfigurationError before the first job if the settings are wrong or Optuna is
+        missing."""
         try:
             from osftx.sweep.optuna.search import search
         except ModuleNotFoundError as error:

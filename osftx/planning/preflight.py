@@ -145,7 +145,6 @@ class _DataReader:
 
     def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
         """Reads the data of the phases, of their methods and of the evaluation sets."""
-        """Reads the data of the phases, of their methods and of the evaluation sets."""
         for phase in phases:
             self._read_phase(phase, targets.get(phase.method))
         for method, own in by_method(phases).items():

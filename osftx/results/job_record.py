@@ -4,7 +4,7 @@ Jobs may run in other processes or on other machines, so the record is the only 
 """
 
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ Objective = float | list[float | None] | None
 """Value of the single objective, or a list of values if the configuration names several; None if there is no value."""
 
 
-class State(str, Enum):
+class State(StrEnum):
     done = "done"
     pruned = "pruned"
     """The search ended the job between two phases."""

@@ -1,1 +1,1 @@
-"""One run: its folder, its phases one after the other, trained or reused."""
+"""Executes one run: makes its folder, and trains or reuses its phases one after the other."""

@@ -1,4 +1,4 @@
-"""Obtain the result of a phase: from the store if it is there, else by training it, and then keep it there."""
+"""Obtains the result of a phase: from the store if it is there, else by training the phase and storing it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from osftx.store.fingerprint import of_evaluation
 from osftx.utils.files import write_json
 
 Evaluation = dict[str, dict[str, float]]
-"""Figures by evaluation set."""
+"""Scores by evaluation set."""
 
 
 def obtain(
@@ -26,10 +26,10 @@ def obtain(
     checkpointing: CheckpointingConfig,
     cluster: Cluster,
 ) -> dict[str, Any]:
-    """Returns the phase's result, with its `fingerprint` and whether it was `reused`; its folder then holds the phase.
+    """Returns the phase's result, with its `fingerprint` and whether it was `reused`. Its folder then holds the phase.
 
     `parent` is the fingerprint of the model that the phase starts from; `cluster` launches the ranks. An interrupted
-    phase goes on from its last save. Raises TrainingError.
+    phase continues from its last save. Raises TrainingError if the ranks fail.
     """
     folder = Path(spec.folder)
     reused = False
@@ -47,7 +47,7 @@ def obtain(
         result = read_phase_result(folder)
         if reused:
             print(f"reused: trained before as {result['name']}, fingerprint {fingerprint}", flush=True)
-            result["evaluation_before"] = None  # of the run that trained it
+            result["evaluation_before"] = None  # the stored one belongs to the run that trained it
             result["evaluation"] = _measure(spec, spec.checkpoint, fingerprint, folder / EVALUATION, store, cluster)
         else:
             store.keep_evaluations(fingerprint, _data(spec), result["evaluation"])
@@ -68,7 +68,7 @@ def _train(
     checkpointing: CheckpointingConfig,
     cluster: Cluster,
 ) -> Entry | None:
-    """Trains the phase and keeps it; returns None if the store cannot be written, and only the run folder has it."""
+    """Trains the phase and returns its new entry; None if it cannot be stored, so that only the run folder has it."""
     known = all(store.evaluation(parent, data) for data in _data(spec).values())
     trained = replace(spec, evaluate_before=spec.evaluate_before and not known)
     if (room := store.make_room(fingerprint)) is not None:
@@ -91,7 +91,7 @@ def _train(
 def _measure(
     spec: PhaseSpec, model: Path, fingerprint: str, folder: Path, store: PhaseStore, cluster: Cluster
 ) -> Evaluation:
-    """Returns a model's scores on the evaluation sets: from the store, or measured now in `folder`."""
+    """Returns a model's scores on the evaluation sets, from the store or measured now in `folder`."""
     data = _data(spec)
     measured = {name: store.evaluation(fingerprint, data[name]) for name in spec.evaluation_sets}
     missing = {name: path for name, path in spec.evaluation_sets.items() if measured[name] is None}
@@ -113,5 +113,5 @@ def _measure(
 
 
 def _data(spec: PhaseSpec) -> dict[str, str]:
-    """The fingerprint of each evaluation set."""
+    """Returns the fingerprint of each evaluation set."""
     return {name: of_evaluation(spec, Path(path)) for name, path in spec.evaluation_sets.items()}

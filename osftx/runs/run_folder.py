@@ -1,4 +1,4 @@
-"""The folder of a run: made, locked while the run lasts, and removed again where nothing was started."""
+"""The folder of a run: making it, locking it while the run lasts, and removing it again if nothing was started."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,21 +19,22 @@ from osftx.utils.locks import HeldError, immediate_lock
 
 
 def dated(parent: Path) -> Path:
-    """Returns a folder in `parent`, not there yet, that is named after the present second."""
+    """Returns the path of a folder in `parent` that does not exist yet and is named after the current second."""
     folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     others = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
     return next(place for place in chain([folder], others) if not place.exists())
 
 
 def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tuple[Path, list[Path]]:
-    """Returns the run folder, `output_dir` or else `usual`, and the folders that were made for it, innermost first.
+    """Makes the run folder, `output_dir` or else `usual`; returns it and the new folders, innermost first.
 
-    A folder that holds a run is taken only for the same configuration (`composed`, as YAML): a run that was interrupted
-    goes on there, with what the store has of it. Raises ConfigurationError otherwise, or when it cannot be written.
+    A folder that holds a run is used only for the same configuration (`composed`, as YAML): an interrupted run then
+    continues there, with what the store has of it. Raises ConfigurationError otherwise, or if the folder cannot be
+    written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
     if (folder / PLAN).exists():
-        if not config.reuse and config.sweep.resume is None:  # it would all be trained again, over what is there
+        if not config.reuse and config.sweep.resume is None:  # it would train all again, over what exists
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
             )
@@ -60,7 +61,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of the run folder. Raises ConfigurationError if another one works there already."""
+    """Keeps other processes out of a run folder. Raises ConfigurationError if another process already works there."""
     with ExitStack() as held:
         try:
             held.enter_context(immediate_lock(folder / LOCK))
@@ -72,7 +73,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _same(folder: Path, composed: str) -> bool:
-    """Whether the run in `folder` has this configuration, but for what does not count (`config/identity.py`)."""
+    """Returns whether the run in `folder` has this configuration, except for ignored keys (`config/identity.py`)."""
     try:
         return _counting(read_settings(folder)) == _counting(OmegaConf.to_container(OmegaConf.create(composed)))
     except (OSError, ValueError, YAMLError):
@@ -84,7 +85,7 @@ def _counting(settings: Any) -> Any:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Removes those of the folders that are empty but for the lock, after a run that was refused."""
+    """Removes those of the folders that are empty except for the lock, after a run was refused."""
     for path in folders:
         if path.is_dir() and not [inner for inner in path.iterdir() if inner.name != LOCK]:
             (path / LOCK).unlink(missing_ok=True)

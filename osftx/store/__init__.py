@@ -1,4 +1,5 @@
-"""The phase store: every trained phase is kept under a fingerprint of all that decides its result, and used again.
+"""The phase store: keeps every trained phase under a fingerprint of all that decides its result, and reuses it.
 
-`fingerprint` says what decides it, `entries` keeps it, `python -m osftx.store` manages it. Needs no torch.
+`fingerprint` computes the fingerprints, `entries` keeps the phases, `python -m osftx.store` manages the store. None of
+them needs torch.
 """

@@ -25,7 +25,11 @@ ENTRY_OR_REST = re.compile(rf"{ENTRY.pattern}|{REST.pattern}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done; 1 `verify` found damage; 2 the store or entry does not exist, or cannot be changed."""
+    """Runs a command and returns the exit code.
+
+    The codes are 0 for success, 1 if `verify` found damage, and 2 if the store or entry does not exist or cannot be
+    changed.
+    """
     parser = argparse.ArgumentParser(prog="python -m osftx.store", description=__doc__)
     parser.add_argument("--store-dir", type=Path, default=Path(DEFAULT_STORE), help="the store (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -92,7 +96,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
     held = entry.manifest
     print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
-    with suppress(OSError, ValueError, KeyError):  # damaged: `verify` tells
+    with suppress(OSError, ValueError, KeyError):  # damaged; `verify` reports it
         result = json.loads((entry.folder / PHASE_RESULT).read_text())
         print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():
@@ -142,7 +146,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _remove(store: PhaseStore, folder: Path) -> bool:
-    """Remove a folder unless a run is at work on its phase."""
+    """Removes a folder and returns True, or returns False if a run is working on its phase."""
     path = store.folder / "locks" / f"{folder.name.partition('.')[0]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -2,7 +2,7 @@
 
 In it: the model that the phase starts from, by content; the data, tokenizer and chat template, by content; method,
 ratio, subspace and the training settings; the versions of the packages that train. Not in it: paths, names, ports, the
-number of ranks, and settings that change the rounding alone (`config/identity.py` lists all of these).
+number of ranks, callbacks, and settings that change the rounding alone (`config/identity.py` lists all of these).
 """
 
 import hashlib

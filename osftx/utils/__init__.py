@@ -1,1 +1,1 @@
-"""Small general tools: files, manifests, locks, progress, console, processes."""
+"""Small general tools: files, manifests, locks, progress, console, imports, processes."""

@@ -1,4 +1,4 @@
-"""What the program shows: the screen, or a log that is wide enough for a table, and errors on stderr."""
+"""Output of the program: a terminal, or a log that is wide enough for tables, and errors on stderr."""
 
 import sys
 from typing import NoReturn
@@ -8,21 +8,21 @@ from rich.console import Console
 from osftx.errors import Exit
 
 LOG_WIDTH = 160
-"""Columns where the output is no terminal: a table in a log must not be cut."""
+"""Width in columns if the output is not a terminal, so that a table in a log is not cut."""
 
 
 def console() -> Console:
-    """Returns the screen, or a log that is wide enough for a table."""
+    """Returns a console for the terminal, or one that is wide enough for tables if the output is not a terminal."""
     screen = Console()
     return screen if screen.is_terminal else Console(width=LOG_WIDTH)
 
 
 def complain(message: str) -> None:
-    """Prints a message on stderr, under the name of the program."""
+    """Prints a message on stderr, after the name of the program."""
     print(f"osftx: {message}", file=sys.stderr, flush=True)
 
 
 def leave(message: str, code: int) -> NoReturn:
-    """Ends the program with a message on stderr. Raises Exit."""
+    """Prints a message on stderr and ends the program by raising Exit."""
     complain(message)
     raise Exit(code, message)

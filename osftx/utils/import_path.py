@@ -1,4 +1,4 @@
-"""Modules that a user names: where Python looks for them, whether it finds them, and what they hold."""
+"""Finds and imports the modules that a user names."""
 
 import os
 import sys
@@ -8,13 +8,13 @@ from importlib.util import find_spec
 
 
 def search_path() -> list[str]:
-    """Returns where Python looks for modules, with the working folder first where it is not among the folders."""
+    """Returns the folders in which Python searches modules, with the working folder first unless it is among them."""
     here = os.getcwd()
     return list(sys.path) if {"", here} & set(sys.path) else [here, *sys.path]
 
 
 def module_is_found(name: str) -> bool:
-    """Tells whether Python finds the module `name`, without importing it or a package that it lies in."""
+    """Returns whether Python finds the module `name`, without importing it or the packages that contain it."""
     first, *others = name.split(".")
     spec = PathFinder.find_spec(first, search_path()) or _found_otherwise(first)
     for part in others:
@@ -25,17 +25,20 @@ def module_is_found(name: str) -> bool:
 
 
 def _found_otherwise(name: str) -> ModuleSpec | None:
-    """Packages in development may be installed so that only a finder of their own knows where they are."""
+    """Returns the spec of a top-level module from all finders, or None.
+
+    Packages in development may be installed so that only a finder of their own knows where they are.
+    """
     try:
         return find_spec(name)
-    except ValueError:  # such as __main__, which has no place
+    except ValueError:  # for modules without a spec, such as __main__
         return None
 
 
 def imported(path: str) -> object:
     """Returns the object at `path`, such as `package.module.name`.
 
-    Raises ImportError where there is no such module, AttributeError where it has no such name.
+    Raises ImportError if there is no such module, AttributeError if the module has no such name.
     """
     module, _, name = path.rpartition(".")
     if not module:

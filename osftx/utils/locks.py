@@ -1,7 +1,7 @@
-"""Locks on files, between processes that may be on several machines.
+"""File locks between processes, which may run on several machines.
 
-They are locks of the operating system, which ends them with the process that holds them. On a file system without such
-locks, filelock falls back to the existence of the file.
+The operating system releases a lock when the process that holds it ends. On a file system without such locks, filelock
+falls back to the existence of the file.
 """
 
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 WAIT_TOLD_AFTER_S = 1.0
-"""Seconds of waiting before the user is told what the program waits for."""
+"""Seconds of waiting before the program prints what it waits for."""
 
 
 class HeldError(Exception):
-    """Another process holds the lock."""
+    """Raised if another process holds the lock."""
 
 
 @contextmanager
 def waiting_lock(path: Path, reason: str) -> Iterator[None]:
-    """Holds the lock on `path`; waits while another process holds it, and prints `reason` if that takes a while.
+    """Holds the lock on `path`. Waits while another process holds it, and prints `reason` after `WAIT_TOLD_AFTER_S`.
 
-    Makes the folder of `path`. Raises OSError if the file cannot be made.
+    Creates the folder of `path`. Raises OSError if the file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -39,7 +39,7 @@ def waiting_lock(path: Path, reason: str) -> Iterator[None]:
 def immediate_lock(path: Path) -> Iterator[None]:
     """Holds the lock on `path`, whose folder must exist, without waiting for it.
 
-    Raises HeldError if another process holds the lock, OSError if the file cannot be made.
+    Raises HeldError if another process holds the lock, OSError if the file cannot be created.
     """
     with ExitStack() as held:
         try:

@@ -1,6 +1,6 @@
-"""Digests of the files of a folder, and whether the folder still holds what they say. Needs no torch.
+"""Digests of the files of a folder, and the check that the folder still agrees with them. It needs no torch.
 
-A sealed folder carries its own manifest and appears by one rename: `begin` it, write into it, `seal` it.
+A sealed folder contains its own manifest and appears by one rename: `begin` it, write into it, `seal` it.
 """
 
 import hashlib
@@ -17,12 +17,13 @@ MANIFEST = "manifest.json"
 
 class FileDigest(TypedDict):
     size: int
-    """Bytes."""
+    """Size of the file in bytes."""
     sha256: str
+    """SHA-256 of the content as hexadecimal digits."""
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """Returns the SHA-256 of a file's content as hexadecimal digits. Raises OSError if it cannot be read."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -31,12 +32,12 @@ def digest(path: Path) -> str:
 
 
 def describe(path: Path) -> FileDigest:
-    """Size and digest of a file. Raises OSError."""
+    """Returns the size and digest of a file. Raises OSError if it cannot be read."""
     return {"size": path.stat().st_size, "sha256": digest(path)}
 
 
 def files_in(folder: Path, *besides: str) -> list[str]:
-    """Every file below `folder`, by its path inside, in a fixed order; without those named `besides`."""
+    """Returns the paths of all files below `folder`, relative to it and sorted, without those in `besides`."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in found if name not in besides)
 
@@ -44,9 +45,9 @@ def files_in(folder: Path, *besides: str) -> list[str]:
 def differences(
     folder: Path, expected: Mapping[str, FileDigest], *besides: str, contents: bool = True
 ) -> Iterator[str]:
-    """How `folder` differs from what is `expected` of it, a line each; the files `besides` are not looked at.
+    """Yields one line for each difference between `folder` and the `expected` files; files in `besides` are ignored.
 
-    Without `contents` only what is missing, too much, or of another size.
+    Without `contents` only missing and unexpected files and other sizes are reported, and no file is read.
     """
     present = set(files_in(folder, *besides))
     for name in sorted(present - expected.keys()):
@@ -59,7 +60,7 @@ def differences(
 
 
 def file_problem(path: Path, wanted: FileDigest, contents: bool = True) -> str | None:
-    """How a file differs from what it should be; None if it does not."""
+    """Returns how a file differs from its `wanted` size and digest; None if it does not. See `differences`."""
     try:
         size = path.stat().st_size
         if size != wanted["size"]:
@@ -70,7 +71,7 @@ def file_problem(path: Path, wanted: FileDigest, contents: bool = True) -> str |
 
 
 def begin(folder: Path) -> Path:
-    """An empty folder to write into what `seal` then makes `folder`; one writer at a time."""
+    """Makes and returns an empty folder to write into, which `seal` renames to `folder`. For one writer at a time."""
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -78,12 +79,15 @@ def begin(folder: Path) -> Path:
 
 
 def partial_of(folder: Path) -> Path:
-    """Where `begin` lets write."""
+    """Returns the path of the folder that `begin` makes for `folder`."""
     return folder.with_name(f"{folder.name}.partial")
 
 
 def seal(folder: Path, files: Mapping[str, FileDigest] | None = None) -> None:
-    """Give what was begun its manifest and its name; replaces an older `folder`. `files`: digests, if known already."""
+    """Writes the manifest of a begun folder and renames it to `folder`, which replaces an older one.
+
+    `files` holds the digests if they are already known.
+    """
     partial = partial_of(folder)
     if files is None:
         files = {name: describe(partial / name) for name in files_in(partial)}
@@ -93,7 +97,10 @@ def seal(folder: Path, files: Mapping[str, FileDigest] | None = None) -> None:
 
 
 def seal_of(folder: Path) -> dict[str, FileDigest] | None:
-    """What a sealed folder should hold; None if it is not there, or not sealed. Whether it holds it: `differences`."""
+    """Returns the files that a sealed folder should hold; None if it does not exist or is not sealed.
+
+    The files are not checked; `differences` does that.
+    """
     try:
         files = dict(json.loads((folder / MANIFEST).read_text())["files"])
         return files if all({"size", "sha256"} <= file.keys() for file in files.values()) else None
@@ -102,6 +109,6 @@ def seal_of(folder: Path) -> dict[str, FileDigest] | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` is sealed and every file is what it was then."""
+    """Returns whether `folder` is sealed and every file agrees with its manifest."""
     expected = seal_of(folder)
     return expected is not None and not any(differences(folder, expected, MANIFEST))

@@ -1,4 +1,4 @@
-"""Gather what several checks find, so that one run shows all of it."""
+"""Collects the problems that several checks find, so that one run shows all of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,16 +7,17 @@ from osftx.errors import ConfigurationError
 
 
 class Problems:
-    """Collects the problems of ConfigurationErrors, each text once."""
+    """Collects the problems of ConfigurationErrors, each distinct text once."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
 
     @contextmanager
     def of(self, setting: str | None = None) -> Iterator[None]:
-        """Keeps the problems that a check raises, behind the `setting` that led to it where the check cannot know it.
+        """Collects the problems that a check in the block raises, each prefixed with `setting` if given.
 
-        When two settings name the same file, the first one is shown.
+        Give the `setting` that led to the check if the check cannot know it. If two settings lead to the same problem,
+        such as by naming one file, the first is shown.
         """
         try:
             yield

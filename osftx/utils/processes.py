@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it. Imports nothing heavy, so that it holds from the first moment."""
+"""Ties the life of a process to that of its parent. Imports nothing heavy, so that it takes effect immediately."""
 
 import ctypes
 import os
@@ -6,13 +6,14 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-"""Linux's prctl."""
+"""Option of Linux's prctl that sets the signal sent when the parent ends."""
 
 
 def end_with_parent(parent: int) -> None:
-    """A parent that is killed cannot stop its children, which would keep GPUs that others take to be free.
+    """Has the system send this process SIGTERM when the process `parent` ends, so that ranks save before they exit.
 
-    The system sends them SIGTERM then, so that ranks save before they leave. Raises RuntimeError if it has ended.
+    A parent that is killed cannot stop its children, which would keep GPUs that other runs take to be free. Works on
+    Linux only. Raises RuntimeError if the parent has already ended.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Progress with an ETA: tqdm's bar in a terminal, a plain line every few seconds in a log. Rank 0 speaks alone."""
+"""Progress with an ETA: tqdm's bar in a terminal, a plain line every few seconds in a log. Only rank 0 shows it."""
 
 import os
 import sys
@@ -10,14 +10,14 @@ LOG_LINE = "{desc}: {n_fmt}/{total_fmt}{unit}, {elapsed} gone, {remaining} left{
 
 
 def progress(title: str, total: int, unit: str, done: int = 0) -> tqdm:
-    """A bar for `total` turns, `done` of them before; use as a context manager.
+    """Returns a progress bar for `total` turns, `done` of which are already done. Use it as a context manager.
 
-    Call `update()` after each turn, `set_postfix(...)` for figures.
+    Call `update()` after each turn, and `set_postfix(...)` to show figures.
     """
     terminal = sys.stdout.isatty()
     return tqdm(
         desc=title,
-        file=sys.stdout,  # stderr of the ranks goes to the phase's logs
+        file=sys.stdout,  # the ranks' stderr goes to the phase's logs
         total=total,
         initial=done,
         unit=f" {unit}",

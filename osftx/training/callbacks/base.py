@@ -34,8 +34,8 @@ class Callback:
     """Observes the training of a phase. A subclass overrides the hooks that it needs; the others do nothing.
 
     The key `callbacks` of the configuration names the classes, and each phase constructs them anew in the processes of
-    its ranks. What a hook receives is a copy, so no hook can change the training. A hook runs between two steps and
-    delays them. The ranks wait for each other for `distributed.timeout_s` seconds at most.
+    its ranks. What a hook receives is a copy, and what it changes there changes nothing else. A hook delays the
+    training while it runs; the other ranks wait for it, for `distributed.timeout_s` seconds at most.
 
     An exception in a hook ends the training with the callback, the hook and the phase in its message, unless
     `failure_ends_training` is False.
