@@ -1,1 +1,1 @@
-"""ZeRO-3 and its collectives. The only package that imports DeepSpeed."""
+"""ZeRO-3 and its collective operations. No other package imports DeepSpeed."""

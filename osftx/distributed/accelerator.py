@@ -1,4 +1,4 @@
-"""The device that this rank computes on, as DeepSpeed knows it: a GPU or the CPU."""
+"""The device that this rank computes on, as known to DeepSpeed: a GPU or the CPU."""
 
 import torch
 from deepspeed.accelerator import get_accelerator
@@ -16,12 +16,12 @@ def device_kind() -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Returns the most bytes that this rank has held on its device so far; on a CPU, those of the process."""
+    """Returns the peak memory in bytes that this rank has held on its device so far; on a CPU, that of the process."""
     return int(get_accelerator().max_memory_allocated())
 
 
 def device_random_state() -> Tensor:
-    """Returns the state of the device's random number generator, to be given to `set_device_random_state`."""
+    """Returns the state of the device's random number generator, for `set_device_random_state`."""
     state: Tensor = get_accelerator().get_rng_state()
     return state
 

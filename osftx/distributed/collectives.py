@@ -1,4 +1,4 @@
-"""Small collective operations: one rank's answer or tensors on every rank."""
+"""Small collective operations that give one rank's answer or tensors to every rank."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
     """Returns on every rank what `ask(*arguments)` returns on rank 0, which alone calls it. Collective.
 
-    It is for questions to the disk, which could change between the answers of two ranks.
+    It is for queries to the disk, whose answers could differ between two ranks because the disk changes meanwhile.
     """
     answer = [ask(*arguments) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(answer)
@@ -23,9 +23,9 @@ def agreed(ask: Callable[..., Answer], *arguments: object) -> Answer:
 def from_owner(
     tensors: list[Tensor] | None, shapes: Sequence[tuple[int, ...]], owner: int, device: torch.device
 ) -> list[Tensor]:
-    """Returns the fp32 `tensors` of the rank `owner`, of these `shapes`, on every rank; they are None on the others.
+    """Returns the fp32 `tensors` of the rank `owner`, which have these `shapes`, on every rank. Collective.
 
-    Collective.
+    `tensors` is None on the other ranks.
     """
     if tensors is None:
         tensors = [torch.empty(shape, device=device) for shape in shapes]

@@ -1,4 +1,4 @@
-"""DeepSpeed's engine: the group of ranks, the optimizer, the learning-rate schedule, hooks after each step."""
+"""DeepSpeed's engine: the group of ranks, the optimizer, the learning-rate schedule, and calls after each step."""
 
 import os
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def init_distributed(timeout_s: int) -> torch.device:
     The launcher sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. A collective operation fails after
     `timeout_s` seconds.
     """
-    # A C++ extension that only inference uses, whose first build takes a minute and a half.
+    # This C++ extension is only used for inference, and its first build takes a minute and a half.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     _import_without_compiling("deepspeed.runtime.zero.muon.muon_optimizer")
     accelerator = get_accelerator()
@@ -44,8 +44,8 @@ def init_distributed(timeout_s: int) -> torch.device:
 def _import_without_compiling(module: str) -> None:
     """Imports `module` while `torch.compile` is off.
 
-    DeepSpeed asks of every optimizer whether it is Muon, and so imports that module. Its `torch.compile` would load the
-    whole compiler, which takes seconds of every start and is never used here.
+    DeepSpeed checks for every optimizer whether it is Muon, and therefore imports that module. Its `torch.compile`
+    would load the whole compiler, which takes seconds at every start and is never used here.
     """
     before = os.environ.get("TORCHDYNAMO_DISABLE")
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
@@ -60,11 +60,11 @@ def _import_without_compiling(module: str) -> None:
 
 
 def be_deterministic() -> None:
-    """Makes torch use deterministic kernels alone, and fail where there are none.
+    """Makes torch use only deterministic kernels, and fail for operations that have none.
 
-    It must be called before anything runs on a GPU.
+    It must be called before any computation on a GPU.
     """
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it at its first use
     os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"  # transformers reads it for the backward pass
     torch.use_deterministic_algorithms(True)
 
@@ -74,7 +74,7 @@ def initialize(
 ) -> tuple[Engine, torch.optim.Optimizer | None, Scheduler | None]:
     """Returns the engine, the optimizer and the learning-rate schedule of a partitioned `model`. Collective.
 
-    The parameters that require a gradient are trained for `total_steps` optimizer steps. Where there is none, the
+    The parameters that require a gradient are trained for `total_steps` optimizer steps. If there are none, the
     optimizer and the schedule are None.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -101,20 +101,20 @@ def initialize(
     config["zero_optimization"].setdefault("reduce_bucket_size", gradient_bucket(sizes))
     if distributed.offload.optimizer:
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": device_kind() != "cpu"}
-        config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own AdamW must be compiled first
+        config["zero_force_ds_cpu_optimizer"] = False  # DeepSpeed's own AdamW would have to be compiled first
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine, optimizer, scheduler
 
 
 def optimizer_of(engine: Engine) -> torch.optim.Optimizer:
-    """Returns the AdamW that the engine steps. Its parameters are the `flat_masters`."""
+    """Returns the AdamW optimizer that the engine steps. Its parameters are the `flat_masters`."""
     return cast(torch.optim.Optimizer, engine.optimizer.optimizer)
 
 
 def flat_masters(engine: Engine) -> list[Tensor]:
-    """Returns this rank's fp32 masters of everything that is trained, as the flat tensors that the optimizer steps.
+    """Returns this rank's fp32 masters of all trained parameters, as the flat tensors that the optimizer steps.
 
-    There are several where a rank trains more than 10^9 numbers.
+    There are several tensors if a rank trains more than 10^9 numbers.
     """
     return cast(list[Tensor], engine.optimizer.fp32_partitioned_groups_flat)
 
@@ -122,7 +122,7 @@ def flat_masters(engine: Engine) -> list[Tensor]:
 def after_each_step(engine: Engine, *calls: Callable[[], None]) -> None:
     """Registers `calls`, which are made in this order after each optimizer step, before the next forward pass.
 
-    Where a rank has several `flat_masters`, DeepSpeed steps one after the other; the calls come after the last.
+    If a rank has several `flat_masters`, DeepSpeed steps them one after the other; the calls are made after the last.
     """
     last = flat_masters(engine)[-1]
 

@@ -1,4 +1,4 @@
-"""Loading a transformers model in ZeRO-3 partitions."""
+"""Loads a transformers model in ZeRO-3 partitions."""
 
 from pathlib import Path
 from typing import cast
@@ -23,7 +23,7 @@ def load_model(
     Its parameters are partitioned over the ranks while they are read.
     """
     dtype, attention = DTYPES[training.train_dtype], model.attn_implementation
-    # transformers partitions only while this object lives.
+    # transformers partitions the model only while this object exists.
     partitioned = HfDeepSpeedConfig(zero_config(training, distributed))
     loaded = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -44,7 +44,7 @@ def load_model(
 def _best_attention(folder: Path, model: ModelConfig, dtype: torch.dtype) -> str | None:
     """Returns the attention implementation that `auto` stands for; None leaves the choice to transformers."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    known = None  # where the model comes with code of its own
+    known = None  # if the model comes with its own code
     if not (model.trust_remote_code and "AutoModelForCausalLM" in getattr(config, "auto_map", {})):
         known = AutoModelForCausalLM._model_mapping.get(type(config), None)
     architecture = cast("type[PreTrainedModel] | None", known)

@@ -10,7 +10,7 @@ from osftx.distributed.zero3 import Partitioned, full_master, master_shard, set_
 
 
 def trained_parameters(engine: Engine) -> dict[str, Partitioned]:
-    """Returns the parameters of the engine's model that are trained, by their names in the model."""
+    """Returns the trained parameters of the engine's model, by their names in the model."""
     return {name: parameter for name, parameter in engine.module.named_parameters() if parameter.requires_grad}
 
 
@@ -21,10 +21,10 @@ def follow_masters(parameters: Iterable[Partitioned]) -> None:
 
 
 def start_masters(engine: Engine, source: SourceWeights) -> None:
-    """Sets the fp32 masters to the weights in the files, where those are finer than the precision of training.
+    """Sets the fp32 masters to the weights in the files if those are finer than the precision of training.
 
-    DeepSpeed fills the masters from the weights in the precision of training. The forward pass sees no more than that
-    either, but what the files hold beyond it would be missing from the saved model.
+    DeepSpeed fills the masters from the weights in the precision of training. The forward pass uses no more than that
+    precision, but the additional bits of the files would be missing from the saved model.
     """
     with torch.no_grad():
         for name, parameter in trained_parameters(engine).items():

@@ -1,15 +1,15 @@
-"""How ZeRO-3 divides a parameter over the ranks: pure arithmetic, without torch."""
+"""Computes how ZeRO-3 divides a parameter over the ranks: pure arithmetic, without torch."""
 
 import numpy as np
 
 Range = tuple[int, int]
-"""`(start, stop)`, half-open."""
+"""A half-open range `(start, stop)`."""
 
 
 def flat_range(elements: int, rank: int, world_size: int) -> Range:
-    """Returns which flat elements of a parameter the shard of `rank` holds.
+    """Returns the range of flat elements of a parameter that the shard of `rank` holds.
 
-    Every shard has `ceil(elements / world_size)` elements, but for the last ones, which have what is left.
+    Every shard has `ceil(elements / world_size)` elements, except that the last ones may have fewer.
     """
     per_rank = -(-elements // world_size)
     return min(rank * per_rank, elements), min((rank + 1) * per_rank, elements)
@@ -27,13 +27,13 @@ def row_range(rows: int, columns: int, rank: int, world_size: int) -> Range:
 
 
 def overlap(one: Range, other: Range) -> Range:
-    """Returns the intersection of two ranges. Where it is empty, it lies inside `one`."""
+    """Returns the intersection of two ranges. An empty intersection lies inside `one`."""
     start = min(max(one[0], other[0]), one[1])
     return start, max(start, min(one[1], other[1]))
 
 
 def shard_size(numbers: int, ranks: int) -> int:
-    """Returns the numbers of a parameter's shard on each rank, padding included."""
+    """Returns the count of numbers of a parameter's shard on each rank, padding included."""
     return -(-numbers // ranks)
 
 

@@ -14,7 +14,7 @@ from osftx.distributed.zero3 import set_aside
 def row_ranges(rows: int, columns: int, block: slice | None = None) -> list[Range]:
     """Returns the `row_range` of every rank, for a (rows, columns) parameter.
 
-    With `block`, a slice of the rows, each range holds the rows of the block alone, counted from its first row.
+    With `block`, a slice of the rows, each range holds only rows of the block, counted from its first row.
     """
     begin, end = (block.start, block.stop) if block is not None else (0, rows)
     world_size = dist.get_world_size()
@@ -38,7 +38,7 @@ def fetch_rows(shard: Tensor, rows: int, columns: int, wanted: Sequence[Range]) 
     dist.all_to_all_single(
         fetched, sent, [stop - start for start, stop in receives], [stop - start for start, stop in sends]
     )
-    return fetched.view(-1, columns)  # shards lie in the order of the ranks, so do their parts
+    return fetched.view(-1, columns)  # shards are in the order of the ranks, and so are their parts
 
 
 @dataclass
@@ -46,15 +46,15 @@ class ShardedRows:
     """An fp32 matrix (rows, columns), used on `device`, of which each rank keeps a range of the rows."""
 
     kept: Tensor
-    """This rank's rows. They may lie in host memory; `local` has them on the device."""
+    """Rows of this rank. They may be in host memory; `local` returns them on the device."""
     ranges: list[Range]
-    """The range of rows that each rank keeps."""
+    """Range of rows that each rank keeps."""
     rows: int
     device: torch.device
 
     @classmethod
     def keep(cls, matrix: Tensor, ranges: list[Range], on_host: bool) -> "ShardedRows":
-        """Returns a matrix of which this rank keeps its own rows, with `on_host` in host memory.
+        """Returns a matrix of which this rank keeps its own rows, in host memory with `on_host`.
 
         `matrix` is whole on every rank. `ranges` cover all of its rows, and may overlap.
         """
@@ -67,7 +67,7 @@ class ShardedRows:
 
     @property
     def local(self) -> Tensor:
-        """This rank's rows on the device. Rows that lie in host memory are copied at each access."""
+        """Rows of this rank on the device. Rows in host memory are copied at each access."""
         return self.kept.to(self.device, non_blocking=True)
 
     def gather(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The weights that a phase starts from, read from their files where those are finer than the precision of training.
+"""Reads the weights that a phase starts from, if their files are finer than the precision of training.
 
 A phase that is trained in bfloat16 and saved in float32 passes on more bits than bfloat16 can hold. The next phase
 still runs its forward pass on rounded weights, but the sum W0 + dW, which is computed in fp32, uses W0 as it was saved.
@@ -17,14 +17,14 @@ from osftx.distributed.zero3 import Partitioned, whole_shape
 from osftx.models.files import tensor_files
 
 FINER = {torch.bfloat16: ("F16", "F32", "F64"), torch.float32: ("F64",)}
-"""By precision of training: the precisions of files that lose bits in it, by safetensors' names."""
+"""Precisions of files, by safetensors' names, that lose bits in each precision of training."""
 
 
 class SourceWeights:
     """Reads the parameters of a model from the files of `folder`. Each rank reads for itself; nothing is collective.
 
-    `stored` maps each parameter that is one tensor of the files to that tensor's name; None stands for all tensors,
-    under their own names. `turned` names the parameters that the files hold transposed.
+    `stored` maps each parameter that is exactly one tensor of the files to that tensor's name; None stands for all
+    tensors under their own names. `turned` holds the names of the parameters that the files hold transposed.
     """
 
     def __init__(self, folder: Path, stored: Mapping[str, str] | None = None, turned: Collection[str] = ()):
@@ -34,8 +34,8 @@ class SourceWeights:
     def rows(self, parameter: str, read_as: torch.dtype, start: int, stop: int) -> Tensor | None:
         """Returns the rows [start, stop) of a `parameter` (rows, ...) in fp32, on the CPU.
 
-        Returns None where the files are no finer than `read_as`, the precision of training, or have no tensor that is
-        the parameter.
+        Returns None if the files are no finer than `read_as`, the precision of training, or if no tensor is exactly the
+        parameter.
         """
         name = self.stored.get(parameter)
         if name is None:
@@ -48,7 +48,7 @@ class SourceWeights:
         return rows.to(torch.float32)
 
     def shard(self, name: str, parameter: Partitioned) -> Tensor | None:
-        """Returns this rank's flat ZeRO-3 shard of a parameter, without padding, on its device; None as `rows`."""
+        """Returns this rank's flat ZeRO-3 shard of a parameter, without padding, on its device; None as for `rows`."""
         rank, world_size = dist.get_rank(), dist.get_world_size()
         shape = whole_shape(parameter)
         height, size = shape[0], shape.numel()

@@ -1,6 +1,6 @@
-"""Access to the parameters that ZeRO-3 partitions: gather them, read their shapes, shards and fp32 masters.
+"""Accesses the parameters that ZeRO-3 partitions: gathers them, and reads their shapes, shards and fp32 masters.
 
-The attributes that DeepSpeed adds to a parameter (`ds_shape`, `ds_tensor`, `ds_status`, ...) are used here alone.
+Only this module uses the attributes that DeepSpeed adds to a parameter (`ds_shape`, `ds_tensor`, `ds_status`, ...).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 
 Partitioned = Any
-"""A parameter that ZeRO-3 partitions. It is an `nn.Parameter` to which DeepSpeed gives attributes of its own."""
+"""A parameter that ZeRO-3 partitions: an `nn.Parameter` to which DeepSpeed adds attributes of its own."""
 
 
 def partitioned(zero_config: Mapping[str, Any]) -> AbstractContextManager[object]:
@@ -24,9 +24,9 @@ def partitioned(zero_config: Mapping[str, Any]) -> AbstractContextManager[object
 
 
 def is_gathered(parameter: nn.Parameter) -> bool:
-    """Tells whether this rank holds the whole parameter.
+    """Returns whether this rank holds the whole parameter.
 
-    It does where ZeRO-3 has never partitioned it, has gathered it, or keeps it whole because it is small.
+    It does if ZeRO-3 has never partitioned it, has gathered it, or keeps it whole because it is small.
     """
     return getattr(parameter, "ds_status", ZeroParamStatus.AVAILABLE) is ZeroParamStatus.AVAILABLE
 
@@ -49,26 +49,26 @@ def gathered_to_write(*parameters: Partitioned) -> AbstractContextManager[object
 
 
 def partition_again(parameter: Partitioned) -> None:
-    """Releases the whole of a gathered parameter, so that the next gathering reads the shards of all ranks."""
+    """Releases the gathered copy of a parameter, so that the next gathering reads the shards of all ranks."""
     parameter.partition()
 
 
 def whole_shape(parameter: Partitioned) -> torch.Size:
-    """Returns the shape of the whole parameter, which ZeRO-3 empties while it is partitioned."""
+    """Returns the shape of the whole parameter; while it is partitioned, ZeRO-3 leaves its own shape empty."""
     return parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape
 
 
 def shard_of(parameter: Partitioned) -> Tensor:
-    """Returns this rank's shard in the precision of training: flat, padded at the end, a view."""
+    """Returns this rank's shard in the precision of training: a flat view, padded at the end."""
     return cast(Tensor, parameter.ds_tensor)
 
 
 def master_shard(parameter: Partitioned, moment: str | None = None) -> Tensor:
-    """Returns this rank's shard of the fp32 master of a trained parameter: flat, padded at the end, a view.
+    """Returns this rank's shard of the fp32 master of a trained parameter: a flat view, padded at the end.
 
-    With `moment`, the name of a moment of AdamW such as `exp_avg`, it returns the shard of that moment. The shard lies
-    where the optimizer keeps it, which may be host memory. DeepSpeed's `safe_get_local_fp32_param` would give a copy on
-    the device then, and what is written to a copy is lost.
+    With `moment`, the name of a moment of AdamW such as `exp_avg`, it returns the shard of that moment. The shard is
+    where the optimizer keeps it, which may be host memory. In that case DeepSpeed's `safe_get_local_fp32_param` would
+    return a copy on the device, and what is written to a copy is lost.
     """
     shard, _ = parameter._z3_optimizer._get_fp32_opt_state_partition(
         parameter, release_swap_buffers=True, optim_state_key=moment
@@ -82,9 +82,9 @@ def full_master(parameter: Partitioned) -> Tensor:
 
 
 def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:
-    """Gives a partitioned parameter the `value` that rank 0 holds, in the parameter's own precision. Collective.
+    """Sets a partitioned parameter to the `value` on rank 0, in the parameter's own precision. Collective.
 
-    The other ranks' `value` is not read.
+    The `value` of the other ranks is ignored.
     """
     with gathered_to_write(parameter):
         if dist.get_rank() == 0 and value is not None:
@@ -94,7 +94,7 @@ def set_parameter(parameter: nn.Parameter, value: Tensor | None) -> None:
 def set_aside(tensor: Tensor, on_host: bool) -> Tensor:
     """Returns a copy of `tensor` to keep between two steps.
 
-    The copy lies beside `tensor` or, with `on_host`, in host memory, which is pinned where there is a GPU.
+    The copy is on the device of `tensor` or, with `on_host`, in host memory, which is pinned if there is a GPU.
     """
     if not on_host:
         return tensor.clone()

@@ -1,4 +1,4 @@
-"""The DeepSpeed configuration of a phase."""
+"""Builds the DeepSpeed configuration of a phase."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from osftx.config.schema import DistributedConfig, Precision, TrainingConfig
 
 
 def zero_config(training: TrainingConfig, distributed: DistributedConfig) -> dict[str, Any]:
-    """Returns the DeepSpeed configuration of a phase, with the user's own keys (`distributed.deepspeed`) in it.
+    """Returns the DeepSpeed configuration of a phase, including the user's own keys (`distributed.deepspeed`).
 
-    The trainer decides which micro-batches make a step, so the engine is configured for steps of one micro-batch.
+    The trainer decides which micro-batches form a step, so the engine is configured for steps of one micro-batch.
     """
     settings = {
         "train_micro_batch_size_per_gpu": 1,
@@ -20,7 +20,7 @@ def zero_config(training: TrainingConfig, distributed: DistributedConfig) -> dic
         "zero_allow_untested_optimizer": True,
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",
-        "steps_per_print": 1_000_000_000,  # the trainer reports
+        "steps_per_print": 1_000_000_000,  # the trainer reports progress
     }
     return _merged(settings, distributed.deepspeed)
 

@@ -1,1 +1,1 @@
-"""Methods of training a phase: each one is a folder. See `base`."""
+"""Methods of training a phase, each in its own folder. `base` defines the protocol."""

@@ -1,10 +1,11 @@
-"""What a training method is: the protocol between a phase and the way in which it is trained.
+"""Defines the protocol of a training method: the interface between a phase and the way in which it is trained.
 
 A method is a folder in `osftx/methods/` (or anywhere else, see `registry`) with one class that implements `Method`. The
-launching process asks it about settings, sizes and identity, so the module of that class imports no torch. On the ranks
-`Method.open` chooses what of a model is trained and returns an `OpenedPhase`, which takes part in the training.
+launching process asks this class about settings, sizes and identity, so its module imports no torch. On the ranks
+`Method.open` chooses which parameters of a model are trained and returns an `OpenedPhase`, which takes part in the
+training.
 
-No other code asks which method a phase uses.
+No other code depends on which method a phase uses.
 """
 
 from abc import ABC, abstractmethod
@@ -31,21 +32,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PhaseOutline:
-    """A phase as the configuration alone describes it."""
+    """A phase as described by the configuration alone."""
 
     index: int
-    """Place among all phases, from 0. Phases that an `init_from` skips count."""
+    """Place among all phases, counted from 0, including phases that `init_from` skips."""
     name: str
     config: PhaseConfig
     training: TrainingConfig
-    """The settings that the phase trains with, its overrides applied."""
+    """Settings that the phase trains with, after its overrides."""
     method: "Method"
     ratio: float | None
     """Unfreeze ratio; None for a method that takes none."""
     keeps: list[str] | None = None
-    """Sources of the records that the phase must keep to; None where it reads none."""
+    """Sources of the records that the phase must respect; None if the phase reads no records."""
     leaves: list[str] = field(default_factory=list)
-    """Sources of the records that it leaves beside its checkpoint."""
+    """Sources of the records that the phase leaves beside its checkpoint."""
 
 
 class Method(ABC):
@@ -59,7 +60,7 @@ class Method(ABC):
     folders: ClassVar[tuple[str, ...]] = ()
     """Folders that a phase leaves beside its checkpoint, and that the phase store keeps."""
 
-    # The launching process: no torch.
+    # Methods below are called by the launching process and import no torch.
 
     def problems(self, config: ExperimentConfig) -> Iterator[str]:
         """Yields every problem of the settings that all phases of this method share.
@@ -69,18 +70,18 @@ class Method(ABC):
         yield from ()
 
     def phase_problems(self, path: str, phase: PhaseConfig) -> Iterator[str]:
-        """Yields every problem of one phase's settings; `path` is the phase's place, such as `phases.skills`."""
+        """Yields every problem of one phase's settings; `path` is the phase's path, such as `phases.skills`."""
         yield from ()
 
     def unread(self, config: ExperimentConfig) -> Collection[str]:
-        """Returns those of its `groups`, or keys in them such as `osft.minimum_retention`, that decide nothing here."""
+        """Returns the `groups`, or keys such as `osft.minimum_retention`, that have no effect with these settings."""
         return ()
 
     def targets(self, config: ExperimentConfig, model: ModelFiles, phases: Sequence[PhaseOutline]) -> list[Target]:
-        """Returns the layers that the method treats by themselves, by their names in the model's files.
+        """Returns the layers that the method treats individually, by their names in the model's files.
 
-        `phases` are those of this method. Raises ConfigurationError where the model has none, or where the settings do
-        not fit them.
+        `phases` are the phases of this method. Raises ConfigurationError if the model has no such layers, or if the
+        settings do not fit them.
         """
         return []
 
@@ -94,16 +95,16 @@ class Method(ABC):
     def records(
         self, config: ExperimentConfig, name: str, received: Sequence[str]
     ) -> tuple[list[str] | None, list[str]]:
-        """Returns (what the phase `name` keeps to, what it leaves) as sources of records.
+        """Returns the sources of the records that the phase `name` must respect, and of those that it leaves.
 
-        `received` are the sources of the records that lie beside the model from which the phase starts.
+        `received` are the sources of the records beside the model from which the phase starts.
         """
         return None, []
 
     def extra_data(self, config: ExperimentConfig, phases: Sequence[PhaseOutline]) -> dict[str, DataConfig]:
-        """Returns the data that the `phases` of this method read beside their own, by setting.
+        """Returns the data that the `phases` of this method read in addition to their own, by setting.
 
-        Raises ConfigurationError where a setting is missing.
+        Raises ConfigurationError if a setting is missing.
         """
         return {}
 
@@ -114,10 +115,13 @@ class Method(ABC):
         own: Mapping[str, Prepared],
         targets: Sequence[Target],
     ) -> None:
-        """Raises ConfigurationError for extra data that cannot serve; `own` is each phase's training data."""
+        """Raises ConfigurationError for unsuitable extra data; `own` is each phase's training data."""
 
     def warnings(self, config: ExperimentConfig, phases: Sequence[PhaseOutline], starts_from: str) -> Iterator[str]:
-        """Yields advice about the run's settings; `phases` are all of the run, which `starts_from` this model."""
+        """Yields advice about the run's settings.
+
+        `phases` are all phases of the run, `starts_from` is its start model.
+        """
         yield from ()
 
     def data_warnings(
@@ -128,12 +132,12 @@ class Method(ABC):
         evaluation: Mapping[str, Prepared],
         training: Mapping[str, Prepared],
     ) -> Iterator[str]:
-        """Yields advice about the extra data beside the evaluation sets and the phases' training data."""
+        """Yields advice about the extra data, given the evaluation sets and the phases' training data."""
         yield from ()
 
     @abstractmethod
     def sizes(self, work: Workload) -> MethodSizes:
-        """Returns what a phase of this method trains and holds, counted from the shapes of the model's tensors."""
+        """Returns what a phase of this method trains and holds, computed from the shapes of the model's tensors."""
 
     def spec_fields(
         self, config: ExperimentConfig, phase: PhaseOutline, source: Path, extra: Mapping[str, Path]
@@ -145,49 +149,50 @@ class Method(ABC):
         return {}
 
     def fingerprint(self, spec: PhaseSpec) -> dict[str, Any]:
-        """Returns the settings that decide the phase's result beside those that every phase has."""
+        """Returns the settings that determine the phase's result, in addition to those that every phase has."""
         return {}
 
-    # The ranks.
+    # Methods below run on the ranks.
 
     @abstractmethod
     def open(self, model: "nn.Module", spec: PhaseSpec, samples: "Samples", device: "torch.device") -> "OpenedPhase":
-        """Chooses what of the partitioned `model` is trained (`requires_grad`), and returns the phase's own part.
+        """Chooses the trained parameters of the partitioned `model` and returns the method's part in the phase.
 
-        `samples` are those that the phase trains on. Collective. Raises ValueError for a model that it cannot train.
+        The choice is made by `requires_grad`. `samples` are those that the phase trains on. Collective. Raises
+        ValueError for a model that cannot be trained.
         """
 
 
 class AfterStep(NamedTuple):
-    """What has to happen to the trained parameters beside the optimizer's own work."""
+    """Functions that update the trained parameters in addition to the optimizer."""
 
     calls: Sequence[Callable[[], None]] = ()
-    """Made after each optimizer step, in this order, before the next forward pass."""
+    """Calls made after each optimizer step, in this order, before the next forward pass."""
     restored: Callable[[], None] = lambda: None
-    """Made when trained parameters were put back from a save or a snapshot."""
+    """Call made after trained parameters were restored from a save or a snapshot."""
 
 
 class Merged(NamedTuple):
-    """The value of a parameter to save, on the rank that writes; None elsewhere."""
+    """The value of a parameter to save, on the rank that writes; `value` is None on the others."""
 
     value: "Tensor | None"
     records: list[dict[str, Any]]
-    """What result.json says of it under `targets`; `name` and measures of what was kept."""
+    """Entries for the parameter in result.json under `targets`: `name`, and measures of what was kept."""
 
 
 class OpenedPhase(ABC):
     """A method's part in one phase, on every rank. All of its functions are collective."""
 
     source: "SourceWeights"
-    """The weights in the files that the phase starts from."""
+    """Weights in the files that the phase starts from."""
     replaced: Collection[str] = ()
-    """Parameters whose saved value the method makes itself (`merged`)."""
+    """Names of the parameters whose saved value the method computes itself (`merged`)."""
 
     def before_training(self, engine: "Engine") -> None:
-        """Called once before the first step, before anything is evaluated."""
+        """Called once before the first step, before any evaluation."""
 
     def after_step(self, engine: "Engine") -> AfterStep:
-        """Called once before the first step; returns what has to be done after each one."""
+        """Called once before the first step; returns what must be called after each step."""
         return AfterStep()
 
     def merged(self, parameter: str, before: "Tensor | None", save_dtype: "torch.dtype") -> Merged:
@@ -201,7 +206,7 @@ class OpenedPhase(ABC):
         """Called after the last step, when the checkpoint has been written."""
 
     def leave(self, folder: Path, checkpoints: Sequence[Path]) -> None:
-        """Writes what the phase leaves in its `folder` beside the `checkpoints`."""
+        """Writes the files that the phase leaves in its `folder` beside the `checkpoints`."""
 
     def results(self) -> dict[str, Any]:
         """Returns further entries of result.json."""

@@ -1,6 +1,6 @@
-"""Methods by their names in the configuration: built in, by entry point, or by import path.
+"""Finds methods by their names in the configuration: built in, by entry point, or by import path.
 
-A package of its own registers a method with an entry point,
+A separate package registers a method with an entry point,
 
     [project.entry-points."osftx.methods"]
     my_method = "my_package.my_module:MyMethod"
@@ -23,13 +23,13 @@ ENTRY_POINTS = "osftx.methods"
 
 
 def built_in() -> Iterable[Method]:
-    """Returns the methods of the package."""
+    """Returns the methods of the osftx package."""
     return map(method_named, BUILT_IN)
 
 
 @cache
 def method_named(name: str) -> Method:
-    """Returns the method with this name. Raises ConfigurationError for a name that is none."""
+    """Returns the method with this name. Raises ConfigurationError if there is none, or if it cannot be imported."""
     kind = _class_of(name)
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise ConfigurationError([f"method={name}: is no subclass of osftx.methods.base.Method; correct the path"])

@@ -1,4 +1,4 @@
-"""Sizes of a phase, from the shapes of the model's tensors: what is counted, and what a method adds to it. No torch."""
+"""Computes the sizes of a phase from the shapes of the model's tensors, with what a method adds. Needs no torch."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from osftx.methods.base import Method
 
 BYTES = {Precision.bfloat16: 2, Precision.float32: 4}
-"""Bytes of a number."""
+"""Bytes per number in each precision."""
 FP32, FP64 = 4, 8
 _WEIGHT_IN_LAYER = re.compile(rf"({DECODER_LAYER})\.(.*)\.weight")
 _READS_ATTENTION = ("o_proj", "out_proj", "c_proj", "dense")
-"""Layers beside the query's projection that are often as wide, and yet read another tensor."""
+"""Layers of attention that are often as wide as the query's projection but read another tensor."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass
 class Held:
-    """Bytes that a rank holds between two steps, by what they are for."""
+    """Bytes that a rank holds between two steps, by their use."""
 
     parameters: int = 0
-    """Weights and updates, in the precision of training."""
+    """Bytes of weights and updates, in the precision of training."""
     gradients: int = 0
     master: int = 0
     moments: int = 0
     bucket: int = 0
     bases: int = 0
-    """Frozen parameters that the method adds, in both precisions."""
+    """Bytes of the frozen parameters that the method adds, in the precision of training and in fp32."""
     starting_weights: int = 0
     kept_inputs: int = 0
-    """Cholesky factors of the input covariance that must be kept."""
+    """Bytes of the Cholesky factors of the input covariance that must be preserved."""
     best_state: int = 0
-    """fp32 copy of what is trained, as it was at the lowest validation loss."""
+    """Bytes of the fp32 copy of the trained parameters at the lowest validation loss."""
 
     @property
     def total(self) -> int:
@@ -50,15 +50,15 @@ class Held:
 
 @dataclass(frozen=True)
 class MethodDisk:
-    """Bytes that a method leaves on the disk beside the checkpoint."""
+    """Bytes that a method leaves on disk beside the checkpoint."""
 
     bases: int = 0
-    """Kept when the phase is done."""
+    """Bytes of the bases that remain after the phase."""
     unsaved_bases: int = 0
-    """Needed while the phase trains, and removed afterwards."""
+    """Bytes of the bases that are needed while the phase trains and removed afterwards."""
     kept_inputs: int = 0
     eigenvectors: int = 0
-    """In the cache of the store, for later runs."""
+    """Bytes of eigenvectors in the cache of the phase store, for later runs."""
 
 
 @dataclass(frozen=True)
@@ -66,87 +66,88 @@ class MethodSizes:
     """What a method trains of a model, and what it adds to it."""
 
     trainable: int
-    """Numbers that the plan shows as trained."""
+    """Count of numbers that the plan shows as trained."""
     frozen: int
-    """Numbers that the plan shows as frozen."""
+    """Count of numbers that the plan shows as frozen."""
     trained_weights: Collection[str]
     """Names of the model's own tensors that are trained."""
     trains_norms: bool
     added: Sequence[int] = ()
-    """Numbers of each trained parameter that the method adds."""
+    """Count of numbers of each trained parameter that the method adds."""
     added_frozen: Sequence[int] = ()
-    """Numbers of each frozen parameter that it adds, and that the backward pass gathers."""
+    """Count of numbers of each frozen parameter that the method adds and that the backward pass gathers."""
     device: Held = field(default_factory=Held)
-    """What else a rank holds on its device between two steps."""
+    """Bytes that a rank additionally holds on its device between two steps."""
     host: Held = field(default_factory=Held)
-    """The same in host memory."""
+    """Bytes that a rank additionally holds in host memory between two steps."""
     after_step: int = 0
     """Bytes that the method needs on the device after an optimizer step."""
     disk: MethodDisk = MethodDisk()
 
 
 class Layer(NamedTuple):
-    """Sizes of one decoder layer, as seen by one token."""
+    """Sizes of one decoder layer for one token."""
 
     outputs: int
-    """Features that all its linear layers write."""
+    """Number of features that all linear layers of the decoder layer write."""
     inputs: int
-    """Features that they read, each distinct input once."""
+    """Number of features that these linear layers read, with each distinct input counted once."""
     widest_input: int
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A phase as far as it decides how much is held and written."""
+    """The properties of a phase that determine how much memory and disk space it needs."""
 
     shapes: Mapping[str, Shape]
     """Shape of each tensor of the model; tied tensors count once."""
     targets: Sequence[Target]
     method: "Method"
     ratio: float | None
-    """Shared out evenly over the targets, whatever `osft.rank_allocation` says."""
+    """Unfreeze ratio, assumed equal for all targets whatever `osft.rank_allocation` says; None for a method that takes
+    none."""
     training: TrainingConfig
     osft: OsftConfig
     offload: OffloadConfig
     ranks: int
     best: BestState = BestState.ignore
-    """What becomes of the best validated state."""
+    """Handling of the state with the lowest validation loss."""
     start_bytes: int = 2
-    """Bytes of a number in the files that the phase starts from."""
+    """Bytes per number in the files that the phase starts from."""
     repeated: int = 0
-    """Numbers that the files hold a second time, for a head that is tied to the embeddings."""
+    """Count of numbers that the files hold twice, for a head that is tied to the embeddings."""
     method_settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a method that has no group of its own in the configuration."""
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of a number in the precision of training."""
+        """Bytes per number in the precision of training."""
         return BYTES[self.training.train_dtype]
 
     @cached_property
     def sizes(self) -> MethodSizes:
-        """What the method trains and adds."""
+        """The sizes of what the method trains and adds."""
         return self.method.sizes(self)
 
     @cached_property
     def weights(self) -> list[int]:
-        """Numbers of each tensor of the model."""
+        """Count of numbers of each tensor of the model."""
         return [prod(shape) for shape in self.shapes.values()]
 
     @property
     def parameters(self) -> int:
-        """Numbers in the model's files."""
+        """Count of numbers in the model's files."""
         return sum(self.weights) + self.repeated
 
     @cached_property
     def trained(self) -> list[int]:
-        """Numbers of each tensor that the optimizer sees."""
+        """Count of numbers of each tensor that the optimizer trains."""
         own = [prod(shape) for name, shape in self.shapes.items() if name in self.sizes.trained_weights]
         return own + list(self.sizes.added)
 
     @cached_property
     def layers(self) -> list[Layer]:
-        """The decoder layers."""
+        """Sizes of the decoder layers."""
         matrices: dict[str, dict[str, Shape]] = {}
         for name, shape in self.shapes.items():
             if len(shape) == 2 and (match := _WEIGHT_IN_LAYER.fullmatch(name)):
@@ -155,7 +156,7 @@ class Workload:
 
     @property
     def vocabulary(self) -> Shape:
-        """(words, features) of the embeddings or of the head; (0, 0) for a model without."""
+        """Shape (words, features) of the embeddings or of the head; (0, 0) for a model without them."""
         outside = [
             shape for name, shape in self.shapes.items() if len(shape) == 2 and not _WEIGHT_IN_LAYER.fullmatch(name)
         ]
@@ -170,7 +171,7 @@ def untied(model: ModelFiles) -> Mapping[str, Shape]:
 
 
 def distinct_input(module: str, features: int) -> tuple[str, int]:
-    """Returns a key that linear layers share when they read one tensor: q, k and v do, gate and up do."""
+    """Returns a key that is equal for linear layers that read the same tensor, such as q, k and v, or gate and up."""
     parent, _, child = module.rpartition(".")
     return (module if child in _READS_ATTENTION else parent), features
 

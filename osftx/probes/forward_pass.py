@@ -1,4 +1,4 @@
-"""One forward pass of a model over some samples, for hooks to measure on; with an engine or without one."""
+"""Runs one forward pass of a model over some samples, for hooks to measure on, with or without an engine."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -24,11 +24,11 @@ def read_samples(
     max_tokens_per_gpu: int,
     device: torch.device,
 ) -> int:
-    """Runs `forward` over samples that are drawn with a fixed seed, and returns the number of tokens read. Collective.
+    """Runs `forward` over samples drawn with a fixed seed, and returns the number of tokens read. Collective.
 
     `forward` is the engine of `model`, or the model itself inside `gathering`. At most `max_tokens` tokens are read,
     but always one sample, in micro-batches of `max_tokens_per_gpu` tokens. `before_batch` is called before each
-    micro-batch; its argument is False for a dummy, which must not be counted.
+    micro-batch; its argument is False for a dummy batch, which must not be counted.
     """
     chosen = _share(samples.lengths, max_tokens)
     step = plan_step(samples, chosen, max_tokens_per_gpu, dist.get_rank(), dist.get_world_size(), device)

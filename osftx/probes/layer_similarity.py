@@ -1,4 +1,4 @@
-"""Measure how much each decoder layer changes what it reads: one pass over some samples, with the model as it is."""
+"""Measures how much each decoder layer changes its input: one pass over some samples, with the model as it is."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -13,15 +13,15 @@ from osftx.probes.forward_pass import gathering, read_samples
 from osftx.training.batches import Samples
 
 IMPORTANCE_TOKENS = 65536
-"""Tokens that are read; the means over tokens hardly move beyond."""
+"""Maximum number of tokens that are read; more tokens hardly change the means."""
 
 
 def input_output_similarity(
     model: nn.Module, layers: Iterable[str], samples: Samples, max_tokens_per_gpu: int, device: torch.device
 ) -> dict[str, float]:
-    """Mean cosine of the hidden state before and after each of the `layers`, over tokens of `samples`. Collective.
+    """Returns the mean cosine of the hidden state before and after each of the `layers`, over tokens of `samples`.
 
-    The partitioned `model` needs no engine. Every rank gets the same figures.
+    Collective. The partitioned `model` needs no engine. All ranks return the same figures.
     """
     names = list(layers)
     sums = torch.zeros(len(names), dtype=torch.float64, device=device)
@@ -51,5 +51,5 @@ def input_output_similarity(
     for hook in hooks:
         hook.remove()
     dist.all_reduce(sums)
-    dist.broadcast(sums, 0)  # ranks must not disagree on a rank by their last bits
+    dist.broadcast(sums, 0)  # the ranks must not choose different free ranks because of the last bits
     return dict(zip(names, (sums / tokens).tolist(), strict=True))

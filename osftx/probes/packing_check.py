@@ -1,7 +1,7 @@
-"""Whether a model keeps the samples of one packed row apart, and to its window, asked of the model itself.
+"""Checks on the model itself that it separates the samples of a packed row and respects its attention window.
 
-Whether the positions, a mask or the window reach the attention of a model (or its recurrent layers) depends on its
-code, and nothing fails where they do not: each sample would silently see those before it, or all of itself.
+Whether the positions, a mask or the window reach the attention of a model (or its recurrent layers) depends on the
+model's code, and nothing fails if they do not: each sample would silently see the samples before it, or all of itself.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,17 @@ from osftx.models.attention import FLASH, VARLEN_SDPA, VARLEN_SINKS
 from osftx.probes.forward_pass import gathering
 
 LENGTH = 4
-"""Tokens of each of two samples."""
+"""Number of tokens of each of the two samples."""
 TOLERANCE = 1e-3
-"""Relative to the largest logit. Where samples are apart, nothing that the second one is computed from changes."""
+"""Maximum change of a logit, relative to the largest logit. If the samples are separate, no input of the second one
+changes."""
 
 
 def check_samples_apart(model: PreTrainedModel, device: torch.device) -> None:
-    """Raise ValueError if the logits of a sample change with the sample before it, or if the attention is not told of
-    the model's window. Two short passes; collective."""
+    """Raises ValueError if a sample depends on the sample before it, or if the attention does not receive the window.
+
+    The check compares the logits of two short passes. Collective.
+    """
     training = model.training
     model.eval()
     vocabulary = model.config.get_text_config().vocab_size
@@ -51,7 +54,7 @@ def check_samples_apart(model: PreTrainedModel, device: torch.device) -> None:
 
 
 def _window_of(model: PreTrainedModel) -> int | None:
-    """How many tokens some layer sees, where that is fewer than a sample may have."""
+    """Returns the number of tokens that some layer sees; None if it is not below the maximum length of a sample."""
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
     window = getattr(config, "sliding_window", None)
@@ -62,7 +65,7 @@ def _window_of(model: PreTrainedModel) -> int | None:
 
 @contextmanager
 def _windows_told(model: PreTrainedModel) -> Iterator[set[int | None] | None]:
-    """The windows that the attention is told of meanwhile; None where a mask has them."""
+    """Yields the set of windows that the attention receives meanwhile; None if a mask contains the window."""
     name = model.config._attn_implementation
     if name not in (VARLEN_SDPA, VARLEN_SINKS, FLASH):
         yield None

@@ -1,4 +1,4 @@
-"""Walk the plan: each phase in fresh processes, from the checkpoint of the one before, with a summary after each."""
+"""Executes a plan: each phase in new processes, from the checkpoint of the previous one; then a summary."""
 
 import re
 import shlex
@@ -33,9 +33,9 @@ def run(
 ) -> dict[str, Any]:
     """Trains and measures every phase of the plan; returns the content of `results.json`.
 
-    `arguments` are the words after `python -m osftx` that give this run again; `cluster` launches the ranks.
-    results.json is written anew after each phase, so a later failure loses nothing. `between_phases` is called with its
-    content while a phase is still to come; what it raises ends the run. Raises TrainingError.
+    `arguments` are the words after `python -m osftx` that repeat this run; `cluster` launches the ranks. results.json
+    is written again after each phase, so that a later failure loses nothing. `between_phases` is called with its
+    content after each phase but the last; an exception from it ends the run. Raises TrainingError if a phase fails.
     """
     assert checked.model_folder is not None
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
@@ -76,7 +76,7 @@ def run(
 def _report(run_folder: Path) -> None:
     try:
         write_report(run_folder)
-    except Exception as error:  # whatever a drawing library raises must not cost the phases still to come
+    except Exception as error:  # a failure to draw must not end the run
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"warning: the report could not be written ({reason}); results.json holds its numbers", flush=True)
 
@@ -84,7 +84,7 @@ def _report(run_folder: Path) -> None:
 def _how_to_go_on(config: ExperimentConfig, phase: str, source: Path, arguments: Sequence[str]) -> str:
     if config.reuse:
         return "give the same command again to go on from there: what is done is reused"
-    replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # a run starts at one phase
+    replaced = re.compile(r"\+*(output_dir|phases\.[^.=]+\.init_from)=.*")  # as a run starts at one phase
     overrides = [word for word in arguments if not replaced.fullmatch(word)]
     command = shlex.join([*overrides, f"phases.{phase}.init_from={source}"])
     return f"go on from there with: python -m osftx {command}"

@@ -1,15 +1,15 @@
-"""Trained phases on disk, one folder a fingerprint, each with a manifest of digests; nothing is used that differs.
+"""Trained phases on disk: one folder per fingerprint with a manifest of digests. Files that differ are never used.
 
     STORE/phases/<fingerprint>/   checkpoint/ best/ kept_inputs/ bases/ result.json metrics.jsonl manifest.json
-    STORE/unfinished/<fingerprint>/  saves of a phase that is in training, or was broken off
+    STORE/unfinished/<fingerprint>/  saves of a phase that is training or was interrupted
     STORE/eigenvectors/           decompositions of weights, by content
-    STORE/evaluations/            what a model answered on an evaluation set, by both their fingerprints
+    STORE/evaluations/            scores of a model on an evaluation set, by both fingerprints
     STORE/data/                   tokenised data, by content (`data.prepare`)
-    STORE/benchmarks/             what a model scored on a task of the lm-evaluation-harness, by both their fingerprints
-    STORE/locks/                  one file a fingerprint; the system lets go of a lock when its owner ends
+    STORE/benchmarks/             scores of a model on a task of the lm-evaluation-harness, by both fingerprints
+    STORE/locks/                  one file per fingerprint; the system releases a lock when its owner ends
 
-An entry appears by one rename, whole. Files are taken over as hard links where that is possible, without a copy; the
-run folder then links to the entry.
+An entry appears as a whole by one rename. Its files are hard links to those of the run folder where that is possible,
+else copies; the run folder then links to the entry.
 """
 
 import json
@@ -29,42 +29,48 @@ from osftx.utils.locks import waiting_lock
 from osftx.utils.manifest import FileDigest, describe, differences
 
 FORMAT = 1
-"""Of the store's layout; entries of another one are left alone."""
+"""Version of the store's layout. Entries of another version are left alone."""
 MANIFEST = "manifest.json"
 RECORDS = (PHASE_RESULT, METRICS)
-"""Files of a phase that a run folder gets a copy of. It gets links to the folders of a phase."""
+"""Files of a phase that are copied into a run folder. To the folders of a phase it gets links."""
 
 
 @dataclass
 class Manifest:
-    """What an entry holds."""
+    """Content of the manifest of an entry."""
 
     fingerprint: str
     name: str
-    """The phase's name in the run that trained it."""
+    """Name of the phase in the run that trained it."""
     parent: str
+    """Fingerprint of the model that the phase started from."""
     created: str
+    """Time at which the entry was made."""
     files: dict[str, FileDigest] = field(default_factory=dict)
-    """By path inside the entry."""
+    """Sizes and digests of the files, by path inside the entry."""
     format: int = FORMAT
 
     @property
     def bytes(self) -> int:
+        """Size of all files."""
         return sum(file["size"] for file in self.files.values())
 
 
 @dataclass(frozen=True)
 class Entry:
+    """A stored phase."""
+
     folder: Path
     manifest: Manifest
 
     def problems(self, contents: bool = True) -> Iterator[str]:
-        """How the files differ from the manifest; without `contents` only what is missing or of another size."""
+        """Yields how the files differ from the manifest; without `contents` only files
+        that are missing, unexpected or of another size."""
         yield from differences(self.folder, self.manifest.files, MANIFEST, contents=contents)
 
 
 class PhaseStore:
-    """The store in `folder`, which need not exist yet."""
+    """The phase store in `folder`, which need not exist yet."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -74,12 +80,12 @@ class PhaseStore:
         self.known_digests = folder / "digests.json"
 
     def entries(self) -> list[Entry]:
-        """All whole entries of this format, the newest last; not verified."""
+        """Returns all complete entries of this format, the newest last. They are not verified."""
         found = [read_entry(path) for path in self.phases.glob("*") if "." not in path.name]
         return sorted((entry for entry in found if entry), key=lambda entry: entry.manifest.created)
 
     def find(self, fingerprint: str) -> Entry | None:
-        """The entry, if it is there and every file is what the manifest says; a damaged one is set aside."""
+        """Returns the entry if it exists and agrees with its manifest, else None. Sets a damaged entry aside."""
         folder = self.phases / fingerprint
         if not folder.exists() or of_another_format(folder):
             return None
@@ -95,9 +101,9 @@ class PhaseStore:
         return None
 
     def commit(self, fingerprint: str, name: str, parent: str, phase: Path, folders: Sequence[str] = ()) -> Entry:
-        """Keeps what a phase left in its folder: its checkpoints and records, and the `folders` of its method.
+        """Stores what a phase left in its folder: its checkpoints and records, and the `folders` of its method.
 
-        Raises OSError when the store cannot be written, or is full.
+        Raises OSError if the store cannot be written or is full.
         """
         partial = self.phases / f"{fingerprint}.partial-{uuid4().hex[:8]}"
         try:
@@ -106,7 +112,7 @@ class PhaseStore:
                 inside = path.relative_to(phase).as_posix()
                 target = partial / inside
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if inside in RECORDS:  # the run folder goes on writing to its own
+                if inside in RECORDS:  # a copy, because the run still writes to its own file
                     shutil.copyfile(path, target)
                 else:
                     link_or_copy(path, target)
@@ -120,7 +126,10 @@ class PhaseStore:
         return Entry(target, manifest)
 
     def make_room(self, fingerprint: str) -> Path | None:
-        """Where a phase keeps what it needs to go on after it was broken off; None when the store cannot be written."""
+        """Makes and returns the folder in which a phase keeps what it needs to continue after an interruption.
+
+        Returns None if the store cannot be written.
+        """
         folder = self.unfinished / fingerprint
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -129,15 +138,15 @@ class PhaseStore:
         return folder if os.access(folder, os.W_OK) else None
 
     def clear_room(self, fingerprint: str) -> None:
-        """The phase is done: what it needed to go on is removed."""
+        """Removes the folder of `make_room` when the phase is done."""
         shutil.rmtree(self.unfinished / fingerprint, ignore_errors=True)
 
     @contextmanager
     def lock(self, fingerprint: str, doing: str = "training this phase") -> Iterator[None]:
         """Holds the lock of a fingerprint while its phase is looked up, trained and committed.
 
-        Another run waits, and then finds the phase. `doing` describes the work, for the message that the waiting run
-        prints. Where the store cannot be written, nothing is locked.
+        Another run waits, and then finds the phase. `doing` describes the work in the message that the waiting run
+        prints. If the store cannot be written, nothing is locked.
         """
         path = self.folder / "locks" / f"{fingerprint}.lock"
         reason = f"another run is {doing}; waiting to reuse it (if no run is alive, remove {path})"
@@ -147,7 +156,7 @@ class PhaseStore:
             yield
 
     def evaluation(self, model: str, data: str) -> dict[str, float] | None:
-        """What the model with this fingerprint was measured at on that data, if it was."""
+        """Returns the scores of a model on an evaluation set, both given by fingerprint; None if not stored."""
         try:
             known = json.loads(self._evaluation_file(model, data).read_text())
         except (OSError, ValueError):
@@ -156,15 +165,18 @@ class PhaseStore:
         return known if whole else None
 
     def keep_evaluations(self, model: str, data: Mapping[str, str], measured: Mapping[str, dict[str, float]]) -> None:
-        """Remember what the model was `measured` at, by set; `data` has the sets' fingerprints."""
+        """Stores the scores `measured` of a model, by evaluation set; `data` holds the fingerprints of the sets.
+
+        Does nothing if the store cannot be written.
+        """
         for name, figures in measured.items():
             path = self._evaluation_file(model, data[name])
-            with suppress(OSError):  # a store that can only be read: it is measured again next time
+            with suppress(OSError):  # a read-only store: the next run measures again
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, figures)
 
     def benchmark(self, model: str, task: str) -> dict[str, Any] | None:
-        """What the model with this fingerprint scored on that task, if it was measured."""
+        """Returns the score of a model on a task, both given by fingerprint; None if it is not stored."""
         try:
             known = json.loads(self._benchmark_file(model, task).read_text())
         except (OSError, ValueError):
@@ -172,8 +184,9 @@ class PhaseStore:
         return known if isinstance(known, dict) and {"metric", "value", "details"} <= known.keys() else None
 
     def keep_benchmark(self, model: str, task: str, score: Mapping[str, Any]) -> None:
+        """Stores the score of a model on a task. Does nothing if the store cannot be written."""
         path = self._benchmark_file(model, task)
-        with suppress(OSError):  # a store that can only be read: it is measured again next time
+        with suppress(OSError):  # a read-only store: the next run measures again
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, score)
 
@@ -191,7 +204,7 @@ class PhaseStore:
 
 
 def read_entry(folder: Path) -> Entry | None:
-    """The entry in a folder, not verified; None if there is none of this format."""
+    """Returns the entry in a folder, not verified; None if there is none of this format."""
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
         whole = all({"size", "sha256"} <= file.keys() for file in manifest.files.values())
@@ -201,7 +214,7 @@ def read_entry(folder: Path) -> Entry | None:
 
 
 def of_another_format(folder: Path) -> bool:
-    """Whether the folder holds an entry of another version of the store."""
+    """Returns whether a folder holds an entry of another version of the store."""
     try:
         return bool(json.loads((folder / MANIFEST).read_text())["format"] != FORMAT)
     except (OSError, ValueError, TypeError, KeyError):
@@ -209,18 +222,18 @@ def of_another_format(folder: Path) -> bool:
 
 
 def verified(folder: Path) -> Entry | None:
-    """The entry in a folder if every file is what the manifest says."""
+    """Returns the entry in a folder if every file agrees with its manifest, else None."""
     entry = read_entry(folder)
     return entry if entry is not None and not any(entry.problems()) else None
 
 
 def use(entry: Entry, phase: Path) -> None:
-    """Makes the phase folder of a run show a stored phase: links to its folders, copies of its records."""
+    """Fills the phase folder of a run from a stored phase: links to its folders, copies of its records."""
     phase.mkdir(parents=True, exist_ok=True)
     for stored in sorted(path.resolve() for path in entry.folder.iterdir() if path.is_dir()):
         here = phase / stored.name
         if here.is_dir() and not here.is_symlink():
-            shutil.rmtree(here)  # what was trained here, and is in the store now
+            shutil.rmtree(here)  # trained here, and in the store by now
         here.unlink(missing_ok=True)
         here.symlink_to(stored, target_is_directory=True)
     for record in RECORDS:

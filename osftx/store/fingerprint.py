@@ -1,8 +1,8 @@
-"""Everything that decides the result of a phase, as one hash: equal fingerprints, equal models up to rounding.
+"""Fingerprints: one hash of everything that decides the result of a phase. Equal ones mean equal models up to rounding.
 
-In it: the model that the phase starts from, by content; the data, tokenizer and chat template, by content; method,
-ratio, subspace and the training settings; the versions of the packages that train. Not in it: paths, names, ports, the
-number of ranks, callbacks, and settings that change the rounding alone (`config/identity.py` lists all of these).
+A fingerprint covers the start model, the data, the tokenizer and the chat template, all by content; the method, ratio,
+subspace and training settings; and the versions of the packages that train. It does not cover paths, names, ports, the
+number of ranks, callbacks, and settings that change only the rounding (`config/identity.py` lists all of these).
 """
 
 import hashlib
@@ -26,22 +26,22 @@ from osftx.utils.files import write_json
 from osftx.utils.manifest import digest
 
 TRAINING_VERSION = 5
-"""Raised when osftx itself gives another result from the same settings."""
+"""Version of the training, to be raised when osftx gives another result from the same settings."""
 EVALUATION_VERSION = 2
-"""Raised when the same model scores otherwise."""
+"""Version of the evaluation, to be raised when the same model gets other scores."""
 BENCHMARK_VERSION = 1
-"""Raised when another figure of the harness is taken."""
+"""Version of the benchmarks, to be raised when another figure of the harness is used."""
 PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
 BENCHMARK_PACKAGES = ("torch", "transformers")
 LENGTH = 32
-"""Characters of a fingerprint."""
+"""Number of characters of a fingerprint."""
 
 
 def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
-    """Returns the fingerprint of some files by their names and contents, such as those of a model.
+    """Returns the fingerprint of files, such as those of a model, by their names and contents.
 
-    Reading the weights of a large model takes a while, so digests of files that have not changed since (by size and
-    time of change) are taken from the JSON file `known`, and written there.
+    Reading the weights of a large model takes a while. The digests of files that have not changed (by size and time of
+    change) are therefore taken from the JSON file `known`, and new ones are written there.
     """
     digests: dict[str, str] = {}
     seen = _read(known)
@@ -58,8 +58,8 @@ def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
 def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
     """Returns the fingerprint of the model that a run starts from.
 
-    For the checkpoint of a stored phase it is that of the phase, else a hash of the content. A record of what must be
-    kept, which an earlier phase may have left beside the model, is a part of it.
+    For the checkpoint of a stored phase it is the fingerprint of the phase, else a hash of the content. An input
+    covariance that an earlier phase left beside the model is part of it.
     """
     model = model.resolve()
     entry = verified(model.parent)
@@ -74,7 +74,8 @@ def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
 def of_phase(spec: PhaseSpec, parent: str) -> str:
     """Returns the fingerprint of a phase that starts from the model with the fingerprint `parent`.
 
-    The folders of tokenised samples are named by their content. A record of what must be kept belongs to the parent.
+    Data counts by the names of the folders of tokenised samples, which follow from their content. An input covariance
+    beside the start model is already part of `parent`.
     """
     ignored = ignored_phase_keys(Use.PHASE)
     training = {key: value for key, value in _plain(asdict(spec.training)).items() if key not in ignored}
@@ -90,13 +91,13 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
     }
     if spec.distributed.deepspeed:
         content["deepspeed"] = spec.distributed.deepspeed
-    if spec.evaluate_every_steps is not None:  # the curve is a part of what the phase leaves
+    if spec.evaluate_every_steps is not None:  # the curve is part of what the phase leaves
         sets = {name: Path(folder).name for name, folder in spec.evaluation_sets.items()}
         content["curve"] = {"every_steps": spec.evaluate_every_steps, "sets": sets}
-    if spec.validation is not None:  # likewise; a file is told by its samples, a split by the seed and the data
+    if spec.validation is not None:  # a file counts by its samples, a split by seed and data
         settings = _plain(asdict(spec.validation.settings)) | {"path": None}
         samples = spec.validation.samples
-        own = spec.validation.own_samples if samples is None else None  # a split leaves replayed samples alone
+        own = spec.validation.own_samples if samples is None else None  # for a split: replayed ones are not split
         content["validation"] = settings | {"samples": Path(samples).name if samples is not None else None, "own": own}
     if spec.method_settings:
         content["method_settings"] = spec.method_settings
@@ -104,7 +105,10 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
 
 
 def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
-    """Returns the fingerprint of everything that decides what a model scores on some samples, beside the model."""
+    """Returns the fingerprint of everything but the model that decides its scores on an evaluation set.
+
+    `samples` is the folder of the tokenised samples, whose name follows from their content.
+    """
     content = {
         "evaluation_version": EVALUATION_VERSION,
         "packages": {package: _version(package, spec.training) for package in PACKAGES},
@@ -119,10 +123,11 @@ def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
 def of_benchmark(
     name: str, content: str, settings: LmEvalConfig, model: ModelConfig, dtype: Precision, harness: str
 ) -> str:
-    """Returns the fingerprint of everything that decides what a model scores on a task, beside the model.
+    """Returns the fingerprint of everything but the model that decides its score on a task.
 
     `content` is the fingerprint of the task's own files (`of_files`), `harness` the version of lm-eval. Data that the
-    harness fetches from the Hub is in it by the task's name alone. The batch size changes the rounding alone.
+    harness fetches from the Hub counts only by the name of the task. The batch size does not count, because it changes
+    only the rounding.
     """
     versions = {package: version(package).partition("+")[0] for package in BENCHMARK_PACKAGES}
     return _hash(
@@ -146,7 +151,7 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _version(package: str, training: TrainingConfig) -> str | None:
-    """Without the local part, which names the build (`+cpu`); None where the package takes no part."""
+    """Returns the version of a package without its local part, which names the build (`+cpu`); None if not used."""
     if package == "liger-kernel" and not training.use_liger:
         return None
     return version(package).partition("+")[0]
@@ -159,11 +164,11 @@ def _hash(content: dict[str, Any]) -> str:
 def _read(known: Path | None) -> dict[str, str]:
     try:
         return dict(json.loads(known.read_text())) if known is not None else {}
-    except (OSError, ValueError, TypeError):  # not there yet, or damaged: it only saves time
+    except (OSError, ValueError, TypeError):  # missing or damaged; the file only saves time
         return {}
 
 
 def _keep(known: Path, seen: dict[str, str]) -> None:
-    with suppress(OSError):  # a store that can only be read
+    with suppress(OSError):  # a read-only store
         known.parent.mkdir(parents=True, exist_ok=True)
         write_json(known, seen)

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, so that a reader never meets half of one, also after a crash."""
+"""Writing and linking files. A file is written whole or not at all, even in a crash."""
 
 import json
 import os
@@ -9,11 +9,13 @@ from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes text as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # several runs may write one file
+    """Writes bytes, whole or not at all."""
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # unique, as several runs may write one file
     with partial.open("wb") as file:
         file.write(content)
         file.flush()
@@ -22,20 +24,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Raises ValueError for NaN and infinity, which JSON does not have and other programs cannot read."""
+    """Writes JSON, whole or not at all. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file that nobody changes, or a copy where there can be none."""
+    """Makes `target` a hard link to `source`, which nobody may change, or a copy if a link is not possible."""
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # on another file system, or one without hard links
         shutil.copyfile(source, target)
 
 
 def link_folder(source: Path, target: Path) -> None:
-    """`target` with all files of `source`, by `link_or_copy`; nothing if there is no `source`."""
+    """Links or copies all files below `source` into `target`. Does nothing if `source` does not exist."""
     for path in source.rglob("*"):
         if path.is_file():
             here = target / path.relative_to(source)
@@ -44,7 +46,7 @@ def link_folder(source: Path, target: Path) -> None:
 
 
 def nearest(folder: str | Path) -> Path:
-    """The folder, in which `~` is the home folder, or the nearest one above it that is seen to exist."""
+    """Returns the folder (`~` is the home folder) or its nearest ancestor that can be seen to exist."""
     path = Path(folder).expanduser().resolve()
-    # Not Path.exists, which raises where nobody may look.
+    # os.path.exists, because Path.exists raises in folders without permission.
     return next(place for place in (path, *path.parents) if os.path.exists(place))

@@ -1,1 +1,1 @@
-"""Second moments of the inputs of linear layers: measured, stored compactly, carried from phase to phase."""
+"""Input covariance of linear layers: measured, stored as Cholesky factors, and passed from phase to phase."""

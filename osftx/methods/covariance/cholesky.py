@@ -1,7 +1,7 @@
-"""A second moment in compact form: its Cholesky factor in half precision, n^2 bytes for E[x x^T] (n, n).
+"""Stores a second moment compactly as its Cholesky factor in half precision: n^2 bytes for E[x x^T] (n, n).
 
-A factor needs half the digits of the moment: rounding its numbers in their eleventh binary digit hides what the free
-directions have of the inputs' length only below about 1e-4 of it. A moment in bf16 hides it below some 4e-3; the
+A factor needs half the digits of the moment. Rounding its numbers in their eleventh binary digit hides the share of the
+inputs' length in the trainable directions only below about 1e-4. A moment in bf16 hides it below about 4e-3; the
 eigenvectors that hold all but 1e-6 of the energy hide it below 1e-3, and are larger (benchmarks/kept_inputs.py).
 """
 
@@ -11,23 +11,24 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-9
-"""Energy added to each feature, relative to its own: above the rounding of fp64, below that of the factor."""
+"""Energy that is added to each feature, relative to the feature's own: above the rounding of fp64, below that of the
+factor."""
 
 
 @dataclass(frozen=True)
 class CholeskyFactor:
-    """L with L L^T = E[x x^T] (n, n)."""
+    """The lower triangular matrix L with L L^T = E[x x^T] (n, n)."""
 
     rows: Tensor
-    """(n (n + 1) / 2,) fp16: the lower triangle row by row, each row of length 1."""
+    """Lower triangle row by row, each row scaled to length 1, (n (n + 1) / 2,) fp16."""
     scales: Tensor
-    """(n,) fp32: sqrt(E[x_i^2]), the length of each row of L."""
+    """Length of each row of L, sqrt(E[x_i^2]), (n,) fp32."""
 
     @classmethod
     def of(cls, moment: Tensor) -> "CholeskyFactor":
-        """Returns the factor of `moment` (n, n) fp64, computed on its device, in host memory."""
+        """Returns the factor of `moment` (n, n) fp64, computed on the device of `moment` and held in host memory."""
         scales = moment.diagonal().sqrt()
-        lengths = torch.where(scales > 0, scales, 1.0)  # of a feature that is always zero
+        lengths = torch.where(scales > 0, scales, 1.0)  # 1.0 for a feature that is always zero
         correlation = moment / lengths / lengths[:, None]
         correlation.diagonal().add_(RIDGE)
         lower = torch.linalg.cholesky(correlation).half()

@@ -1,9 +1,9 @@
-"""The covariance of what target layers read on data that must be kept: E[x x^T], one matrix for each distinct input.
+"""Holds the input covariance of target layers on data that must be kept: E[x x^T], one matrix per distinct input.
 
-The second moments, uncentred, say which input directions a layer uses, so that the next phase trains in those that it
-does not (Wang et al., "Training Networks in Null Space of Feature Covariance", arXiv 2103.07113). Only they are carried
-from phase to phase: matrices, no samples, as Cholesky factors. Layers that read one tensor (q, k and v; gate and up)
-share a matrix. The matrices are spread over the ranks, each one whole.
+The uncentred second moments show which input directions a layer uses, so that the next phase trains in the directions
+that it does not use (Wang et al., "Training Networks in Null Space of Feature Covariance", arXiv 2103.07113). Only the
+moments are passed from phase to phase, as Cholesky factors: matrices, no samples. Layers that read the same tensor (q,
+k and v; gate and up) share a matrix. The matrices are distributed over the ranks, each of them whole.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from osftx.utils.manifest import begin, partial_of, seal
 
 
 def owners(widths: Sequence[int], world_size: int) -> list[int]:
-    """Returns the rank that holds the matrix of each input: each goes to the rank with the fewest numbers so far.
+    """Returns the rank that holds the matrix of each input; each goes to the rank with the fewest numbers so far.
 
-    `widths` are the features n of the inputs; a matrix has n^2 numbers. The owner of an input depends on the inputs
-    before it alone, so it is known as soon as a first pass comes to it.
+    `widths` are the numbers of features n of the inputs; a matrix has n^2 numbers. The owner of an input depends only
+    on the inputs before it, so it is known as soon as the first pass reaches the input.
     """
     held = [0] * world_size
     chosen = []
@@ -36,23 +36,26 @@ def owners(widths: Sequence[int], world_size: int) -> list[int]:
 
 @dataclass
 class InputCovariance:
-    """E[x x^T] of each distinct input of the targets, summed over everything that must be kept."""
+    """E[x x^T] of each distinct input of the targets, summed over all sources that must be kept."""
 
     record: Record
     factors: dict[int, CholeskyFactor]
-    """The factors that this rank owns, in host memory, by the place of the input in `record.readers`."""
+    """Factors that this rank owns, in host memory, by the place of the input in `record.readers`."""
 
     def add(self, other: "InputCovariance", device: torch.device) -> None:
-        """Adds `other`, measured on a model with the same targets. Each source weighs the same, whatever its size."""
+        """Adds `other`, measured on a model with the same targets.
+
+        Each source has the same weight, whatever its size.
+        """
         assert self.record.readers == other.record.readers
         for place, factor in other.factors.items():
             self.factors[place] = CholeskyFactor.of(self.factors[place].moment(device) + factor.moment(device))
         self.record.sources += other.record.sources
 
     def save(self, folder: Path, checkpoints: Sequence[Path]) -> None:
-        """Writes one safetensors file for each input (`rows`, `scales` of its factor); the owner writes it.
+        """Writes one safetensors file (`rows` and `scales` of the factor) per input, on the rank that owns the input.
 
-        The folder appears whole or not at all. `checkpoints` are the models that the record belongs to. Collective.
+        The folder appears complete or not at all. `checkpoints` are the models that the record belongs to. Collective.
         """
         if dist.get_rank() == 0:
             begin(folder)
@@ -68,7 +71,7 @@ class InputCovariance:
 
     @classmethod
     def load(cls, folder: Path) -> "InputCovariance":
-        """Returns what `save` left, on any number of ranks. Raises ConfigurationError when it cannot be read."""
+        """Returns what `save` wrote, on any number of ranks. Raises ConfigurationError if it cannot be read."""
         kept = cls(Record.load(folder), {})
         for place, owner in enumerate(owners(kept.record.widths, dist.get_world_size())):
             if owner == dist.get_rank():

@@ -1,4 +1,4 @@
-"""The index of a record of input covariance (`covariance`): which inputs of which layers it holds. Needs no torch."""
+"""Index of a stored input covariance (`covariance`): which inputs of which layers it holds. Needs no torch."""
 
 import hashlib
 import json
@@ -15,28 +15,29 @@ from osftx.utils.manifest import digest
 
 INDEX = "index.json"
 PRESERVED = "preserve.data"
-"""The source that stands for everything before the first phase; the others are phases."""
+"""Source that stands for everything before the first phase; the other sources are phases."""
 
 
 @dataclass
 class Record:
     readers: list[list[str]]
-    """For each input the modules that read it, in the order of the forward pass; the first one names its file."""
+    """Modules that read each input, in the order of the forward pass; the first module gives the input's file its
+    name."""
     widths: list[int]
-    """Features of each input."""
+    """Number of features of each input."""
     sources: list[str]
-    """What must be kept, in words: `preserve.data`, then the phases."""
+    """Names of what must be kept: `preserve.data`, then the phases."""
     weights: list[str] = field(default_factory=list)
-    """The `weights_digest` of each checkpoint that it belongs to."""
+    """The `weights_digest` of each checkpoint that the record belongs to."""
     stored: dict[str, str] = field(default_factory=dict)
-    """Of the readers that the files of a checkpoint name otherwise than the model does: the name there."""
+    """Names in the checkpoint's files of those readers that the files name differently from the model."""
 
     def save(self, folder: Path) -> None:
         write_json(folder / INDEX, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> "Record":
-        """Raises ConfigurationError when it cannot be read."""
+        """Returns the record in `folder`. Raises ConfigurationError if it cannot be read."""
         try:
             record = cls(**json.loads((folder / INDEX).read_text()))
             for readers, _ in zip(record.readers, record.widths, strict=True):
@@ -52,7 +53,7 @@ class Record:
             ) from error
 
     def check(self, folder: Path, targets: Sequence[Target], checkpoint: Path) -> None:
-        """Raise ConfigurationError unless the record is of `targets` in `checkpoint`; `folder` is where it lies.
+        """Raises ConfigurationError unless the record, stored in `folder`, is of `targets` in `checkpoint`.
 
         The targets have their names in the files.
         """
@@ -80,18 +81,18 @@ class Record:
 
 
 def weights_digest(checkpoint: Path) -> str:
-    """Of the names and contents of its files of weights."""
+    """Returns a SHA-256 digest (hexadecimal) of the names and contents of a checkpoint's files of weights."""
     files = sorted(set(tensor_files(checkpoint).values()))
     content = "\n".join(f"{file.name} {digest(file)}" for file in files)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def moment_bytes(width: int) -> int:
-    """Returns the bytes of the Cholesky factor of an input of `width` features, on disk and in host memory."""
+    """Returns the bytes of the Cholesky factor of an input with `width` features, on disk and in host memory."""
     return width * (width + 1) + 4 * width
 
 
 def record_beside(model: str | Path) -> Path | None:
-    """The folder of the record that a phase left beside its checkpoint `model`, if there is one."""
-    folder = Path(model).expanduser().resolve().parent / INPUT_COVARIANCE  # a checkpoint may be a link to another run's
+    """Returns the folder of the record that a phase left beside its checkpoint `model`; None if there is none."""
+    folder = Path(model).expanduser().resolve().parent / INPUT_COVARIANCE  # a checkpoint may link to another run's
     return folder if folder.is_dir() else None

@@ -1,7 +1,8 @@
-"""Measure what the target layers read on some data, with the model as it is.
+"""Measures the input covariance of the target layers on some data, with the model as it is.
 
-A sum takes 8 n^2 bytes while it is gathered, eight times what is kept of it, so the data is read as often as it takes
-to have only `MOST_SUMMED` on a rank at a time: passes are cheap beside the memory that an 8B model would need.
+A sum takes 8 n^2 bytes while it is accumulated, eight times the size of what is stored of it. The data is therefore
+read in several passes, so that a rank holds at most `MOST_SUMMED` numbers at a time: passes are cheap compared with the
+memory that an 8B model would need.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from osftx.probes.forward_pass import read_samples
 from osftx.training.batches import Samples
 
 MOST_SUMMED = 500_000_000
-"""fp64 numbers of second moments that a rank sums in one pass (4 GB), but one input always."""
+"""Maximum count of fp64 numbers of second moments that a rank sums in one pass (4 GB); one input is always summed."""
 
 
 def measure_inputs(
@@ -32,10 +33,10 @@ def measure_inputs(
     max_tokens_per_gpu: int,
     device: torch.device,
 ) -> InputCovariance:
-    """E[x x^T] of the inputs of the modules `targets` over the tokens of `samples`, uncentred, fp64 sums. Collective.
+    """Returns E[x x^T] of the inputs of the modules `targets` over tokens of `samples`, uncentred, in fp64. Collective.
 
     `forward` runs the `model`: its engine, or the model itself inside `gathering`. At most `max_tokens` tokens are read
-    (but one sample always), of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
+    (but always one sample), of samples drawn with a fixed seed; `max_tokens_per_gpu` is the size of a micro-batch.
     Raises ValueError for a target that does not read every token.
     """
     moments, factors = _Moments(), {}
@@ -66,16 +67,16 @@ def measure_inputs(
 
 
 class _Moments:
-    """Adds up x^T x of each distinct input, on the rank that owns it: in each pass of some of them."""
+    """Sums x^T x of each distinct input on the rank that owns it; each pass sums some of the inputs."""
 
     def __init__(self) -> None:
         self.readers: list[list[str]] = []
         self.widths: list[int] = []
         self.owners: list[int] = []
         self.rows: list[int] = []
-        """Tokens that each input had on this rank."""
+        """Number of tokens that each input had on this rank."""
         self.place_of: dict[str, int] = {}
-        """Of each reader that was met, its input's."""
+        """Place of the input of each reader that was met so far."""
         self._first = 0
         """Place of the first input of this pass."""
         self._full = False
@@ -84,17 +85,17 @@ class _Moments:
         self._last: Tensor | None = None
 
     def count(self, counts: bool) -> None:
-        """Whether what is seen from now on counts: a dummy batch only keeps this rank in step with the others."""
+        """Sets whether inputs count from now on: a dummy batch only keeps this rank in step with the others."""
         self._counts = counts
 
     def see(self, name: str, x: Tensor) -> None:
-        """`x` (..., n) is what the module `name` is about to read. Collective."""
+        """Adds the input `x` (..., n) that the module `name` is about to read. Collective."""
         if name not in self.place_of:
             self._enter(name, x)
-        self._last = x  # held until the next call: no other tensor can take its place in memory
+        self._last = x  # kept until the next call, so that no other tensor takes its place in memory
         place = self.place_of.get(name)
         if place is None or self.readers[place][0] != name:
-            return  # a later pass, or its first reader, counts it
+            return  # a later pass, or the input's first reader, counts it
         rows = x.reshape(-1, x.shape[-1]).double()
         gram = rows.T @ rows if self._counts else rows.new_zeros(rows.shape[1], rows.shape[1])
         if self._counts:
@@ -107,13 +108,16 @@ class _Moments:
                 self._sums[place] = gram
 
     def take(self) -> dict[int, Tensor]:
-        """The sums of a pass that is over, (n, n) fp64 by place, those of this rank; the next one may begin."""
+        """Returns the sums of the finished pass that this rank owns, (n, n) fp64 by place, and begins the next pass."""
         sums, self._sums = self._sums, {}
         self._first, self._full, self._last = len(self.readers), False, None
         return sums
 
     def _enter(self, name: str, x: Tensor) -> None:
-        """Find out, in the first pass, whether the module before has read the same tensor."""
+        """Registers a reader that is met for the first time, unless the pass is full.
+
+        It shares the input of the module before it if that has read the same tensor.
+        """
         last = self._last
         if last is None or last.data_ptr() != x.data_ptr() or last.shape != x.shape:
             self._full = self._full or self._would_fill(x.shape[-1])
@@ -127,7 +131,7 @@ class _Moments:
             self.place_of[name] = len(self.readers) - 1
 
     def _would_fill(self, width: int) -> bool:
-        """Whether one more input would be too much for the rank that would own it."""
+        """Returns whether one more input would exceed the limit of the rank that would own it."""
         widths = [*self.widths, width]
         of_pass = list(zip(widths, owners(widths, dist.get_world_size()), strict=True))[self._first :]
         owner = of_pass[-1][1]
@@ -140,7 +144,7 @@ def _before_reading(moments: _Moments, name: str, _: nn.Module, inputs: tuple[Te
 
 
 def _check_seen(moments: "_Moments", targets: Sequence[str]) -> None:
-    """Raise ValueError for targets that did not read every token: their moments would say too little."""
+    """Raises ValueError for targets that did not read every token: their moments would be incomplete."""
     seen = {name: moments.rows[place] for place, readers in enumerate(moments.readers) for name in readers}
     all_tokens = max(seen.values(), default=0)
     if partly := [name for name in targets if seen.get(name, 0) < all_tokens]:

@@ -1,5 +1,6 @@
-"""Orthogonal Subspace Fine-Tuning: which weights, which directions, how they are kept.
+"""Orthogonal Subspace Fine-Tuning (OSFT): which weights and directions are trained, and how the others stay unchanged.
 
-``targets`` and ``decomposition`` are pure; ``layer`` is a torch module; ``sharding``, ``subspace``, ``projection``,
-``merging`` run on every rank of a ZeRO-3 group.
+`method`, `settings`, `preserve`, `rank_allocation`, `rules` and `sizes` serve the launching process and import no
+torch. `decomposition` is pure linear algebra, and `layer` is a torch module. The other modules, such as `opened`,
+`setup`, `projection` and `weight_update`, run on every rank of a ZeRO-3 group.
 """

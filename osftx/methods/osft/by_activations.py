@@ -1,7 +1,7 @@
 """Activation-based subspaces: the input directions that a layer uses least on what must be kept are trainable.
 
-As in Gradient Projection Memory (Saha et al., arXiv 2103.09762), on the input side alone, with directions chosen from
-the covariance of the inputs (Wang et al., arXiv 2103.07113). Importing this module needs no torch.
+The rule follows Gradient Projection Memory (Saha et al., arXiv 2103.09762) on the input side alone, with directions
+chosen from the covariance of the inputs (Wang et al., arXiv 2103.07113). Importing this module needs no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class ByActivations(SubspaceRule):
-    """All matrices of a fused weight read the same inputs and share one subspace."""
+    """Chooses the least used input directions.
+
+    All matrices of a fused weight read the same inputs and share one subspace.
+    """
 
     name = "activations"
     reads_inputs = True
@@ -40,7 +43,10 @@ class ByActivations(SubspaceRule):
         covariance: "InputCovariance | None",
         cache: "EigenvectorCache",
     ) -> "Iterator[FoundBases]":
-        """Each rank decomposes the covariances that it owns; one of each rank at a time."""
+        """Yields the bases of every matrix. Collective.
+
+        Each rank decomposes the covariances that it owns, one at a time.
+        """
         import torch
         import torch.distributed as dist
 
@@ -56,10 +62,10 @@ class ByActivations(SubspaceRule):
         record = covariance.record
         places: list[list[int]] = [[] for _ in range(world_size)]
         for place, owner in enumerate(owners(record.widths, world_size)):
-            if record.readers[place][0] in of_module:  # all readers of an input lie in one layer, with one ratio
+            if record.readers[place][0] in of_module:  # all readers of an input are in one layer, with one ratio
                 places[owner].append(place)
         with progress("decomposing", total=len(record.readers), unit="inputs") as bar:
-            for group in zip_longest(*places):  # one of each rank, while it has some
+            for group in zip_longest(*places):  # one covariance per rank while it has any left
                 moment, own = torch.empty(0), None
                 if (mine := group[rank]) is not None:
                     moment = covariance.factors[mine].moment(device)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class ByWeights(SubspaceRule):
-    """Each matrix of a fused weight has a subspace of its own, on its short side."""
+    """Chooses the smallest singular directions.
+
+    Each matrix of a fused weight has a subspace of its own, on its short side.
+    """
 
     name = "weights"
     reads_inputs = False
@@ -46,7 +49,10 @@ class ByWeights(SubspaceRule):
         covariance: "InputCovariance | None",
         cache: "EigenvectorCache",
     ) -> "Iterator[FoundBases]":
-        """The ranks take turns: each computes one matrix of a group, so that none holds more than two full weights."""
+        """Yields the bases of every matrix. Collective.
+
+        Each rank computes one matrix of each group, so that none holds more than two full weights.
+        """
         import torch.distributed as dist
 
         from osftx.distributed.collectives import from_owner

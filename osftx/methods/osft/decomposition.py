@@ -1,10 +1,11 @@
-"""Split the directions of a matrix into frozen and free. Pure linear algebra, one matrix at a time.
+"""Splits the directions of a matrix into frozen and trainable ones. Pure linear algebra, one matrix at a time.
 
-By the weight: Nayak et al., "Sculpting Subspaces" (arXiv 2504.07097), section 3. By the inputs: the free directions are
-those that the inputs to be kept use least, as in Gradient Projection Memory (Saha et al., arXiv 2103.09762), on the
-input side alone. The converged subspaces matter, the values at the cut do not. A Gram matrix squares the condition
-number: in fp64 the subspaces at the usual cuts stay right to 1e-6 for condition numbers up to 1e8 (only a cut among the
-very smallest values suffers from about 1e7 on), where an fp32 Gram matrix loses them from about 1e3.
+Weight-based subspaces follow Nayak et al., "Sculpting Subspaces" (arXiv 2504.07097), section 3. In activation-based
+subspaces the trainable directions are those that the inputs to be kept use least, as in Gradient Projection Memory
+(Saha et al., arXiv 2103.09762), on the input side alone. The converged subspaces matter, the values at the cut do not.
+A Gram matrix squares the condition number: in fp64 the subspaces at the usual cuts stay correct to 1e-6 for condition
+numbers up to 1e8 (only a cut among the very smallest values suffers from about 1e7 on), whereas an fp32 Gram matrix
+loses them from about 1e3.
 """
 
 from dataclasses import dataclass
@@ -13,44 +14,51 @@ import torch
 from torch import Tensor
 
 UNUSED = 1e-6
-"""Energy, relative to the mean of all input directions, below which one direction is as unused as another."""
+"""Energy, relative to the mean of all input directions, below which all directions count as equally unused."""
 
 
 @dataclass(frozen=True)
 class Bases:
     """Orthonormal bases for the update of one matrix of shape (m, n), in fp32.
 
-    With (d, e) = (n, m) where the update is free on the input side, and (m, n) otherwise:
-    `dW = delta @ free.T` on the input side, `free @ delta.T` on the output side, and `frozen.T @ delta = 0`.
+    With (d, e) = (n, m) if the update is on the input side, and (m, n) otherwise: `dW = delta @ free.T` on the input
+    side, `free @ delta.T` on the output side, and `frozen.T @ delta = 0`.
     """
 
     on_input: bool
     free: Tensor
-    """(d, r): the directions in which the update may act on its side."""
+    """Trainable directions, in which the update may act on its own side, (d, r)."""
     frozen: Tensor
-    """(e, k): the directions that it must avoid on the other side; k = 0 where there is no such constraint."""
+    """Frozen directions, which the update must avoid on the other side, (e, k); k = 0 if there is no such
+    constraint."""
     energy: Tensor
-    """(r, r): F^T E[x x^T] F of the kept inputs, F the free directions; (0, 0) where the weight decided."""
+    """F^T E[x x^T] F of the inputs that must be kept, with F the trainable directions, (r, r); (0, 0) in weight-based
+    subspaces."""
 
     @property
     def frozen_rank(self) -> int:
-        """Directions that are kept on the update's own side."""
+        """Number of frozen directions on the update's own side."""
         return self.free.shape[0] - self.free.shape[1]
 
 
 def short_side_vectors(weight: Tensor) -> Tensor:
-    """Singular vectors (s, s) of `weight` (m, n) on its short side s, the smallest value first; fp64 on its device."""
+    """Returns the singular vectors (s, s) of `weight` (m, n) on its short side s, in fp64 on its device.
+
+    The vector of the smallest singular value comes first.
+    """
     matrix = _tall(weight)
     return torch.linalg.eigh(matrix.T @ matrix)[1]
 
 
 def split_by_weight(weight: Tensor, free_rank: int, vectors: Tensor | None = None) -> Bases:
-    """Free the smallest `free_rank` singular directions of `weight` (m, n), on both sides; fp64 on its device.
+    """Returns bases with the smallest `free_rank` singular directions of `weight` (m, n) trainable, on both sides.
 
-    `vectors`: its `short_side_vectors`, where they are known.
+    `vectors` are the weight's `short_side_vectors`, if they are known. The computation runs in fp64 on the weight's
+    device.
 
-    The short side comes from the eigenvectors of the Gram matrix (s, s), s = min(m, n), the long side from a QR of the
-    weight times the frozen ones: orthonormal also where singular values vanish, which dividing by them would not be.
+    The short side comes from the eigenvectors of the Gram matrix (s, s), s = min(m, n). The long side comes from a QR
+    decomposition of the weight times the frozen vectors, which is orthonormal even if singular values vanish; dividing
+    by them would not be.
     """
     matrix = _tall(weight)
     if vectors is None:
@@ -63,10 +71,11 @@ def split_by_weight(weight: Tensor, free_rank: int, vectors: Tensor | None = Non
 
 
 def input_vectors(moment: Tensor) -> Tensor:
-    """Input directions (n, n), fp32 columns, from the least used of `moment` = E[x x^T] (n, n) on; fp64 on its device.
+    """Returns the input directions as fp32 columns (n, n), from the one that `moment` = E[x x^T] (n, n) uses least.
 
-    Often many directions are not used at all. Which of them come first, and in which basis, would then be up to
-    rounding, and AdamW's path with it: a small diagonal decides, far above fp64 rounding and far below use.
+    The computation runs in fp64 on the device of `moment`. Often many directions are not used at all. Their order and
+    basis, and with them AdamW's path, would then depend on rounding. A small diagonal, far above fp64 rounding and far
+    below actual use, decides instead.
     """
     matrix = moment.to(torch.float64)
     ties = torch.linspace(0, 1, len(matrix), dtype=torch.float64, device=matrix.device)
@@ -74,32 +83,33 @@ def input_vectors(moment: Tensor) -> Tensor:
 
 
 def split_by_inputs(moment: Tensor, free_rank: int, vectors: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The `free_rank` input directions (n, r) that carry least of `moment` = E[x x^T] (n, n), and F^T moment F (r, r).
+    """Returns the `free_rank` input directions F (n, r) that carry least of `moment`, and F^T moment F (r, r).
 
-    `vectors`: its `input_vectors`, where they are known.
+    `moment` is E[x x^T] (n, n); `vectors` are its `input_vectors`, if they are known.
     """
     matrix = moment.to(torch.float64)
     free = (input_vectors(moment) if vectors is None else vectors)[:, :free_rank].double()
-    # eigh leaves the signs open: the largest coordinate of each direction is positive.
+    # eigh does not determine the signs: the largest coordinate of each direction is made positive.
     largest = free.gather(0, free.abs().argmax(dim=0, keepdim=True))
     free = free * largest.sign()
     return _fp32(free), _fp32(free.T @ matrix @ free)
 
 
 def input_share(energy: Tensor, moment: Tensor) -> Tensor:
-    """Of the length of inputs with `moment` = E[x x^T] (n, n) what lies in the directions with this `energy` (r, r).
+    """Returns the share of the length of inputs that lies in the directions with this `energy` (r, r).
 
-    sqrt(tr(energy) / tr(moment)), fp64; 0 where the inputs are.
+    `moment` = E[x x^T] (n, n) is that of the inputs. The share is sqrt(tr(energy) / tr(moment)), fp64; 0 for inputs
+    that are 0.
     """
     whole = moment.diagonal().sum(dtype=torch.float64)
     return (energy.diagonal().sum(dtype=torch.float64) / whole.clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
 
 
 def leak(update: Tensor, bases: Bases) -> float:
-    """How much of `update` (m, n) lies in frozen directions, as a share of its norm; 0 for a zero update.
+    """Returns the share of the norm of `update` (m, n) that lies in frozen directions; 0 for a zero update.
 
-    The larger of the two sides: the part of dW outside the free directions, and ||Q^T dW|| / ||dW|| with Q what is
-    frozen on the other side.
+    It is the larger of the shares of both sides: the part of dW outside the trainable directions, and ||Q^T dW|| /
+    ||dW|| with Q the frozen directions on the other side.
     """
     oriented = update if bases.on_input else update.T
     norm = torch.linalg.norm(oriented)
@@ -111,7 +121,7 @@ def leak(update: Tensor, bases: Bases) -> float:
 
 
 def _tall(weight: Tensor) -> Tensor:
-    """`weight` in fp64, with its short side second."""
+    """Returns `weight` in fp64, with its short side second."""
     matrix = weight.detach().to(torch.float64)
     return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
 

@@ -1,7 +1,7 @@
-"""EigenvectorCache on disk, by the content of the matrix that they belong to: no weight is decomposed twice.
+"""Cache of eigenvectors on disk, by the content of the decomposed matrix: no matrix is decomposed twice.
 
-They do not depend on the unfreeze ratio, so a sweep over ratios decomposes a base model once. A file is used only while
-its content is what was written: it carries a digest of the vectors.
+Eigenvectors do not depend on the unfreeze ratio, so a sweep over ratios decomposes a base model once. A file contains a
+digest of its vectors and is used only if its content matches the digest.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 VERSION = 2
-"""Raised when the same matrix has to give other vectors."""
+"""Version of the cache; to be raised if the same matrix must give other vectors."""
 
 
 class EigenvectorCache:
-    """The cache in `folder`, which need not exist yet; without a folder everything is computed."""
+    """The cache in `folder`, which need not exist yet; if `folder` is None, everything is computed."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder
 
     def of(self, kind: str, source: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-        """What `compute` returns, remembered under the content of `source` and the `kind` of computation.
+        """Returns what `compute` returns, cached under the content of `source` and the `kind` of computation.
 
-        torch's version and the kind of device are in the key, too: another solver may choose another basis. A folder
-        that cannot be written, or is full, only costs the computation.
+        The key includes torch's version and the kind of device, because another solver may choose another basis. If the
+        folder cannot be written or is full, the result is computed again next time.
         """
         if self.folder is None:
             return compute()
@@ -44,7 +44,7 @@ class EigenvectorCache:
 
 
 def _read(path: Path) -> Tensor | None:
-    """None where there is nothing, or not what was written."""
+    """Returns the vectors in the file; None if there is no such file or its content does not match its digest."""
     try:
         with safe_open(path, framework="pt") as file:
             vectors = file.get_tensor("vectors")
@@ -56,7 +56,7 @@ def _read(path: Path) -> Tensor | None:
 
 def _write(path: Path, vectors: Tensor) -> None:
     content = vectors.cpu().contiguous()
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # several runs may write one file
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # several runs may write the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"vectors": content}, partial, {"sha256": _digest(content)})

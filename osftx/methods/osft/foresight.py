@@ -1,8 +1,8 @@
-"""What a phase is likely to forget, seen before its first step, where the covariance of inputs chose the directions.
+"""Predicts, before the first step of a phase with activation-based subspaces, what the phase will forget.
 
-The constraint protects what the model does on inputs like those of the preserve set. Whether the inputs of an
-evaluation set are like them shows in the subspace overlap: the share of their length that lies in trainable directions.
-Where it is near that of the data which is taught, training changes the answers to both (measured:
+The constraint protects what the model does on inputs like those of the preserve set. The subspace overlap shows whether
+the inputs of an evaluation set are like them: it is the share of their length that lies in trainable directions. If it
+is close to that of the data being taught, training changes the answers to both (measured:
 experiments/subspace_by_activations).
 """
 
@@ -21,17 +21,17 @@ from osftx.training.batches import Samples
 from osftx.training.measured_once import measured_once
 
 NEAR = 0.25
-"""Share of the overlap of what is taught. On the tiny model no set below it lost more than a twentieth of its exact
-match, and most sets above it did."""
+"""Threshold for a warning, as a share of the subspace overlap of the data being taught. On the tiny model no set below
+it lost more than a twentieth of its exact match, and most sets above it did."""
 
 
 def free_shares(spec: PhaseSpec, engine: Engine, samples: Samples, device: torch.device) -> dict[str, Any]:
-    """Returns `taught`, the subspace overlap of the phase's own `samples`, and `sets`, that of each evaluation set.
+    """Returns the subspace overlap of the phase's own `samples` (`taught`) and of each evaluation set (`sets`).
 
     The sets are named by their content. Prints a warning for each set that the phase is likely to forget. Collective.
     """
     assert spec.preserve is not None
-    # Folders are named by their content: two sets of the same rows are read once.
+    # Folders are named by their content, so two sets with the same rows are read once.
     names = {Path(path).name: name for name, path in spec.evaluation_sets.items()}
     share = partial(free_input_share, engine, max_tokens=spec.preserve.max_tokens, device=device)
 
@@ -50,7 +50,7 @@ def free_shares(spec: PhaseSpec, engine: Engine, samples: Samples, device: torch
 
 
 def warnings(spec: PhaseSpec, shares: Mapping[str, Any]) -> Iterator[str]:
-    """Yields one line for each evaluation set that asks what was taught before and that this phase will change."""
+    """Yields one line for each evaluation set of earlier training that the phase will probably forget."""
     for name in spec.sets_to_keep:
         share, taught = shares["sets"][Path(spec.evaluation_sets[name]).name], shares["taught"]
         if share > NEAR * taught:

@@ -1,7 +1,7 @@
-"""OSFT as a method: what the launching process asks. Imports no torch.
+"""Defines OSFT as a method, for the launching process. Imports no torch.
 
-Source: Nayak et al., "Sculpting Subspaces: Constrained Full Fine-Tuning in LLMs for Continual Learning"
-(arXiv 2504.07097).
+Source: Nayak et al., "Sculpting Subspaces: Constrained Full Fine-Tuning in LLMs for Continual Learning" (arXiv
+2504.07097).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osftx.config.phase_spec import PhaseSpec, PreserveSpec
+from osftx.config.phases import ordered_phases
 from osftx.config.run_layout import BASES, INPUT_COVARIANCE
 from osftx.config.schedule import advice
 from osftx.config.schema import DataConfig, ExperimentConfig, PhaseConfig, RankAllocation
@@ -19,6 +20,7 @@ from osftx.methods.covariance.index import PRESERVED
 from osftx.methods.osft import preserve, settings, sizes
 from osftx.methods.osft.rank_allocation import check_allocation
 from osftx.methods.osft.rules import rule_of
+from osftx.methods.registry import method_named
 from osftx.methods.sizes import MethodSizes, Workload
 from osftx.models.files import ModelFiles
 from osftx.models.targets import Target, find_targets
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Osft(Method):
-    """Trains each target in free directions of its weight; everything else is frozen."""
+    """Trains each target in trainable directions of its weight; everything else is frozen."""
 
     name = "osft"
     takes_ratio = True
@@ -60,9 +62,10 @@ class Osft(Method):
     def records(
         self, config: ExperimentConfig, name: str, received: Sequence[str]
     ) -> tuple[list[str] | None, list[str]]:
-        """A phase keeps to the inputs of all before it, as far as they have left a record, and adds its own.
+        """Returns the sources that the phase must keep, and those that it leaves.
 
-        A method that leaves none hands on nothing: what `preserve.data` shows is measured anew after it.
+        A phase must keep the inputs of all phases before it that have left a record, and adds its own. A method that
+        leaves no record passes nothing on: `preserve.data` is measured again after it.
         """
         if not rule_of(config.osft).reads_inputs:
             return None, []
@@ -86,12 +89,10 @@ class Osft(Method):
         preserve.check_amount(config, extra[PRESERVED].summary, targets)
 
     def warnings(self, config: ExperimentConfig, phases: Sequence[PhaseOutline], starts_from: str) -> Iterator[str]:
-        if not rule_of(config.osft).reads_inputs:  # the guidance is the paper's, for subspaces of the weights
-            ratios = config.phase_order or list(config.phases)
-            own = {name: config.phases[name].unfreeze_rank_ratio for name in ratios}
-            yield from advice(
-                config.schedule, {name: own[name] for name in own if config.phases[name].method == self.name}
-            )
+        if not rule_of(config.osft).reads_inputs:  # the advice is the paper's, for weight-based subspaces
+            every = ordered_phases(config).items()
+            own = {name: phase.unfreeze_rank_ratio for name, phase in every if method_named(phase.method).takes_ratio}
+            yield from advice(config.schedule, own)
         first = phases[0]
         if first.index > 0 and first.keeps == [PRESERVED]:
             yield (
@@ -140,7 +141,7 @@ class Osft(Method):
         }
         if spec.osft.rank_allocation is RankAllocation.layer_importance:
             content["minimum_retention"] = spec.osft.minimum_retention
-        if spec.preserve is not None:  # a record of what must be kept belongs to the parent
+        if spec.preserve is not None:  # the record of what must be kept is part of the parent
             content["preserved"] = Path(spec.preserve.samples).name if spec.preserve.samples is not None else None
             content["preserve_max_tokens"] = spec.preserve.max_tokens
         return content

@@ -1,4 +1,4 @@
-"""OSFT's part in one phase on the ranks: what is trained, what happens after a step, what is saved and left."""
+"""Implements OSFT's part in one phase on the ranks: what is trained, done after each step, saved, and left."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,7 +42,10 @@ from osftx.utils.manifest import is_whole
 
 
 def open_osft(model: nn.Module, spec: PhaseSpec, samples: Samples, device: torch.device) -> "OpenedOsft":
-    """Makes the trainable directions of the targets trainable, and with `osft.train_others` everything beside them."""
+    """Makes the chosen directions of the targets trainable, and with `osft.train_others` all other parameters.
+
+    Returns the phase. Collective.
+    """
     folder = Path(spec.model.path)
     files = read_folder(folder)
     targets = named_as_in_model(model, find_targets(files.config, files.shapes, spec.osft.target_patterns))
@@ -60,7 +63,7 @@ def open_osft(model: nn.Module, spec: PhaseSpec, samples: Samples, device: torch
 
 
 class TrainedSubspaces(OpenedPhase):
-    """Subspaces that are trained: projected and put into the weights after each step, and saved merged."""
+    """Trained subspaces: updates are projected and put into the weights after each step, and saved merged."""
 
     def __init__(self, source: SourceWeights, subspaces: Sequence[Subspace], bases_on_host: bool = False):
         self.source, self.subspaces, self.bases_on_host = source, subspaces, bases_on_host
@@ -70,7 +73,7 @@ class TrainedSubspaces(OpenedPhase):
         self.replaced = self._blocks.keys()
 
     def after_step(self, engine: Engine) -> AfterStep:
-        """Projects each update into its subspace, then puts it into the weight."""
+        """Returns calls that project each update into its subspace and then put it into the weight."""
         merging = Merging(self.subspaces, self.source, self.bases_on_host)
         return AfterStep([Projection(self.subspaces), merging], merging)
 
@@ -79,7 +82,7 @@ class TrainedSubspaces(OpenedPhase):
 
 
 class OpenedOsft(TrainedSubspaces):
-    """One OSFT phase on the ranks: its subspaces, and the input covariance that it keeps to and hands on."""
+    """One OSFT phase on the ranks: its subspaces, and the input covariance that it respects and passes on."""
 
     def __init__(
         self,
@@ -99,7 +102,7 @@ class OpenedOsft(TrainedSubspaces):
         self.shares: dict[str, Any] | None = None
 
     def before_training(self, engine: Engine) -> None:
-        """Measures how much of each evaluation set's inputs the phase can change, and warns of what it may forget."""
+        """Measures the subspace overlap of each evaluation set, and warns of what the phase may forget."""
         if self.covariance is not None and self.subspaces:
             self.shares = free_shares(self.spec, engine, self.samples, self.device)
 
@@ -111,7 +114,7 @@ class OpenedOsft(TrainedSubspaces):
             self.covariance.add(measure(self.spec, self.device, room), self.device)
 
     def leave(self, folder: Path, checkpoints: Sequence[Path]) -> None:
-        """Leaves the input covariance and, with `osft.save_bases`, the bases."""
+        """Writes the input covariance and, with `osft.save_bases`, the bases."""
         if self.covariance is not None:
             self.covariance.save(folder / INPUT_COVARIANCE, checkpoints)
         if dist.get_rank() == 0 and self.spec.resume is not None and self.spec.osft.save_bases:
@@ -129,10 +132,10 @@ def _subspaces(
     covariance: InputCovariance | None,
     similarity: dict[str, float] | None,
 ) -> list[Subspace]:
-    """Finds the subspaces. Collective. `similarity`: see `_layer_similarity`."""
+    """Returns the subspaces of the targets. Collective. `similarity` is what `_layer_similarity` returns."""
     assert spec.unfreeze_rank_ratio is not None
     bases, known = Path(spec.folder) / BASES if spec.osft.save_bases else None, None
-    if spec.resume is not None:  # needed to go on, whatever is kept at the end
+    if spec.resume is not None:  # needed to resume, whatever is kept at the end
         bases, known = Path(spec.resume.folder) / BASES, Path(spec.resume.eigenvectors)
     ratios = dict.fromkeys((target.name for target in targets), spec.unfreeze_rank_ratio)
     if similarity is not None:
@@ -155,9 +158,9 @@ def _subspaces(
 def _layer_similarity(
     model: nn.Module, targets: list[Target], samples: Samples, spec: PhaseSpec, device: torch.device
 ) -> dict[str, float] | None:
-    """Returns what ranks the layers for the allocation of ranks; None for a uniform one. Collective.
+    """Returns the similarities that rank the layers for the allocation of ranks; None for a uniform one. Collective.
 
-    A phase that was broken off goes on with what it measured at first, lest rounding give another free rank.
+    A phase that resumes uses what it measured at first, since rounding could give another free rank.
     """
     if spec.osft.rank_allocation is RankAllocation.uniform:
         return None
@@ -169,7 +172,10 @@ def _layer_similarity(
 def _covariance_to_keep(
     model: nn.Module, targets: list[Target], spec: PhaseSpec, device: torch.device
 ) -> InputCovariance | None:
-    """Returns the record of the phase before, or measures the preserve set. None where the rule reads no inputs."""
+    """Returns the input covariance that the phase must keep; None if the rule reads no inputs. Collective.
+
+    It is the record of the phase before, or measured on the preserve set.
+    """
     if spec.preserve is None:
         return None
     if spec.preserve.record is not None:
@@ -196,7 +202,10 @@ def _measure_inputs(
     device: torch.device,
     max_tokens_per_gpu: int,
 ) -> InputCovariance:
-    """Measures the inputs of `targets` on `samples`; `forward` runs the model: itself, or its engine. Collective."""
+    """Returns the input covariance of `targets` on `samples`. Collective.
+
+    `forward` runs the model: the model itself, or its engine.
+    """
     assert spec.preserve is not None
     names = [target.name for target in targets]
     measured = measure_inputs(

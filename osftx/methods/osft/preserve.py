@@ -1,4 +1,4 @@
-"""What the first phase must keep, checked before the start: the record of an earlier phase, or `preserve.data`."""
+"""Checks before the start what the first phase must keep: the record of an earlier phase, or the preserve set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +13,14 @@ from osftx.methods.covariance.index import Record, record_beside
 from osftx.models.targets import Target
 
 ENOUGH_TOKENS_PER_DIRECTION = 6
-"""On the tiny model more tokens of `preserve.data` kept no more."""
+"""Tokens of `preserve.data` per input direction beyond which, on the tiny model, more tokens kept no more."""
 
 
 def recorded_sources(model: str, targets: Sequence[Target]) -> list[str]:
-    """The sources of the kept inputs beside the start model `model`; empty where there are none or none are needed.
+    """Returns the sources of the input covariance beside the start model `model`.
 
-    Raises ConfigurationError when they are of other targets or another model, or unreadable.
+    The list is empty if there is no record or no target. Raises ConfigurationError if the record is of other targets or
+    another model, or cannot be read.
     """
     folder = record_beside(model)
     if folder is None or not targets:
@@ -30,7 +31,7 @@ def recorded_sources(model: str, targets: Sequence[Target]) -> list[str]:
 
 
 def check_given(config: ExperimentConfig) -> None:
-    """Raise ConfigurationError where `preserve.data` is not given."""
+    """Raises ConfigurationError if `preserve.data` is not set."""
     if is_missing(config.preserve.data.path):
         raise ConfigurationError(
             [
@@ -41,7 +42,7 @@ def check_given(config: ExperimentConfig) -> None:
 
 
 def check_new(preserved: Prepared, training: Mapping[str, Prepared]) -> None:
-    """Raise ConfigurationError where all of `preserve.data` is trained on; `training` is each phase's own data."""
+    """Raises ConfigurationError if all of `preserve.data` is trained on; `training` is each phase's own data."""
     same = [name for name, own in training.items() if preserved.content == own.content]
     shares = [name for name, own in training.items() if _shared(preserved, own)]
     taught = np.concatenate([own.digests for own in training.values()]) if training else preserved.digests[:0]
@@ -57,7 +58,7 @@ def check_new(preserved: Prepared, training: Mapping[str, Prepared]) -> None:
 
 
 def check_amount(config: ExperimentConfig, data: DataSummary, targets: Sequence[Target]) -> None:
-    """Raise ConfigurationError where the tokens of `preserve.data` are fewer than the directions of an input."""
+    """Raises ConfigurationError if `preserve.data` has fewer tokens than the widest input has directions."""
     tokens, directions = _tokens(config, data), _directions(targets)
     if tokens < directions:
         raise ConfigurationError(
@@ -75,7 +76,11 @@ def advice(
     evaluation: Mapping[str, Prepared],
     training: Mapping[str, Prepared],
 ) -> Iterator[str]:
-    """Warn where `preserve.data` shows the used directions only roughly, or holds samples that are there for others."""
+    """Yields warnings about the preserve set.
+
+    It may have too few tokens to show the used directions more than roughly, or share samples with evaluation sets or
+    with training data.
+    """
     data = preserved.summary
     tokens, directions = _tokens(config, data), _directions(targets)
     if tokens < ENOUGH_TOKENS_PER_DIRECTION * directions:
@@ -98,17 +103,17 @@ def advice(
 
 
 def _shared(some: Prepared, others: Prepared) -> int:
-    """Samples of `some` that `others` have, too: the same tokens."""
+    """Returns the number of samples of `some` that are also in `others`, with the same tokens."""
     return int(np.isin(some.digests, others.digests).sum())
 
 
 def _tokens(config: ExperimentConfig, data: DataSummary) -> int:
-    """Tokens that are read."""
+    """Returns the number of tokens that are read."""
     return min(data.tokens, config.preserve.max_tokens)
 
 
 def _directions(targets: Sequence[Target]) -> int:
-    """Of the widest input."""
+    """Returns the number of directions of the widest input."""
     return max((target.in_features for target in targets), default=0)
 
 

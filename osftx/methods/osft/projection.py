@@ -1,7 +1,8 @@
-"""Keep every update in its free subspace: project the fp32 master of `delta` after each optimizer step.
+"""Keeps every update in its trainable subspace: projects the fp32 master of `delta` after each optimizer step.
 
-AdamW scales element by element and so turns a step out of the subspace, also when the gradient was projected. It is the
-fp32 master that is projected: merging and export read that, and nothing reads the copy in the precision of training.
+AdamW scales each element separately and thereby turns a step out of the subspace, even if the gradient was projected.
+The fp32 master is projected because the weight update and the export read it, whereas nothing reads the copy in the
+precision of training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,12 @@ from osftx.distributed.zero3 import master_shard
 from osftx.methods.osft.setup import Subspace
 
 BUCKET_ELEMENTS = 16 * 1024 * 1024
-"""fp32 coefficients in one all-reduce: large enough for bandwidth, small enough to be no memory peak (64 MiB)."""
+"""Number of fp32 coefficients in one all-reduce: large enough for bandwidth, small enough not to be a memory peak (64
+MiB)."""
 
 
 class Projection:
-    """`delta -= Q (Q^T delta)` for each subspace, on the shards of `delta`."""
+    """Applies `delta -= Q (Q^T delta)` for each subspace, on the shards of `delta`, with Q its frozen directions."""
 
     def __init__(self, subspaces: Sequence[Subspace]):
         self.buckets = list(_buckets([space for space in subspaces if space.frozen.columns > 0]))
@@ -43,10 +45,10 @@ class Projection:
 
 
 def _whole_rows(space: Subspace) -> tuple[Tensor, Tensor, int]:
-    """This rank's shard of `delta`'s fp32 master, laid out as whole rows.
+    """Returns this rank's shard of `delta`'s fp32 master as whole rows, the shard (a view), and its offset in the rows.
 
-    A row that is split between two ranks is filled with zeros where it is another's, so that the sum of all ranks'
-    coefficients counts each element once. Returns the rows, the shard (a view) and where it begins in the rows.
+    If a row is split between two ranks, the other rank's elements are zeros, so that the sum of all ranks' coefficients
+    counts each element once.
     """
     row_count, columns = space.update.other_side, space.update.columns
     shard = master_shard(space.update.delta)

@@ -1,9 +1,9 @@
-"""How the free rank is shared out among the layers: the same share for each, or less for those that do more.
+"""Allocates the free rank to the layers: the same share for each, or a smaller share for more important layers.
 
-By layer importance (Nayak et al., arXiv 2504.07097, section on adaptive rank selection): I(l) is the mean cosine
-similarity between what layer l reads and what it writes, over the layers' mean, and layer l keeps the share
+Layer importance follows Nayak et al. (arXiv 2504.07097), section on adaptive rank selection. I(l) is the mean cosine
+similarity between the input and the output of layer l, divided by the mean over the layers. Layer l keeps the share
 `mrr + I(l) (trr - mrr)` of its directions, with mrr the minimum and trr = 1 - ratio the target retention ratio. A layer
-that leaves its input nearly as it was counts as important there. Pure.
+whose output is close to its input therefore counts as important. The module is pure.
 """
 
 import re
@@ -16,9 +16,9 @@ _IN_LAYER = re.compile(rf"({DECODER_LAYER})\..*")
 
 
 def layers_of(targets: Sequence[str]) -> dict[str, str]:
-    """The decoder layer that each target lies in, by their module names.
+    """Returns the decoder layer that each target is in, by their module names.
 
-    Raises ConfigurationError for one outside of any.
+    Raises ConfigurationError for a target outside of all decoder layers.
     """
     found = {}
     for target in targets:
@@ -36,10 +36,11 @@ def layers_of(targets: Sequence[str]) -> dict[str, str]:
 
 
 def layer_ratios(similarity: Mapping[str, float], ratio: float, minimum_retention: float) -> dict[str, float]:
-    """The unfreeze ratio of each layer, 0 to 1, for a mean of `ratio` (but for what the ends cut off).
+    """Returns the unfreeze ratio of each layer, 0 to 1.
 
-    `similarity` is the mean cosine of each layer's input and output. Rounded to 6 digits, as all ratios are. Raises
-    ValueError where the similarities have no positive mean to compare with.
+    Their mean is `ratio`, except if single ratios are cut off at 0 or 1. `similarity` is the mean cosine of each
+    layer's input and output. The ratios are rounded to 6 digits, as all ratios are. Raises ValueError if the mean of
+    the similarities is not positive.
     """
     mean = sum(similarity.values()) / len(similarity)
     if not mean > 0:
@@ -53,7 +54,7 @@ def layer_ratios(similarity: Mapping[str, float], ratio: float, minimum_retentio
 
 
 def check_allocation(targets: Sequence[str], ratios: Mapping[str, float], minimum_retention: float) -> None:
-    """Raises ConfigurationError where ranks cannot be shared out among the layers of `targets`.
+    """Raises ConfigurationError if ranks cannot be allocated to the layers of `targets`.
 
     `ratios` are the unfreeze ratios of the phases, by name.
     """

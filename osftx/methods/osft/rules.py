@@ -1,4 +1,4 @@
-"""The rules that choose trainable directions, by the value of `osft.subspace`. Add a rule here."""
+"""Lists the rules that choose trainable directions, by the value of `osft.subspace`. A new rule is added here."""
 
 from osftx.config.schema import OsftConfig
 from osftx.methods.osft.by_activations import ByActivations

@@ -1,4 +1,4 @@
-"""The weight to save for a target, and measures of what its frozen directions kept."""
+"""Computes the weight to save for a target, and measures of what its frozen directions kept."""
 
 import math
 from collections.abc import Sequence
@@ -18,12 +18,17 @@ from osftx.methods.osft.subspace import Subspace
 def saved_weight(before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype) -> Merged:
     """Returns W0 + dW on the rank that has W0 (`before`), for a weight made of `blocks`. Collective.
 
-    The weight is the trained one bit for bit where `save_dtype` is the precision of training. Where it is a finer one,
-    dW is added to W0 in fp32. The records have, for each block, `name, shape, frozen_rank, free_rank, relative_change`
-    (||dW|| / ||W0||, None for a weight of zeros), `leak_fp32` (share of the trained update that lies in frozen
-    directions), `leak_saved` (the same for the difference between the saved weights), `update_norm` (||dW||),
-    `update_kept` (<saved - W0, dW> / ||dW||^2: 1 when nothing was rounded away, None for no update), `free_input_share`
-    (see `UseOfKept`) and `kept_output_change` (see `_kept_output_change`).
+    The weight is the trained one bit for bit if `save_dtype` is the precision of training. If `save_dtype` is finer, dW
+    is added to W0 in fp32. The records hold for each block:
+
+    - `name`, `shape`, `frozen_rank`, `free_rank`;
+    - `relative_change`: ||dW|| / ||W0||, None for a weight of zeros;
+    - `leak_fp32`: share of the trained update that lies in frozen directions;
+    - `leak_saved`: the same share for the difference between the saved weights;
+    - `update_norm`: ||dW||;
+    - `update_kept`: <saved - W0, dW> / ||dW||^2, which is 1 if nothing was rounded away, None for no update;
+    - `free_input_share`: see `UseOfKept`;
+    - `kept_output_change`: see `_kept_output_change`.
     """
     updates = [(space, space.bases(), full_master(space.update.delta)) for space in blocks]
     after = _as_trained(blocks[0].weight)
@@ -59,7 +64,7 @@ def saved_weight(before: Tensor | None, blocks: Sequence[Subspace], save_dtype: 
 
 
 def _as_trained(weight: nn.Parameter) -> Tensor | None:
-    """Returns the whole weight on rank 0, None elsewhere. Collective."""
+    """Returns the whole weight on rank 0, None on the others. Collective."""
     with gathered(weight):
         return weight.detach().clone() if dist.get_rank() == 0 else None
 
@@ -67,8 +72,8 @@ def _as_trained(weight: nn.Parameter) -> Tensor | None:
 def _kept_output_change(space: Subspace, delta: Tensor) -> float | None:
     """Returns sqrt(E ||dW x||^2 / E ||W0 x||^2) over the inputs x to keep: the relative change of the layer's output.
 
-    dW = delta F^T with F the trainable directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T). None where
-    the rule reads no inputs, or where the layer answered nothing to those inputs.
+    dW = delta F^T with F the trainable directions, so the numerator is tr(delta (F^T E[x x^T] F) delta^T). None if the
+    rule reads no inputs, or if the layer's output for these inputs is zero.
     """
     if space.kept is None or space.kept.output_power == 0:
         return None

@@ -1,4 +1,4 @@
-"""Rules across the settings of OSFT: subspace, targets, ranks and `preserve`. Needs no torch."""
+"""Checks the settings of OSFT: subspace, targets, rank allocation and `preserve`. Needs no torch."""
 
 import re
 from collections.abc import Iterator
@@ -60,14 +60,14 @@ def problems(config: ExperimentConfig) -> Iterator[str]:
 
 
 def phase_problems(path: str, phase: PhaseConfig) -> Iterator[str]:
-    """Yields every problem of one OSFT phase; `path` is its place."""
+    """Yields every problem of one OSFT phase; `path` is the phase's path, such as `phases.skills`."""
     ratio = phase.unfreeze_rank_ratio
     if ratio is not None and not RATIO.allows(ratio):
         yield f"{path}.unfreeze_rank_ratio={ratio}: must be {RATIO.words}, or null to follow schedule"
 
 
 def unread(config: ExperimentConfig) -> set[str]:
-    """Returns the group or keys of OSFT that decide nothing with these settings."""
+    """Returns the groups or keys of OSFT that have no effect with these settings."""
     found = set()
     if not rule_of(config.osft).reads_inputs:
         found.add("preserve")

@@ -1,4 +1,4 @@
-"""Set up OSFT in a partitioned model: freeze it, replace the targets' layers, find the bases and keep them."""
+"""Sets up OSFT in a partitioned model: freezes it, replaces the targets' layers, and finds and saves the bases."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,14 +40,14 @@ def open_subspaces(
 ) -> list[Subspace]:
     """Freezes `model`, makes directions of the `targets` trainable, and returns their subspaces in a fixed order.
 
-    `ratios` has the unfreeze ratio of each target by its name. A target with ratio 0 stays frozen, with ratio 1 its
-    weight itself is trained: both without a subspace. The `rule` chooses the directions from the weights as they are in
-    their files (`source`) or from the `covariance` of inputs that must be kept. With `bases_on_host` the rank's part of
-    the bases waits in host memory between two steps.
+    `ratios` holds the unfreeze ratio of each target by its name. A target with ratio 0 stays frozen, and one with ratio
+    1 has its weight itself trained; neither has a subspace. The `rule` chooses the directions from the weights in their
+    files (`source`) or from the `covariance` of the inputs that must be kept. With `bases_on_host` the rank's part of
+    the bases is in host memory between two steps.
 
-    The bases are kept in `bases_folder`, one safetensors file a matrix (`free`, `frozen`, `energy`, fp32; `kept_use`,
-    fp64); the folder appears whole or not at all. Where it is there already, its bases are used: what was trained means
-    nothing in others. Collective. Raises ValueError for a target that is no linear layer.
+    The bases are saved in `bases_folder`, one safetensors file per matrix (`free`, `frozen`, `energy`, fp32;
+    `kept_use`, fp64); the folder appears complete or not at all. If it exists already, its bases are used, because a
+    trained update has no meaning in other bases. Collective. Raises ValueError for a target that is not a linear layer.
     """
     model.requires_grad_(False)
     for target in targets:
@@ -74,7 +74,7 @@ def open_subspaces(
 
 
 def _subspace(found: FoundBases, bases_on_host: bool) -> Subspace:
-    """Fills the update's basis and spreads the fp32 bases over the ranks. Collective."""
+    """Fills the update's basis and distributes the fp32 bases over the ranks. Collective."""
     matrix, bases, use = found
     free = functional.pad(bases.free, (0, matrix.update.columns - matrix.shape.free_rank))
     with gathered_to_write(matrix.update.basis):
@@ -108,7 +108,7 @@ def _save(found: FoundBases, folder: Path) -> None:
 
 
 def _from_folder(matrices: Sequence[Matrix], folder: Path) -> Iterator[FoundBases]:
-    """Yields the bases in `folder`. Every rank reads them, at about the same time: they come from the disk once."""
+    """Yields the bases in `folder`. Every rank reads them at about the same time, so they are read from disk once."""
     with progress("reading bases", total=len(matrices), unit="weights") as bar:
         for matrix in matrices:
             read = load_file(folder / matrix.file, device=str(matrix.weight.device))
@@ -118,7 +118,10 @@ def _from_folder(matrices: Sequence[Matrix], folder: Path) -> Iterator[FoundBase
 
 
 def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any]) -> nn.Linear:
-    """Returns the linear layer of that name; a Conv1D becomes one. Collective. Raises ValueError when it is neither."""
+    """Returns the linear layer of the target; a Conv1D is replaced by one. Collective.
+
+    Raises ValueError if the target is neither, or if the model has no module of its name.
+    """
     try:
         layer = model.get_submodule(target.name)
     except AttributeError as error:
@@ -137,7 +140,7 @@ def _linear_layer(model: nn.Module, target: Target, zero_config: dict[str, Any])
 
 
 def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
-    """Returns a linear layer that does the same; a Conv1D holds its weight as (in, out). Collective."""
+    """Returns a linear layer equivalent to `conv`, which holds its weight as (in, out). Collective."""
     columns, rows = whole_shape(conv.weight)
     with partitioned(zero_config):
         linear = nn.Linear(columns, rows, bias=False)
@@ -152,7 +155,7 @@ def _from_conv1d(conv: Conv1D, zero_config: dict[str, Any]) -> nn.Linear:
 def _replace(
     model: nn.Module, target: Target, ratio: float, rule: SubspaceRule, zero_config: dict[str, Any]
 ) -> Iterator[Matrix]:
-    """Puts an OsftLinear in the place of the target's linear layer, and yields its matrices."""
+    """Replaces the target's linear layer by an OsftLinear, and yields its matrices."""
     parent_name, _, child = target.name.rpartition(".")
     parent = model.get_submodule(parent_name)
     linear = getattr(parent, child)

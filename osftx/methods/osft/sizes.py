@@ -1,4 +1,4 @@
-"""Sizes of an OSFT phase: updates, bases, starting weights and records, counted from shapes. Needs no torch."""
+"""Computes the sizes of an OSFT phase from shapes: updates, bases, start weights and records. Needs no torch."""
 
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -14,31 +14,31 @@ from osftx.methods.sizes import FP32, FP64, Held, MethodDisk, MethodSizes, Shape
 
 
 class Update(NamedTuple):
-    """The update of (a block of) a target, and where that block lies in the weight."""
+    """The update of a target or of a block of it, and where that block lies in the weight."""
 
     weight: Shape
     first_row: int
     shape: UpdateShape
     frozen_rank: int
-    """Directions of the other side that the update must avoid."""
+    """Number of directions of the other side that the update must avoid."""
     columns: int
-    """Columns of `basis` and `delta`, which hold the free rank."""
+    """Number of columns of `basis` and `delta`, which store the free rank."""
 
     @property
     def own_side(self) -> int:
-        """d of `decomposition.Bases`."""
+        """Size d of `decomposition.Bases`."""
         rows, columns = self.shape.shape
         return columns if self.shape.on_input else rows
 
     @property
     def other_side(self) -> int:
-        """e of `decomposition.Bases`."""
+        """Size e of `decomposition.Bases`."""
         rows, columns = self.shape.shape
         return rows if self.shape.on_input else columns
 
     @property
     def stored_numbers(self) -> int:
-        """Numbers of `delta` as the optimizer sees it."""
+        """Count of numbers of `delta` as the optimizer sees it."""
         return self.other_side * self.columns
 
 
@@ -62,13 +62,16 @@ def sizes(work: Workload) -> MethodSizes:
         added_frozen=bases,
         device=device,
         host=host,
-        after_step=max(shards, default=0) + 2 * FP32 * max(bases, default=0),  # one weight is merged after the other
+        after_step=max(shards, default=0) + 2 * FP32 * max(bases, default=0),  # weights are merged one by one
         disk=_disk(work, found),
     )
 
 
 def updates(work: Workload) -> list[Update]:
-    """Returns the update of every target that has a subspace: none at ratio 0 (nothing is trained) and 1 (all is)."""
+    """Returns the update of every target that has a subspace.
+
+    There is none at ratio 0 (nothing is trained) and at ratio 1 (all is trained).
+    """
     if work.ratio is None or not 0.0 < work.ratio < 1.0:
         return []
     rule = rule_of(work.osft)
@@ -83,7 +86,7 @@ def updates(work: Workload) -> list[Update]:
 
 
 def inputs(work: Workload) -> list[int]:
-    """Returns the features of each distinct input of the targets whose covariance is kept."""
+    """Returns the number of features of each distinct input of the targets whose covariance is kept."""
     if not rule_of(work.osft).reads_inputs:
         return []
     distinct = {distinct_input(target.name, target.in_features): target.in_features for target in work.targets}
@@ -91,7 +94,7 @@ def inputs(work: Workload) -> list[int]:
 
 
 def _numbers(work: Workload, trained: set[str]) -> tuple[int, int]:
-    """(trained, frozen) as the plan shows them: without what aligns the columns."""
+    """Returns the counts of trained and frozen numbers that the plan shows, without the padding of columns."""
     parameters = work.parameters
     assert work.ratio is not None
     rule = rule_of(work.osft)
@@ -106,7 +109,7 @@ def _numbers(work: Workload, trained: set[str]) -> tuple[int, int]:
 
 
 def _held(work: Workload, found: Sequence[Update]) -> tuple[Held, Held]:
-    """(on the device, in host memory) beside parameters and optimizer."""
+    """Returns what a rank holds on the device, and in host memory, in addition to parameters and optimizer."""
     device, host = Held(), Held()
     aside = host if work.offload.bases else device
     aside.bases += FP32 * _fp32_bases(work, found)
@@ -118,7 +121,7 @@ def _held(work: Workload, found: Sequence[Update]) -> tuple[Held, Held]:
 
 
 def _fp32_bases(work: Workload, found: Sequence[Update]) -> int:
-    """Numbers of the fp32 bases on the rank that has most of them."""
+    """Returns the count of numbers of the fp32 bases on the rank that has most of them."""
     numbers = np.zeros(work.ranks, dtype=np.int64)
     for update in found:
         numbers += _free_rows(update, work.ranks) * update.columns
@@ -128,7 +131,10 @@ def _fp32_bases(work: Workload, found: Sequence[Update]) -> int:
 
 
 def _free_rows(update: Update, ranks: int) -> np.ndarray:
-    """Rows of the free basis on each rank: divided evenly on the input side, like the weight on the output side."""
+    """Returns the number of rows of the trainable basis on each rank.
+
+    They are divided evenly on the input side, and like the weight on the output side.
+    """
     if update.shape.on_input:
         return rows_by_rank((update.own_side, 1), ranks)
     rows, columns = update.weight
@@ -136,7 +142,7 @@ def _free_rows(update: Update, ranks: int) -> np.ndarray:
 
 
 def _input_ranks(work: Workload, found: Sequence[Update]) -> list[int]:
-    """The free rank of each distinct input whose energies every rank holds whole."""
+    """Returns the free rank of each distinct input; every rank holds the whole energy of each."""
     if not rule_of(work.osft).reads_inputs:
         return []
     distinct = {distinct_input(update.shape.name, update.own_side): update.shape.free_rank for update in found}
@@ -148,7 +154,7 @@ def _disk(work: Workload, found: Sequence[Update]) -> MethodDisk:
     bases = FP32 * sum(
         update.own_side * update.shape.free_rank + update.other_side * update.frozen_rank for update in found
     )
-    if by_inputs:  # each file of bases has the energies
+    if by_inputs:  # each file of bases includes the energies
         bases += FP32 * sum(update.shape.free_rank**2 for update in found)
     eigenvectors = FP64 * sum(min(update.shape.shape) ** 2 for update in found)
     if by_inputs:
@@ -162,7 +168,7 @@ def _disk(work: Workload, found: Sequence[Update]) -> MethodDisk:
 
 
 def _largest_share(sizes: Iterable[int], ranks: int) -> int:
-    """The largest sum when each thing goes to the rank that has least so far."""
+    """Returns the largest sum on a rank if each item goes to the rank that has least so far."""
     held = [0] * ranks
     for size in sizes:
         held[held.index(min(held))] += size

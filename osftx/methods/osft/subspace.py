@@ -1,4 +1,4 @@
-"""The subspaces of a phase: which matrix each belongs to, its trained update and its bases."""
+"""Data types of the subspaces of a phase: the matrix that each belongs to, its trained update and its bases."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from osftx.methods.osft.subspace_rule import UpdateShape
 
 
 class Matrix(NamedTuple):
-    """One matrix to find the subspace of: `rows` of a partitioned weight, and its update."""
+    """One matrix whose subspace is to be found: `rows` of a partitioned weight, and its update."""
 
     shape: UpdateShape
     module_name: str
@@ -28,17 +28,18 @@ class Matrix(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The name of the file that holds its bases."""
+        """Name of the file that holds the bases of the matrix."""
         return f"{self.shape.name}.safetensors"
 
 
 class UseOfKept(NamedTuple):
-    """What the inputs x that must be kept make of a matrix W0 and of its trainable directions F."""
+    """Measures of the inputs x that must be kept, for a matrix W0 and its trainable directions F."""
 
     output_power: float
-    """E ||W0 x||^2."""
+    """Power of the layer's output on the inputs that must be kept, E ||W0 x||^2."""
     free_input_share: float
-    """sqrt(E ||F^T x||^2 / E ||x||^2): how much of what is kept the update can change."""
+    """Subspace overlap of the inputs that must be kept, sqrt(E ||F^T x||^2 / E ||x||^2): the share of their length that
+    the update can change."""
 
 
 class FoundBases(NamedTuple):
@@ -47,36 +48,37 @@ class FoundBases(NamedTuple):
     matrix: Matrix
     bases: Bases
     use: UseOfKept | None
-    """None where the rule reads no inputs."""
+    """Measures of the inputs that must be kept; None if the rule reads no inputs."""
 
 
 @dataclass
 class Subspace:
-    """The trainable subspace of one matrix (m, n): the update and, spread over the ranks, its fp32 bases.
+    """The trainable subspace of one matrix (m, n): the update and its fp32 bases, which are distributed over the ranks.
 
     ZeRO-3 holds a copy of the trainable basis in the precision of training. The projection, the weight update and the
-    export need the exact one, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
+    export need the exact basis, since bf16 bases alone would leak about 1e-3. Sizes are those of `decomposition.Bases`.
     """
 
     name: str
     weight_name: str
-    """The tensor in the checkpoint that this matrix is (a block of rows of)."""
+    """Name of the checkpoint's tensor that this matrix is, or of which it is a block of rows."""
     weight: Partitioned
-    """That tensor, partitioned: W0 + dW while training."""
+    """The partitioned tensor, which is W0 + dW during training."""
     rows: slice
-    """The matrix's rows within that tensor."""
+    """Rows of the matrix within that tensor."""
     weight_rows: list[Range]
-    """Those of them, counted from the first, that touch each rank's shard of the weight."""
+    """Rows of the matrix, counted from its first, that touch the shard of the weight on each rank."""
     update: FreeUpdate
     free_rank: int
-    """r, which the update holds in c columns."""
+    """Number r of trainable directions; the update stores them in c columns."""
     free: ShardedRows
-    """(d, c), filled up as the update is. On the output side it is divided like the weight, so that the weight update
-    finds the rows of its shard at hand."""
+    """Trainable basis (d, c), padded like the update. On the output side it is divided over the ranks like the weight,
+    so that the weight update finds the rows of its shard on its own rank."""
     frozen: ShardedRows
-    """(e, k), divided where ZeRO-3 divides `delta` (e, c), so that the projection finds its rows at hand."""
+    """Frozen basis (e, k), divided where ZeRO-3 divides `delta` (e, c), so that the projection finds its rows on its
+    own rank."""
     energy: Tensor
-    """(r, r) on every rank; (0, 0) where the rule reads no inputs."""
+    """The `energy` of the bases, (r, r) on every rank; (0, 0) if the rule reads no inputs."""
     kept: UseOfKept | None
 
     def bases(self) -> Bases:
@@ -86,7 +88,7 @@ class Subspace:
 
 
 def gather(matrix: Matrix, source: SourceWeights, owner: int) -> Tensor | None:
-    """Returns the whole matrix in fp32 on rank `owner`, None elsewhere. Collective."""
+    """Returns the whole matrix in fp32 on rank `owner`, None on the others. Collective."""
     weight, rows = matrix.weight, matrix.rows
     with gathered(weight):
         if owner != dist.get_rank():

@@ -1,4 +1,4 @@
-"""The share of the layers' inputs on some samples that lies in directions which a phase may change."""
+"""Measures the subspace overlap: the share of the length of the layers' inputs that lies in trainable directions."""
 
 from functools import partial
 from typing import cast
@@ -24,7 +24,7 @@ def free_input_share(
 ) -> float:
     """Returns sqrt(E ||F^T x||^2 / E ||x||^2) over tokens of `samples`, the mean over all OSFT layers. Collective.
 
-    x are the inputs (n,) of a layer and F its free directions (n, r), which activations have chosen. At most
+    x are the inputs (n,) of a layer and F its trainable directions (n, r), which must be activation-based. At most
     `max_tokens` tokens are read, in micro-batches of `max_tokens_per_gpu`. `whose`, such as "of base", completes the
     title of the progress bar.
     """
@@ -38,7 +38,7 @@ def free_input_share(
 
     def before(place: int, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         rows = inputs[0].flatten(0, -2)
-        (update,) = cast(OsftLinear, layer).updates  # by activations a weight is never cut into blocks
+        (update,) = cast(OsftLinear, layer).updates  # activation-based: a weight is never cut into blocks
         free = cast(FreeUpdate, update).in_free(rows)
         if counts:
             sums[place] += torch.stack([part.float().square().sum(dtype=torch.float64) for part in (free, rows)])

@@ -1,6 +1,7 @@
-"""What decides which directions of a target are trainable: one class a rule, one file a rule. Needs no torch.
+"""Defines the interface of a rule that chooses the trainable directions of a target. Needs no torch.
 
-A new rule is a file beside `by_weights` and `by_activations`, and a line in `rules`.
+Each rule is one class in one file. A new rule is a file beside `by_weights` and `by_activations`, and a line in
+`rules`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,22 +18,22 @@ if TYPE_CHECKING:
     from osftx.methods.osft.subspace import FoundBases, Matrix
 
 TENSOR_CORES = 8
-"""Numbers of 16 bits to which the rows of a matrix must be aligned, 16 bytes, for a GPU's fast kernels."""
+"""Alignment of the rows of a matrix, in numbers of 16 bits (16 bytes), that a GPU's fast kernels require."""
 
 
 class UpdateShape(NamedTuple):
-    """Sizes of the trainable update of (a block of) a target's weight."""
+    """Sizes of the trainable update of a target's weight, or of a block of it."""
 
     name: str
     shape: tuple[int, int]
-    """(out, in) of the matrix."""
+    """Shape (out, in) of the matrix."""
     on_input: bool
-    """Whether its trainable directions are input directions; output directions otherwise."""
+    """Whether the trainable directions are input directions; otherwise they are output directions."""
     free_rank: int
 
     @property
     def trainable_numbers(self) -> int:
-        """The other side times the free rank, without what `stored_columns` fills up."""
+        """Number of trainable numbers: the other side times the free rank, without the padding of `stored_columns`."""
         return self.shape[0 if self.on_input else 1] * self.free_rank
 
 
@@ -40,9 +41,9 @@ class SubspaceRule(ABC):
     """Chooses a basis of trainable directions for every target."""
 
     name: ClassVar[str]
-    """The value of `osft.subspace`."""
+    """Value of `osft.subspace` that selects the rule."""
     reads_inputs: ClassVar[bool]
-    """Whether it needs the covariance of the inputs that must be kept (`preserve.data`, then earlier phases)."""
+    """Whether the rule needs the covariance of the inputs that must be kept (`preserve.data`, then earlier phases)."""
 
     @abstractmethod
     def updates(self, target: Target, ratio: float) -> list[UpdateShape]:
@@ -50,7 +51,7 @@ class SubspaceRule(ABC):
 
     @abstractmethod
     def frozen_rank(self, update: UpdateShape) -> int:
-        """Returns how many directions the update must avoid on its other side; 0 where there is no such constraint."""
+        """Returns how many directions the update must avoid on its other side; 0 if there is no such constraint."""
 
     @abstractmethod
     def find(
@@ -60,15 +61,15 @@ class SubspaceRule(ABC):
         covariance: "InputCovariance | None",
         cache: "EigenvectorCache",
     ) -> "Iterator[FoundBases]":
-        """Yields the bases of every matrix, on every rank. Runs on the ranks; collective."""
+        """Yields the bases of every matrix, on every rank. Runs on the ranks. Collective."""
 
 
 def stored_columns(free_rank: int, number_bytes: int) -> int:
-    """Returns the columns in which a free rank is stored, for numbers of this size: a multiple of `TENSOR_CORES` at
-    16 bits.
+    """Returns the number of columns that store a free rank, a multiple of `TENSOR_CORES` for numbers of 16 bits.
 
-    The columns that are filled up are zero and stay zero: no direction, no gradient, no step. Without them the gradient
-    of `delta` took several times its operations' share of an H200 (experiments/performance).
+    `number_bytes` are the bytes per number. The padding columns are zero and stay zero: they have no direction, no
+    gradient and no step. Without them the gradient of `delta` took several times its operations' share of an H200
+    (experiments/performance).
     """
     aligned = TENSOR_CORES if number_bytes == 2 else 1
     return -(-free_rank // aligned) * aligned

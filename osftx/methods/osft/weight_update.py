@@ -1,4 +1,4 @@
-"""Puts the trained updates into the weights: W = W0 + dW after each optimizer step, each rank in its shard of W.
+"""Puts the trained updates into the weights: W = W0 + dW after each optimizer step, on each rank in its shard of W.
 
 dW is computed in fp32 from the fp32 master of `delta` and the fp32 basis. It is always added to W0, and the sum is
 rounded once: increments that are added to a bfloat16 weight would accumulate its rounding errors.
@@ -31,7 +31,8 @@ class Merging:
     """Sets the weights to W0 + dW. It is called after each projection, and after `delta` was restored.
 
     It is constructed before the first step, while the weights still are W0. Each rank keeps a copy of its shard of W0,
-    with `on_host` in host memory, from the files of `source` where those are finer than the precision of training.
+    in host memory with `on_host`. The copy comes from the files of `source` if those are finer than the precision of
+    training.
     """
 
     def __init__(self, subspaces: Sequence[Subspace], source: SourceWeights, on_host: bool = False):
@@ -58,7 +59,7 @@ def _merge(weight: Partitioned, before: Tensor, blocks: Sequence[Subspace]) -> N
     rows, columns = whole_shape(weight)
     start, stop = row_range(rows, columns, rank, world_size)
     first, last = flat_range(rows * columns, rank, world_size)
-    merged = torch.zeros(stop - start, columns, device=weight.device)  # whole rows, more than the shard
+    merged = torch.zeros(stop - start, columns, device=weight.device)  # whole rows, which may exceed the shard
     shard = merged.view(-1)[first - start * columns : last - start * columns] if last > first else merged.view(-1)
     shard.copy_(before[: last - first])
     for space in blocks:
@@ -70,7 +71,7 @@ def _merge(weight: Partitioned, before: Tensor, blocks: Sequence[Subspace]) -> N
 
 
 def _factors(space: Subspace) -> tuple[Tensor, Tensor]:
-    """Returns A (rows of this rank, c) and B (n, c); A B^T are this rank's rows of dW. Collective."""
+    """Returns A (rows of this rank, c) and B (n, c), whose product A B^T is this rank's rows of dW. Collective."""
     delta = space.update.delta
     if not space.update.on_input:
         return space.free.local, full_master(delta)

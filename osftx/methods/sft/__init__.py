@@ -1,1 +1,1 @@
-"""Plain supervised fine-tuning: every weight of the model is trained. The baseline of every comparison."""
+"""Plain supervised fine-tuning: every weight of the model is trained. It is the baseline of every comparison."""

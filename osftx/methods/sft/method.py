@@ -1,4 +1,4 @@
-"""Plain fine-tuning as a method. Imports no torch."""
+"""Defines plain fine-tuning as a method. Imports no torch."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Plain fine-tuning's part in one phase on the ranks."""
+"""Implements plain fine-tuning's part in one phase on the ranks."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def open_sft(model: nn.Module, spec: PhaseSpec) -> "OpenedSft":
 
 
 class OpenedSft(OpenedPhase):
-    """Needs nothing but the start weights: the optimizer does all the work."""
+    """One phase of plain fine-tuning. It needs only the start weights, since the optimizer does all the work."""
 
     def __init__(self, source: SourceWeights):
         self.source = source
