@@ -209,7 +209,7 @@ class _DataReader:
         self.extra[method] = read
 
     def _check_trains(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
-        """Raises ConfigurationError for a phase that validates and trains nothing. Without targets none is known."""
+        """Raises ConfigurationError for a phase that validates and trains nothing. Without targets it cannot tell."""
         if self.model is None or targets is None:
             return
         if not workload(self.config, self.model, phase, targets, None).sizes.trainable:

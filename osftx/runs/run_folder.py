@@ -34,7 +34,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
     if (folder / PLAN).exists():
-        if not config.reuse and config.sweep.resume is None:  # it would train all again, over what exists
+        if not config.reuse and config.sweep.resume is None:  # it would overwrite what is there
             raise ConfigurationError(
                 [f"output_dir={folder}: holds a run already; choose another folder, or remove this one"]
             )

@@ -1,4 +1,4 @@
-"""A user's callbacks: the form of the entries, and the modules that they name. No module is imported."""
+"""Rules for a user's callbacks: the form of the entries and the modules that they name. No module is imported."""
 
 import os
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Defines OSFT as a method, for the launching process. Imports no torch.
 
-Source: Nayak et al., "Sculpting Subspaces: Constrained Full Fine-Tuning in LLMs for Continual Learning" (arXiv
-2504.07097).
+Source: Nayak et al., "Sculpting Subspaces: Constrained Full Fine-Tuning in LLMs for Continual Learning"
+(arXiv 2504.07097).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,4 +1,5 @@
-"""Estimates of what a phase needs, from shapes and settings alone: memory of a rank, disk space, and time.
+"""Estimates of what a phase needs.
 
-No weights are read and no torch is imported, so a dry run can show the estimates.
+The memory of a rank (`memory`, `state`, `step`) and disk space (`disk`) follow from shapes and settings alone: no
+weights are read and no torch is imported, so a dry run can show them. `duration` needs a measured pace.
 """

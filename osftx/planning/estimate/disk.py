@@ -36,7 +36,7 @@ class Disk:
         return self.checkpoint + self.bases + self.kept_inputs
 
     def without_bases(self, with_store: bool) -> "Disk":
-        """Returns the space with `osft.save_bases=false`; with a store they exist until it is done."""
+        """Returns the space with `osft.save_bases=false`. With a store the bases still exist while the phase trains."""
         return replace(self, bases=0, while_training=self.while_training + (self.bases if with_store else 0))
 
 

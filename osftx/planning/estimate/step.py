@@ -87,7 +87,7 @@ def _kept_of_layer(work: Workload, layer: Layer) -> int:
 
 
 def _cut(work: Workload) -> list[int]:
-    """Returns the number count of each weight that has to be gathered."""
+    """Returns the size, in numbers, of each weight that has to be gathered."""
     return [numbers for numbers in work.weights if numbers > KEPT_WHOLE and work.ranks > 1]
 
 
