@@ -75,7 +75,7 @@ def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked,
 
 
 def _launch(spec: PhaseSpec, cluster: Cluster) -> None:
-    """Runs the ranks. If they fail, copies the logs that the TrainingError names, so that they remain, and raises it."""
+    """Runs the ranks. If they fail, copies the logs named in the TrainingError, so that they remain, and raises it."""
     try:
         cluster.launch(spec)
     except TrainingError as error:

@@ -59,7 +59,7 @@ def show_plan(plan: Plan) -> None:
         )
     for phase in plan.phases:
         if phase.keeps is not None:
-            screen.print(f"{escape(phase.name)} keeps the inputs of: {escape(phase.keeps)}", style="dim")
+            screen.print(f"{escape(phase.name)} preserves the inputs of: {escape(phase.keeps)}", style="dim")
         if phase.replayed:
             sources = ", ".join(f"{count:,} of {source}" for source, count in phase.replayed.items())
             screen.print(f"{escape(phase.name)} replays {escape(sources)}", style="dim", highlight=False)

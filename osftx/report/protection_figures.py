@@ -87,7 +87,7 @@ def free_shares(run: RunRecord, phases: list[PhaseRecord]) -> Figure:
         axes.tick_params(length=0)
         if number == len(phases) - 1:
             axes.set_xlabel("layer")
-    figure.colorbar(image, ax=figure.axes, label="free share of the rank").outline.set_visible(False)
+    figure.colorbar(image, ax=figure.axes, label="trainable share of the rank").outline.set_visible(False)
     return figure
 
 

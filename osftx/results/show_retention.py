@@ -55,11 +55,11 @@ def show_retention(results: dict[str, Any]) -> None:
         )
     if kept["kept_output_change"] is not None:
         screen.print(
-            f"largest change of a layer's output on kept inputs: {kept['kept_output_change']:.1e} "
-            f"(largest share of these that is free: {kept['free_input_share']:.1e})",
+            f"largest change of a layer's output on preserved inputs: {kept['kept_output_change']:.1e} "
+            f"(largest subspace overlap of these: {kept['free_input_share']:.1e})",
             highlight=False,
         )
     if kept["free_shares"] is not None:
         shares = {"what is taught": kept["free_shares"]["taught"], **kept["free_shares"]["sets"]}
         told = ", ".join(f"{share:.2g} of {escape(name)}" for name, share in shares.items())
-        screen.print(f"foreseen share of inputs in free directions: {told}", highlight=False)
+        screen.print(f"subspace overlap: {told}", highlight=False)

@@ -158,7 +158,7 @@ BAD = {
     ),
     "kept inputs that cannot be read": Bad(
         "osft.subspace=activations model.path=TMP/damaged/checkpoint",
-        ("kept_inputs: not a record of kept inputs", "move it away"),
+        ("kept_inputs: not a record of input covariance", "move it away"),
     ),
     "no such model": Bad("model.path=TMP/nowhere", ("model.path=TMP/nowhere: no such folder", "correct the path")),
     "neither folder nor Hub name": Bad(

@@ -21,7 +21,7 @@ def osftx(folder: Path, *overrides: str) -> tuple[dict[str, Any], str]:
 
 def test_as_it_is_shipped_it_learns_and_keeps_all(tmp_path: Path) -> None:
     results, shown = osftx(tmp_path / "run")
-    assert "skills keeps the inputs of: preserve.data + knowledge" in shown
+    assert "skills preserves the inputs of: preserve.data + knowledge" in shown
     assert "will probably forget" not in shown
     base, knowledge, skills = results["retention"]["metrics"]["exact_match"]
     assert base[1] < 0.1

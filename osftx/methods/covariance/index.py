@@ -47,8 +47,8 @@ class Record:
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise ConfigurationError(
                 [
-                    f"{folder}: not a record of kept inputs ({type(error).__name__}: {error}); move it away to measure "
-                    "preserve.data instead"
+                    f"{folder}: not a record of input covariance ({type(error).__name__}: {error}); move it away to "
+                    "measure preserve.data instead"
                 ]
             ) from error
 

@@ -55,7 +55,7 @@ def warnings(spec: PhaseSpec, shares: Mapping[str, Any]) -> Iterator[str]:
         share, taught = shares["sets"][Path(spec.evaluation_sets[name]).name], shares["taught"]
         if share > NEAR * taught:
             yield (
-                f"phase {spec.name} will probably forget what evaluation set {name} asks: {share:.2g} of the length of "
-                f"its inputs lies in free directions, {taught:.2g} of those that are taught; add conversations of its "
-                f"kind to preserve.data where it has none, or replay some (phases.{spec.name}.replay)"
+                f"phase {spec.name} will probably forget what evaluation set {name} asks: its subspace overlap is "
+                f"{share:.2g}, that of the taught data {taught:.2g}; add conversations of its kind to preserve.data "
+                f"where it has none, or replay some (phases.{spec.name}.replay)"
             )

@@ -96,7 +96,7 @@ class Osft(Method):
         first = phases[0]
         if first.index > 0 and first.keeps == [PRESERVED]:
             yield (
-                f"phase {first.name}: no record of kept inputs lies beside {starts_from}; preserve.data must show "
+                f"phase {first.name}: no record of input covariance lies beside {starts_from}; preserve.data must show "
                 "what the skipped phases taught, too"
             )
         for before, phase in pairwise(phases):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from osftx.distributed.partition import flat_range
 from osftx.distributed.zero3 import master_shard
-from osftx.methods.osft.setup import Subspace
+from osftx.methods.osft.subspace import Subspace
 
 BUCKET_ELEMENTS = 16 * 1024 * 1024
 """Number of fp32 coefficients in one all-reduce: large enough for bandwidth, small enough not to be a memory peak (64

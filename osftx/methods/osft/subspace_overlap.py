@@ -50,7 +50,7 @@ def free_input_share(
             engine.module,
             samples,
             count,
-            title=f"reading what is free {whose}",
+            title=f"measuring the subspace overlap {whose}",
             max_tokens=max_tokens,
             max_tokens_per_gpu=max_tokens_per_gpu,
             device=device,

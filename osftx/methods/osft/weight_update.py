@@ -24,7 +24,7 @@ from osftx.distributed.zero3 import (
     shard_of,
     whole_shape,
 )
-from osftx.methods.osft.setup import Subspace
+from osftx.methods.osft.subspace import Subspace
 
 
 class Merging:

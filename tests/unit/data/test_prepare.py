@@ -365,8 +365,6 @@ from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data.chat.tokenizer import ChatTokenizer
 
-pytestmark = pytest.mark.process
-
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 path, tokenizer, folder = sys.argv[1:]
 module.BYTES_PER_PROCESS = 1
@@ -374,6 +372,7 @@ module.prepare(DataConfig(path=path), ChatTokenizer.load(tokenizer), 100, Path(f
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_stopped_leaves_no_samples_and_no_processes(
     folders: dict[str, Path], tmp_path: Path, number: signal.Signals

@@ -206,7 +206,7 @@ def test_a_start_without_a_record_is_told() -> None:
     data = {"two": DataSummary("two.jsonl", samples=8)}
     (warning,) = plan_of(config, MODEL, TARGETS, data).warnings
     assert warning.startswith(
-        "phase two: no record of kept inputs lies beside somewhere/checkpoint; preserve.data must"
+        "phase two: no record of input covariance lies beside somewhere/checkpoint; preserve.data must"
     )
     assert plan_of(config, MODEL, TARGETS, data, ["preserve.data", "one"]).warnings == []
 

@@ -53,7 +53,7 @@ def test_what_was_foreseen_of_each_set_is_told(capsys: pytest.CaptureFixture[str
     retention = {"sets": [], "states": ["base", "first"], "metrics": NO_SETS}
     phase = {"name": "first", "preservation": {**KEPT, "free_shares": shares}}
     show_retention({"retention": retention, "summary": {}, "phases": [phase]})
-    line = "foreseen share of inputs in free directions: 0.094 of what is taught, 0.0042 of base, 0.087 of facts"
+    line = "subspace overlap: 0.094 of what is taught, 0.0042 of base, 0.087 of facts"
     assert line in capsys.readouterr().out
 
 

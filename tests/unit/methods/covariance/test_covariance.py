@@ -88,5 +88,5 @@ def test_a_record_beside_another_model_is_refused(checkpoint: Path) -> None:
 def test_a_damaged_record_is_one_clear_problem(checkpoint: Path, damage: dict[str, object]) -> None:
     index = checkpoint.parent / "kept_inputs" / "index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | damage))
-    with pytest.raises(ConfigurationError, match="not a record of kept inputs"):
+    with pytest.raises(ConfigurationError, match="not a record of input covariance"):
         Record.load(index.parent)

@@ -37,8 +37,10 @@ def test_a_set_near_what_is_taught_is_named(base: float, warned: bool) -> None:
     found = list(warnings(phase(), shares(base=base, facts=0.0, skills=0.1)))
     assert len(found) == warned
     if warned:
-        assert "phase skills will probably forget what evaluation set base asks: 0.026" in found[0]
-        assert "0.1 of those that are taught; add conversations of its kind to preserve.data" in found[0]
+        assert (
+            "phase skills will probably forget what evaluation set base asks: its subspace overlap is 0.026" in found[0]
+        )
+        assert "that of the taught data 0.1; add conversations of its kind to preserve.data" in found[0]
         assert "phases.skills.replay)" in found[0]
 
 

@@ -234,8 +234,6 @@ from osftx.sweep.pruning import between_phases
 from osftx.errors import PrunedError
 from pathlib import Path
 
-pytestmark = pytest.mark.process
-
 config = {"x": 0.0, "n": 5, "defaults": ["_self_", {"override hydra/sweeper": "optuna"}], "hydra": {
     "output_subdir": None, "sweep": {"dir": "sweep", "subdir": "${hydra.job.num}"},
     "sweeper": {"n_trials": 8, "params": {"x": "interval(0,1)", "n": "range(1,5)"}}}}
@@ -259,6 +257,7 @@ assert "optuna" in sys.modules
 """
 
 
+@pytest.mark.process
 def test_through_hydra_and_with_pruning(tmp_path: Path) -> None:
     """`hydra/sweeper=optuna` is found as a plugin; the command line wins over `params`; the median prunes."""
     (tmp_path / "app.py").write_text(APP)
