@@ -177,7 +177,8 @@ class Merged(NamedTuple):
 
     value: "Tensor | None"
     records: list[dict[str, Any]]
-    """Entries for the parameter in result.json under `targets`: `name`, and measures of what was kept."""
+    """Entries for the parameter in result.json under `targets`. An entry needs a `name`. The summary and the report
+    show the entries that hold the measures of a subspace, which are those of `methods.osft.saved_weight`."""
 
 
 class OpenedPhase(ABC):
@@ -187,6 +188,9 @@ class OpenedPhase(ABC):
     """Weights in the files that the phase starts from."""
     replaced: Collection[str] = ()
     """Names of the parameters whose saved value the method computes itself (`merged`)."""
+    added: Collection["nn.Parameter"] = ()
+    """Trained parameters that the method adds to the model. They are not saved: `merged` puts what they learned into
+    the weights."""
 
     def before_training(self, engine: "Engine") -> None:
         """Called once before the first step, before any evaluation."""

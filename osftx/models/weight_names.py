@@ -5,7 +5,7 @@ combines the experts of a layer, which are separate tensors in the files, into o
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
@@ -78,14 +78,17 @@ def named_otherwise(model: nn.Module, stored: Iterable[str], modules: Iterable[s
     return {module: name for module, name in names.items() if name != module}
 
 
-def lost(model: nn.Module, stored: Iterable[str]) -> list[str]:
-    """Returns the names of the trained parameters that cannot be written back to files with the tensors `stored`."""
+def lost(model: nn.Module, stored: Iterable[str], added: Collection[nn.Parameter] = ()) -> list[str]:
+    """Returns the names of the trained parameters that cannot be written back to files with the tensors `stored`.
+
+    `added` are parameters that the files need not take back.
+    """
     at = places(model, stored)
     parts: dict[str, set[str]] = defaultdict(set)
     for name, place in at.items():
         parts[place.parameter].add(name)
     missing = []
-    for names, parameter in _trained(model):
+    for names, parameter in _trained(model, {id(parameter) for parameter in added}):
         read = next((name for name in names if name in parts), None)
         if read is None:
             missing.append(names[0])
@@ -96,10 +99,13 @@ def lost(model: nn.Module, stored: Iterable[str]) -> list[str]:
     return missing
 
 
-def _trained(model: nn.Module) -> list[tuple[list[str], nn.Parameter]]:
-    """Returns the trained parameters, without the updates, and all names of each; tied parameters have several."""
+def _trained(model: nn.Module, without: set[int]) -> list[tuple[list[str], nn.Parameter]]:
+    """Returns the trained parameters and all names of each; tied parameters have several.
+
+    `without` holds the ids of parameters that are left out.
+    """
     names: dict[nn.Parameter, list[str]] = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if parameter.requires_grad and ".updates." not in name:
+        if parameter.requires_grad and id(parameter) not in without:
             names[parameter].append(name)
     return [(known, parameter) for parameter, known in names.items()]

@@ -1,6 +1,6 @@
 """The entry of one phase in `results.json`, made from the `result.json` that the ranks wrote. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def phase_summary(spec: PhaseSpec, result: Json, run_folder: Path) -> Json:
         "duration_s": result["duration_s"],
         "validation": result.get("validation"),
         "fill": result.get("fill"),
-        "preservation": _preservation(result["targets"]) | {"free_shares": _free_shares(spec, result)},
+        "preservation": _preservation(with_subspace(result["targets"])) | {"free_shares": _free_shares(spec, result)},
     }
 
 
@@ -37,6 +37,11 @@ def curve(result: Json, before: Json) -> list[Json]:
     last = (result.get("validation") or {}).get("checkpoint_step", result["steps"])
     between = [point for point in result["curve"] if point["step"] < last]
     return [{"step": 0, "evaluation": before}, *between, {"step": last, "evaluation": result["evaluation"]}]
+
+
+def with_subspace(targets: Iterable[Json]) -> list[Json]:
+    """Returns the entries of `targets` in result.json that hold the measures of a subspace."""
+    return [target for target in targets if "leak_saved" in target]
 
 
 def _preservation(targets: Sequence[Json]) -> Json:
@@ -68,7 +73,7 @@ def _largest(targets: Sequence[Json], key: str) -> float | None:
 
 
 def _update_kept(targets: Sequence[Json]) -> float | None:
-    """Returns the share of the update that is in the saved weights, over all targets together (`worker/export.py`)."""
+    """Returns the share of the update that is in the saved weights, over all targets together."""
     trained = [target for target in targets if target["update_kept"] is not None]
     squared = sum(target["update_norm"] ** 2 for target in trained)
     return sum(target["update_kept"] * target["update_norm"] ** 2 for target in trained) / squared if trained else None

@@ -12,6 +12,7 @@ from osftx.config.phases import sets_to_keep, taught_in
 from osftx.config.run_layout import CONFIG
 from osftx.config.schema import ExperimentConfig
 from osftx.data.mixing import DRAWN
+from osftx.results.phase_summary import with_subspace
 
 Json = dict[str, Any]
 
@@ -44,8 +45,8 @@ class PhaseRecord:
 
     @property
     def targets(self) -> list[Json]:
-        """Measurements of each target weight; empty for `sft`."""
-        return self.record.get("targets", []) if self.record is not None else []
+        """Measures of each weight that was trained in a subspace; empty for methods without subspaces."""
+        return with_subspace(self.record.get("targets", [])) if self.record is not None else []
 
     @property
     def curve(self) -> list[Json]:

@@ -1,6 +1,6 @@
 """The opening of a phase on the ranks: from its specification to an engine that is ready to take the first step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,13 +107,13 @@ def open_phase(model: nn.Module, spec: PhaseSpec, device: torch.device) -> OpenP
     """
     samples, held_out = open_samples(spec)
     method = method_named(spec.method).open(model, spec, samples, device)
-    _check_exportable(model, Path(spec.model.path))
+    _check_exportable(model, Path(spec.model.path), method.added)
     return OpenPhase(model, samples, held_out, method)
 
 
-def _check_exportable(model: nn.Module, source: Path) -> None:
+def _check_exportable(model: nn.Module, source: Path, added: Collection[nn.Parameter]) -> None:
     """Raises ValueError for a trained parameter that no tensor of the model's files can take back."""
-    if missing := lost(model, tensor_files(source)):
+    if missing := lost(model, tensor_files(source), added):
         raise ValueError(
             f"{len(missing)} trained weights, such as {missing[0]}, are held by no tensor of the files of {source} "
             "that could take them back; save the model anew with transformers' save_pretrained and start from that "

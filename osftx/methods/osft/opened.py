@@ -71,6 +71,7 @@ class TrainedSubspaces(OpenedPhase):
         for space in subspaces:
             self._blocks[space.weight_name].append(space)
         self.replaced = self._blocks.keys()
+        self.added = [space.update.delta for space in subspaces]
 
     def after_step(self, engine: Engine) -> AfterStep:
         """Returns calls that project each update into its subspace and then put it into the weight."""

@@ -50,3 +50,8 @@ def test_files_may_leave_out_the_name_of_the_base_model() -> None:
     assert named_otherwise(model, [f"{target.name}.weight"], [target.name]) == {}
     # The head is tied to the table of embeddings, which the files hold under its own name.
     assert lost(model, [name.removeprefix("transformer.") for name, _ in model.named_parameters()]) == []
+
+
+def test_a_parameter_that_a_method_adds_need_not_be_taken_back(experts: PreTrainedModel) -> None:
+    router = experts.get_parameter(ROUTER)
+    assert lost(experts, EXPERTS, [router]) == []
