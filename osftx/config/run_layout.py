@@ -1,4 +1,6 @@
-"""The name of every file and folder that a run or a sweep leaves. No other module spells these names out.
+"""The names of the files and folders that a run or a sweep leaves and that more than one module uses.
+
+Such a name is spelled out here alone. A file that one module both writes and reads has its name in that module.
 
 RUN/                          a run folder
   config.yaml plan.json results.json report.html figures/ data/ .lock

@@ -115,7 +115,10 @@ class Method(ABC):
         own: Mapping[str, Prepared],
         targets: Sequence[Target],
     ) -> None:
-        """Raises ConfigurationError for unsuitable extra data; `own` is each phase's training data."""
+        """Raises ConfigurationError for unsuitable extra data; `own` is each phase's training data.
+
+        It is called once for each setting of `extra_data`, with that setting alone in `extra`.
+        """
 
     def warnings(self, config: ExperimentConfig, phases: Sequence[PhaseOutline], starts_from: str) -> Iterator[str]:
         """Yields advice about the run's settings.

@@ -195,7 +195,6 @@ class _DataReader:
             _check_fits(self.model, held_out.summary, f"{key}.max_seq_len")
 
     def _read_extra(self, method: Method, phases: Sequence[PhaseOutline], targets: list[Target]) -> None:
-        setting = "data"
         extra: dict[str, DataConfig] = {}
         with self.found.of():
             extra = method.extra_data(self.config, phases)

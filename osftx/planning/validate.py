@@ -35,6 +35,6 @@ def _explicit_ratios(config: ExperimentConfig, count: int) -> Iterator[str]:
     if kind is not ScheduleKind.explicit:
         return
     if len(ratios) != count:
-        yield f"{path}: {len(ratios)} for {count} OSFT phases; give {count}, in the order of the phases"
+        yield f"{path}: {len(ratios)} for {count} phases with a ratio; give {count}, in the order of the phases"
     if not all(RATIO.allows(ratio) for ratio in ratios):
         yield f"{path}: each must be {RATIO.words}; correct those outside"

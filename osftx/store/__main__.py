@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store-dir", type=Path, default=Path(DEFAULT_STORE), help="the store (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every stored phase: fingerprint, name, size, age")
-    show = commands.add_parser("show", help="one stored phase: its manifest and what it scored")
+    show = commands.add_parser("show", help="one stored phase: its manifest and its scores")
     show.add_argument("fingerprint", help="or the beginning of it")
     commands.add_parser("verify", help="compare every file with its digest")
     what = "remove what was set aside as damaged, and what was broken off before it was saved"

@@ -13,7 +13,7 @@ class PhaseStatus:
     index: int
     """The phase's place in the plan, from 0. Skipped phases count."""
     method: str
-    """`osft` or `sft`."""
+    """Name of the phase's method, such as `osft`; an import path for a method from outside."""
     folder: Path
     """The folder of the phase, which holds metrics.jsonl and later the checkpoint."""
     total_steps: int
