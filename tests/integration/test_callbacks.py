@@ -21,7 +21,7 @@ from osftx.config.phase_spec import PhaseSpec, ResumeSpec, ValidationSpec
 from osftx.config.run_layout import CURVE, save_folder, saved_steps
 from osftx.config.schema import CallbackConfig, CheckpointingConfig, ValidationConfig
 from osftx.errors import TrainingError
-from osftx.launch.launcher import launch
+from osftx.launch.cluster import Cluster
 
 RunPhase = Callable[..., PhaseSpec]
 STEPS = 4
@@ -58,7 +58,7 @@ def started_in(folder: Path, spec: PhaseSpec) -> None:
     """The phase on ranks of its own, as a run that was started in `folder` starts them."""
     with pytest.MonkeyPatch.context() as here:
         here.chdir(folder)
-        launch(spec)
+        Cluster().launch(spec)
 
 
 def watched(spec: PhaseSpec, folder: Path, *callbacks: CallbackConfig) -> PhaseSpec:
