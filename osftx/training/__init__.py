@@ -1,1 +1,1 @@
-"""Train one phase on the ranks of a ZeRO-3 group. Only `engine` (and osft's sharded parts) touch DeepSpeed."""
+"""Trains one phase on its ranks: batches, the step, saves, and the callbacks that observe the steps."""
