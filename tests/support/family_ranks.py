@@ -28,7 +28,7 @@ from osftx.worker.export import export
 TOKENS = torch.arange(3, 23)[None]
 
 
-def logits_and_export(model: nn.Module, spaces: Any, source: Path, folder: Path, *others: Any) -> Any:
+def logits_and_export(model: nn.Module, method: Any, source: Path, folder: Path, **others: Any) -> Any:
     model.eval()
     with torch.no_grad():
         device = get_accelerator().current_device_name()
@@ -36,7 +36,7 @@ def logits_and_export(model: nn.Module, spaces: Any, source: Path, folder: Path,
         logits = model(input_ids=TOKENS.to(device), position_ids=positions, use_cache=False).logits
     if dist.get_rank() == 0:
         save_file({"logits": logits}, folder.parent / "logits.safetensors")
-    return export(model, spaces, source, folder, *others)
+    return export(model, method, source, folder, **others)
 
 
 def let_go(engine: deepspeed.DeepSpeedEngine) -> None:
