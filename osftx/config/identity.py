@@ -52,7 +52,7 @@ IGNORED = (
     Ignored((EVERY_PHASE + "validation.path",), Use.PHASE, "by content"),
     Ignored((EVERY_PHASE + "max_seq_len",), Use.PHASE, "in the content of the data"),
     Ignored(("evaluation.sets",), Use.PHASE, "by content, in a curve alone"),
-    Ignored(("evaluation.lm_eval",), Use.PHASE, "measured after the phase"),
+    Ignored(("evaluation.lm_eval", "evaluation.generation"), Use.PHASE, "measured after the phase"),
     Ignored(("evaluation",), Use.COMPARISON, "by content of the sets"),
     # Defaults of the whole run, which each phase has taken over.
     Ignored(("training", "schedule", "phase_order"), Use.PHASE | Use.COMPARISON, "taken over by each phase"),

@@ -14,9 +14,14 @@ OBJECTIVE = re.compile(
     r"summary\.(average_accuracy|learning_accuracy|forgetting|backward_transfer)"
     r"|phases\.(?P<phase>\d+)\.(duration_s|tokens|steps|preservation\.(leak_fp32|leak_saved|kept_output_change))"
     r"|retention\.metrics\.(exact_match|loss|token_accuracy)\.(?P<state>\d+)\.(?P<set>\d+)"
+    r"|retention\.generated\.values\.(?P<answered>\d+)\.(?P<asked>\d+)"
+    r"|retention\.against_base\.(kl_to_base|token_agreement|unchanged_answers)"
+    r"\.(?P<compared>\d+)\.(?P<against>\d+)"
     r"|retention\.benchmarks\.values\.(?P<row>\d+)\.(?P<task>\d+)"
 )
-LOWER_IS_BETTER = re.compile(r"summary\.forgetting|phases\..*|retention\.metrics\.loss\..*")
+LOWER_IS_BETTER = re.compile(
+    r"summary\.forgetting|phases\..*|retention\.metrics\.loss\..*|retention\.against_base\.kl_to_base\..*"
+)
 
 
 TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*((?P<weight>\d+(\.\d*)?(e[+-]?\d+)?)\s*\*\s*)?(?P<path>[a-z_][a-z0-9_.]*)\s*")

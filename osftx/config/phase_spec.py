@@ -11,6 +11,7 @@ from osftx.config.schema import (
     CallbackConfig,
     CheckpointingConfig,
     DistributedConfig,
+    GenerationConfig,
     ModelConfig,
     OsftConfig,
     TrainingConfig,
@@ -58,6 +59,34 @@ class ResumeSpec:
 
 
 @dataclass
+class AskedSet:
+    """An evaluation set whose answers are generated."""
+
+    samples: str
+    """Folder of its tokenised samples."""
+    max_new_tokens: int
+    """Maximum number of tokens of an answer."""
+    stop_ids: list[int]
+    """Tokens that end an answer, in addition to the model's own."""
+
+
+@dataclass
+class GenerationSpec:
+    """Answers that are generated with the model at `model.path`, and its comparison with the start model of the run."""
+
+    sets: dict[str, AskedSet]
+    """Evaluation sets that the model answers."""
+    settings: GenerationConfig
+    base: str = ""
+    """Folder of the start model; empty if nothing is compared."""
+    against_base: dict[str, AskedSet] = field(default_factory=dict)
+    """Evaluation sets on whose answers of the start model both models are compared."""
+    base_answers: str | None = None
+    """File with the answers of the start model to `against_base`, by set; null: those of `sets` that are generated now,
+    with the start model itself."""
+
+
+@dataclass
 class PhaseSpec:
     index: int
     """Index among all phases, from 0; skipped phases count."""
@@ -98,6 +127,9 @@ class PhaseSpec:
     `evaluation`."""
     callbacks: list[CallbackConfig] = field(default_factory=list)
     """The user's callbacks, in the order in which they are called. They do not change what the phase computes."""
+    generation: GenerationSpec | None = None
+    """Answers to generate with the model at `model.path`; nothing is trained then, and `answers.json` is written
+    instead of result.json. null: train."""
     calibration_steps: int | None = None
     """Number of steps to take, after a first one, only to measure how long the phase will take; null: train. Nothing
     of it is kept, and result.json has another content (`worker/calibrate_phase.py`)."""

@@ -3,11 +3,12 @@
 Such a name is spelled out here alone. A file that one module both writes and reads has its name in that module.
 
 RUN/                          a run folder
-  config.yaml plan.json results.json report.html figures/ data/ .lock
+  config.yaml plan.json results.json report.html samples.jsonl figures/ data/ .lock
   phases/01_knowledge/        one folder per phase, numbered from 1
     phase.yaml metrics.jsonl result.json logs/
     checkpoint/ best/ bases/ kept_inputs/
     evaluation/ evaluation_before/           evaluations of a reused phase
+    answers/ answers_before/                 generated answers of the evaluation sets with a score
     benchmarks/ benchmarks_before/           logs of the lm-evaluation-harness; the scores lie beside them, as .json
 SWEEP/                        a sweep folder
   sweep.json sweep.html figures/ multirun.yaml .lock
@@ -24,6 +25,8 @@ CONFIG = "config.yaml"
 PLAN = "plan.json"
 RESULTS = "results.json"
 REPORT = "report.html"
+SAMPLES = "samples.jsonl"
+"""File with the generated answers of every state of the model, one line per sample."""
 FIGURES = "figures"
 PHASES = "phases"
 RUN_DATA = "data"
@@ -45,6 +48,9 @@ INPUT_COVARIANCE = "kept_inputs"
 """Folder of the input covariance that later phases must keep. The name is older than the term."""
 EVALUATION = "evaluation"
 BENCHMARKS = "benchmarks"
+ANSWERS = "answers"
+ANSWERS_FILE = "answers.json"
+"""File in the folder `ANSWERS` that the ranks write."""
 BEFORE = "_before"
 """Suffix of the folders with what was measured before the first phase."""
 

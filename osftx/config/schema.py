@@ -386,6 +386,28 @@ class EvaluationSetConfig(DataConfig):
 
     learned_in: str | None = None
     """Phase that teaches what this set asks, or `base`; null: the phase of the same name, else `base`."""
+    score: str | None = None
+    """Score of the answers that the model generates, beside loss, token accuracy and exact match, for which nothing is
+    generated: `exact_match`, `contains`, `json_equal`, `regex`, `numeric`, `f1`, or the import path of a function of
+    your own. null: no answers are generated. See docs/how-to/evaluation-and-validation.md."""
+    against_base: bool = False
+    """Whether to compare each state of the model with the start model, on the start model's own answers to the prompts
+    of this set."""
+    max_new_tokens: int = 128
+    """Maximum number of tokens of a generated answer. An answer that reaches it is scored as it is, and counted as cut
+    off."""
+
+
+@dataclass
+class GenerationConfig:
+    """How the answers of the evaluation sets with `score` or `against_base` are generated."""
+
+    batch_size: int = 16
+    """Number of answers that each rank generates at a time."""
+    temperature: float = 0.0
+    """Temperature of the sampling; 0: greedy decoding."""
+    seed: int = 42
+    """Seed of the sampling. The answers do not depend on the number of ranks."""
 
 
 @dataclass
@@ -422,6 +444,8 @@ class EvaluationConfig:
     every_steps: int | None = None
     """Number of optimizer steps between two measurements within a phase, which give the curve of what is kept against
     what is learned; null: no curve. The store treats a phase with a curve and the same phase without as different."""
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    """How answers are generated for the sets with `score` or `against_base`."""
     lm_eval: LmEvalConfig = field(default_factory=LmEvalConfig)
     """Benchmarks of the lm-evaluation-harness, measured in addition to the sets."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from osftx.config.phases import evaluation_budget, start_model
 from osftx.config.run_layout import RUN_DATA
-from osftx.config.schema import DataConfig, ExperimentConfig
+from osftx.config.schema import DataConfig, EvaluationSetConfig, ExperimentConfig
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import DataSummary, Prepared, prepared_folders, remove_prepared
@@ -19,6 +19,7 @@ from osftx.models.families import FAMILIES
 from osftx.models.files import ModelFiles, check_trainable, embedding_rows
 from osftx.models.hub import fetch, inspect
 from osftx.models.targets import Target, of_unknown_family
+from osftx.planning.asked_sets import Questions, is_asked, read_questions
 from osftx.planning.outline import by_method, outline, with_records
 from osftx.planning.phase_specs import RunFiles
 from osftx.planning.plan import Plan, make_plan
@@ -46,6 +47,8 @@ class Checked:
     made: set[Path] = field(default_factory=set)
     """Folders of tokenised samples that this check created in the run folder."""
     tokenizer: ChatTokenizer | None = None
+    questions: dict[str, Questions] = field(default_factory=dict)
+    """Evaluation sets whose answers are generated, by name; empty for a dry run."""
 
     @property
     def skipped(self) -> dict[str, DataSummary]:
@@ -115,6 +118,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
         read=reader.read,
         made=prepared_folders(data_folder) - before if data_folder is not None else set(),
         tokenizer=tokenizer,
+        questions=reader.questions,
     )
 
 
@@ -141,6 +145,8 @@ class _DataReader:
         """Data of the evaluation sets by name."""
         self.read: dict[str, Prepared] = {}
         """All data that was read, by the setting that names it."""
+        self.questions: dict[str, Questions] = {}
+        """Evaluation sets whose answers are generated, by name."""
         self.replay_advice: list[str] = []
 
     def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
@@ -154,6 +160,8 @@ class _DataReader:
             with self.found.of(f"{setting}.path"):
                 self.evaluation[name] = self._read(setting, evaluation_set, self.longest, self.config.training.seed)
                 _check_fits(self.model, self.evaluation[name].summary, "training.max_seq_len")
+            with self.found.of():  # the message already names the key
+                self._read_questions(name, evaluation_set)
 
     def warnings(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> list[str]:
         """Returns advice about all data that was read."""
@@ -193,6 +201,16 @@ class _DataReader:
             held_out = hold_out(name, config, mixed, self.own[name].summary.samples, self._read)
             self.phases[name] = PhaseData(held_out.trained, replayed, held_out)
             _check_fits(self.model, held_out.summary, f"{key}.max_seq_len")
+
+    def _read_questions(self, name: str, settings: EvaluationSetConfig) -> None:
+        """Reads the prompts of a set to which answers are generated. Without tokenised samples it does nothing."""
+        folder = self.evaluation[name].folder if name in self.evaluation else None
+        if not is_asked(settings) or folder is None or self.tokenizer is None or self.model is None:
+            return
+        positions = self.model.config.get("max_position_embeddings")
+        self.questions[name] = read_questions(
+            f"evaluation.sets.{name}", settings, folder.resolve(), self.tokenizer, positions
+        )
 
     def _read_extra(self, method: Method, phases: Sequence[PhaseOutline], targets: list[Target]) -> None:
         extra: dict[str, DataConfig] = {}

@@ -7,6 +7,13 @@ from osftx.report.drawing import Picture
 from osftx.report.templates import template
 from osftx.results.run_record import PhaseRecord, RunRecord
 
+MOST_ANSWERS = 8
+"""Largest number of samples of a set whose answers are shown; those that the states answer differently come first."""
+AGAINST_BASE = {
+    "kl_to_base": "KL to base",
+    "token_agreement": "Token agreement",
+    "unchanged_answers": "Unchanged answers",
+}
 METRICS = {"exact_match": "Exact match", "loss": "Loss", "token_accuracy": "Token accuracy"}
 
 
@@ -25,7 +32,19 @@ def render(run: RunRecord, pictures: Mapping[str, Picture]) -> str:
         foreseen_sets=list(dict.fromkeys(name for phase in foreseen for name in _free_shares(phase)["sets"])),
         pictures=pictures,
         metrics=METRICS,
+        against_base=AGAINST_BASE,
+        answers=_answers(run),
     )
+
+
+def _answers(run: RunRecord) -> dict[str, list[dict[str, Any]]]:
+    """Returns the samples of each set with generated answers that are shown."""
+    shown = {}
+    for name in dict.fromkeys(sample["set"] for sample in run.samples):
+        own = [sample for sample in run.samples if sample["set"] == name]
+        differ = sorted(own, key=lambda sample: len(set(sample["answers"].values())) == 1)
+        shown[name] = sorted(differ[:MOST_ANSWERS], key=lambda sample: sample["index"])
+    return shown
 
 
 def _free_shares(phase: PhaseRecord) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def retention_drawings(run: RunRecord) -> Iterator[Drawing]:
     if run.retention["sets"]:
         text = "Exact match on each evaluation set (columns) at each state of the model (rows)."
         if _accuracies(run):
-            text += " Right of the white line: benchmarks, by their own metrics."
+            text += " Right of the white line: scores of generated answers, and benchmarks by their own metrics."
         yield Drawing("retention", "What was learned and kept", text, heat_map(run))
     if measured := trade_offs(run):
         text = (
@@ -41,12 +41,13 @@ def retention_drawings(run: RunRecord) -> Iterator[Drawing]:
 
 
 def heat_map(run: RunRecord) -> Figure:
-    """Returns the heat map of exact match, states by sets, with benchmarks beside it; the scale is always 0 to 1."""
+    """Returns the heat map of exact match, states by sets, from 0 to 1, with generated answers and benchmarks beside
+    it."""
     sets, states = run.retention["sets"], run.retention["states"]
-    benchmarks = _accuracies(run)
-    beside = zip(*benchmarks.values(), strict=True) if benchmarks else [()] * len(states)
+    others = _accuracies(run)
+    beside = zip(*others.values(), strict=True) if others else [()] * len(states)
     values = [[*row, *more] for row, more in zip(run.retention["metrics"]["exact_match"], beside, strict=True)]
-    columns = [*sets, *benchmarks]
+    columns = [*sets, *others]
     figure, axes = new_figure(max(WIDTH_INCHES, 1.8 + 0.8 * len(columns)), 1.0 + 0.4 * len(states))
     known = [[float("nan") if value is None else value for value in row] for row in values]
     image = axes.imshow(known, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -55,7 +56,7 @@ def heat_map(run: RunRecord) -> Figure:
             ink = "black" if value is None or value > 0.5 else "white"
             text = "-" if value is None else f"{value:.3f}"
             axes.text(x, y, text, ha="center", va="center", color=ink)
-    if benchmarks:
+    if others:
         axes.axvline(len(sets) - 0.5, color="white", linewidth=4)
     slanted = any(len(name) > LONGEST_LEVEL_NAME for name in columns)
     turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
@@ -63,7 +64,7 @@ def heat_map(run: RunRecord) -> Figure:
     axes.set_yticks(range(len(states)), [state if i == 0 else f"after {state}" for i, state in enumerate(states)])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    label = "accuracy" if benchmarks else "exact match"
+    label = "accuracy" if others else "exact match"
     figure.colorbar(image, ax=axes, label=label).outline.set_visible(False)
     return figure
 
@@ -130,8 +131,14 @@ def _accuracy_axis(axes: Axes) -> None:
 
 
 def _accuracies(run: RunRecord) -> dict[str, list[float | None]]:
-    """Returns the columns of the benchmarks that are accuracies; perplexities, for example, are only in the table."""
-    found = {}
+    """Returns the columns of the generated answers, and of the benchmarks that are accuracies.
+
+    Perplexities, for example, are only in the table.
+    """
+    found = {
+        f"{name} (generated)": [row[place] for row in run.generated["values"]]
+        for place, name in enumerate(run.generated["sets"])
+    }
     for place, task in enumerate(run.benchmarks["tasks"]):
         column = [row[place] for row in run.benchmarks["values"]]
         metric = run.benchmarks["metrics"][task].partition(",")[0]

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from osftx.config.load import typed
-from osftx.config.run_layout import CONFIG, METRICS, PHASE, PHASE_RESULT, PLAN, RESULTS, phase_folder
+from osftx.config.run_layout import CONFIG, METRICS, PHASE, PHASE_RESULT, PLAN, RESULTS, SAMPLES, phase_folder
 from osftx.config.schema import ExperimentConfig
 from osftx.results.run_record import Json, PhaseRecord, RunRecord
 
@@ -23,7 +23,7 @@ def read_run(folder: Path) -> RunRecord:
     config = _config_if_any(folder / CONFIG)
     done = {phase["name"]: phase for phase in results.get("phases", [])}
     phases = [_phase(folder, planned, done.get(planned["name"], {}), config) for planned in plan["phases"]]
-    return RunRecord(folder, plan, results, phases, config)
+    return RunRecord(folder, plan, results, phases, config, _lines_if_any(folder / SAMPLES))
 
 
 def read_settings(folder: Path) -> Any:

@@ -1,6 +1,6 @@
 """The record of a run, as read from its folder, with which reports, comparisons and studies work. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import ENOENT
 from itertools import accumulate
 from os import strerror
@@ -18,6 +18,8 @@ Json = dict[str, Any]
 
 NO_RETENTION: Json = {"sets": [], "states": [], "metrics": {}}
 NO_BENCHMARKS: Json = {"tasks": [], "metrics": {}, "values": []}
+NO_COMPARISON: Json = {"sets": [], "kl_to_base": [], "token_agreement": [], "unchanged_answers": []}
+NO_GENERATED: Json = {"sets": [], "scores": {}, "values": [], "cut_off": []}
 
 
 @dataclass
@@ -104,6 +106,8 @@ class RunRecord:
     """All phases of the plan, in order."""
     config_if_any: ExperimentConfig | None
     """Configuration of the run; None if the run folder has none."""
+    samples: list[Json] = field(default_factory=list)
+    """Content of `samples.jsonl`, one entry per sample of the sets with a score; empty if no answers were generated."""
 
     @property
     def config(self) -> ExperimentConfig:
@@ -142,6 +146,19 @@ class RunRecord:
     def benchmarks(self) -> Json:
         """`tasks`, `metrics` and `values` as in `results.json`; `tasks` is empty if no benchmarks were run."""
         return self.retention.get("benchmarks") or NO_BENCHMARKS
+
+    @property
+    def generated(self) -> Json:
+        """`sets`, `scores`, `values` and `cut_off` as in `results.json`; `sets` is empty if no set has a score."""
+        return self.retention.get("generated") or NO_GENERATED
+
+    @property
+    def against_base(self) -> Json:
+        """`sets`, `kl_to_base`, `token_agreement` and `unchanged_answers` as in `results.json`.
+
+        `sets` is empty if no set is compared with the start model.
+        """
+        return self.retention.get("against_base") or NO_COMPARISON
 
     @property
     def summary(self) -> dict[str, float | None]:

@@ -28,21 +28,22 @@ def summarize(
     run_folder: Path,
     arguments: Sequence[str],
     start: str,
-    benchmarks: dict[str, Any] | None,
+    measured_beside: Mapping[str, dict[str, Any] | None],
     skipped: Mapping[str, DataSummary],
 ) -> dict[str, Any]:
     """Returns the content of results.json after the `finished` phases, of which there is at least one.
 
     `arguments` are the words after `python -m osftx` that repeat the run. `start` is the fingerprint of the model from
-    which the first phase started. `benchmarks` are the scores of the lm-evaluation-harness so far; None if there are
-    none. `skipped` is the data from which rows were left out, by setting.
+    which the first phase started. `measured_beside` are the entries of `retention` that are measured beside the
+    evaluation sets, by name; None where nothing is measured. `skipped` is the data from which rows were left out, by
+    setting.
     """
     states = [BASE_STATE, *(spec.name for spec, _ in finished)]
     measured = {spec.name: result["evaluation"] for spec, result in finished}
     measured[BASE_STATE] = finished[0][1]["evaluation_before"]
-    retention = table(states, list(config.evaluation.sets), measured) | (
-        {"benchmarks": benchmarks} if benchmarks else {}
-    )
+    retention = table(states, list(config.evaluation.sets), measured) | {
+        name: entry for name, entry in measured_beside.items() if entry is not None
+    }
     results: dict[str, Any] = {
         "experiment": config.name,
         "objective": None,

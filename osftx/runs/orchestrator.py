@@ -8,7 +8,7 @@ from typing import Any
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.phases import BASE_STATE
-from osftx.config.run_layout import BEFORE, BENCHMARKS, RESULTS
+from osftx.config.run_layout import ANSWERS, BEFORE, BENCHMARKS, RESULTS, SAMPLES
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import StoppedError, TrainingError
 from osftx.evaluation.lm_eval.measure import Benchmarks
@@ -17,6 +17,7 @@ from osftx.planning.preflight import Checked
 from osftx.report import write_report
 from osftx.results.show_retention import show_retention
 from osftx.results.summarize import summarize
+from osftx.runs.generated_answers import GeneratedAnswers
 from osftx.runs.phase_runner import obtain
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_fingerprint
@@ -43,6 +44,7 @@ def run(
     store = PhaseStore(Path(config.store_dir).expanduser().resolve()) if config.reuse else None
     start = parent = start_fingerprint(checked.model_folder, store)
     benchmarks = Benchmarks(config, checked.benchmarks, store)
+    answers = GeneratedAnswers(config.evaluation.generation, checked.questions, store, cluster)
     phases = checked.plan.phases
     for place, planned in enumerate(phases, start=1):
         spec = planned.ready()
@@ -56,15 +58,19 @@ def run(
         try:
             if place == 1:
                 benchmarks.measure(BASE_STATE, source, parent, folder / (BENCHMARKS + BEFORE))
+                answers.measure(BASE_STATE, source, parent, spec, folder / (ANSWERS + BEFORE))
             result = obtain(spec, fingerprint, parent, store, config.checkpointing, cluster)
             benchmarks.measure(name, spec.checkpoint, fingerprint, folder / BENCHMARKS)
+            answers.measure(name, spec.checkpoint, fingerprint, spec, folder / ANSWERS)
         except TrainingError as error:
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "
             how = _how_to_go_on(config, name, source, arguments)
             raise type(error)(f"{error}\n  {mended}{how}") from error
         parent = fingerprint
         finished.append((spec, result))
-        results = summarize(config, finished, run_folder, arguments, start, benchmarks.table(), checked.skipped)
+        measured_beside = {"benchmarks": benchmarks.table(), **answers.tables()}
+        results = summarize(config, finished, run_folder, arguments, start, measured_beside, checked.skipped)
+        answers.write(run_folder / SAMPLES)
         write_json(run_folder / RESULTS, results)
         _report(run_folder)
         show_retention(results)

@@ -4,6 +4,7 @@
     STORE/unfinished/<fingerprint>/  saves of a phase that is training or was interrupted
     STORE/eigenvectors/           decompositions of weights, by content
     STORE/evaluations/            scores of a model on an evaluation set, by both fingerprints
+    STORE/answers/                generated answers of a model to an evaluation set, by both fingerprints
     STORE/data/                   tokenised data, by content (`data.prepare`)
     STORE/benchmarks/             scores of a model on a task of the lm-evaluation-harness, by both fingerprints
     STORE/locks/                  one file per fingerprint; the system releases a lock when its owner ends
@@ -189,6 +190,27 @@ class PhaseStore:
         with suppress(OSError):  # a read-only store: the next run measures again
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, score)
+
+    def answers(self, model: str, data: str) -> list[dict[str, Any]] | None:
+        """Returns the answers of a model to an evaluation set, both given by fingerprint; None if not stored."""
+        try:
+            known = json.loads(self._answers_file(model, data).read_text())
+        except (OSError, ValueError):
+            return None
+        whole = isinstance(known, list) and all(
+            isinstance(one, dict) and {"ids", "ended"} <= one.keys() for one in known
+        )
+        return known if whole else None
+
+    def keep_answers(self, model: str, data: str, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Stores the answers of a model to an evaluation set. Does nothing if the store cannot be written."""
+        path = self._answers_file(model, data)
+        with suppress(OSError):  # a read-only store: the next run generates again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, answers)
+
+    def _answers_file(self, model: str, data: str) -> Path:
+        return self.folder / "answers" / f"{model}-{data}.json"
 
     def _benchmark_file(self, model: str, task: str) -> Path:
         return self.folder / "benchmarks" / f"{model}-{task}.json"

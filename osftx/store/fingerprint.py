@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from osftx.config.identity import Use, ignored_phase_keys
-from osftx.config.phase_spec import PhaseSpec
-from osftx.config.schema import LmEvalConfig, ModelConfig, Precision, TrainingConfig
+from osftx.config.phase_spec import AskedSet, PhaseSpec
+from osftx.config.schema import GenerationConfig, LmEvalConfig, ModelConfig, Precision, TrainingConfig
 from osftx.methods.covariance.index import record_beside
 from osftx.methods.registry import method_named
 from osftx.models.files import MODEL_FILES
@@ -32,7 +32,11 @@ EVALUATION_VERSION = 2
 BENCHMARK_VERSION = 1
 """Version of the benchmarks, to be raised when another figure of the harness is used."""
 PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel")
-BENCHMARK_PACKAGES = ("torch", "transformers")
+ANSWERS_VERSION = 1
+"""Version of the generated answers, to be raised when the same model gives other ones."""
+COMPARISON_VERSION = 1
+"""Version of the comparison with the start model, to be raised when the same model gets other figures."""
+GENERATING_PACKAGES = ("torch", "transformers")
 LENGTH = 32
 """Number of characters of a fingerprint."""
 
@@ -120,6 +124,33 @@ def of_evaluation(spec: PhaseSpec, samples: Path) -> str:
     return _hash(content)
 
 
+def of_answers(spec: PhaseSpec, asked: AskedSet, settings: GenerationConfig) -> str:
+    """Returns the fingerprint of everything but the model that decides its answers to an evaluation set.
+
+    The batch size counts only for sampling, where it decides the random numbers of each answer.
+    """
+    content = {
+        "answers_version": ANSWERS_VERSION,
+        "packages": {package: _version(package, spec.training) for package in GENERATING_PACKAGES},
+        "data": Path(asked.samples).name,
+        "max_new_tokens": asked.max_new_tokens,
+        "stop_ids": asked.stop_ids,
+        "sampling": asdict(settings) if settings.temperature else None,
+        "train_dtype": spec.training.train_dtype.value,
+        "attn_implementation": spec.model.attn_implementation,
+        "trust_remote_code": spec.model.trust_remote_code,
+    }
+    return _hash(content)
+
+
+def of_comparison(spec: PhaseSpec, asked: AskedSet, settings: GenerationConfig, base: str) -> str:
+    """Returns the fingerprint of everything but the model that decides its comparison with the start model.
+
+    `base` is the fingerprint of the start model.
+    """
+    return _hash({"comparison_version": COMPARISON_VERSION, "base": base, "answers": of_answers(spec, asked, settings)})
+
+
 def of_benchmark(
     name: str, content: str, settings: LmEvalConfig, model: ModelConfig, dtype: Precision, harness: str
 ) -> str:
@@ -129,7 +160,7 @@ def of_benchmark(
     harness fetches from the Hub counts only by the name of the task. The batch size does not count, because it changes
     only the rounding.
     """
-    versions = {package: version(package).partition("+")[0] for package in BENCHMARK_PACKAGES}
+    versions = {package: version(package).partition("+")[0] for package in GENERATING_PACKAGES}
     return _hash(
         {
             "benchmark_version": BENCHMARK_VERSION,

@@ -26,9 +26,14 @@ def main() -> None:
         os.environ["DS_ACCELERATOR"] = spec.distributed.accelerator.value  # DeepSpeed reads it when it is imported
     from osftx.training.stop_signal import Stopped
     from osftx.worker.calibrate_phase import calibrate_phase
+    from osftx.worker.generate_answers import generate_answers
     from osftx.worker.train_phase import train_phase
 
-    run = train_phase if spec.calibration_steps is None else calibrate_phase
+    run = train_phase
+    if spec.calibration_steps is not None:
+        run = calibrate_phase
+    elif spec.generation is not None:
+        run = generate_answers
     try:
         run(spec)
     except Stopped:

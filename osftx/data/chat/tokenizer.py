@@ -125,6 +125,10 @@ class ChatTokenizer:
         """Returns the text of the token ids, special tokens included."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of the token ids without special tokens."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
 
 def _for_template(message: Message) -> dict[str, Any]:
     """Returns the message as transformers passes it to the template.

@@ -10,12 +10,10 @@ from osftx.config.schema import ExperimentConfig
 from osftx.evaluation.lm_eval.spec import BenchmarkSpec, Score
 from osftx.evaluation.lm_eval.start import run_benchmarks
 from osftx.evaluation.lm_eval.tasks import PACKAGE, Task
+from osftx.evaluation.padded_rows import attention_for_padded_rows
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_benchmark, of_files
 from osftx.utils.files import write_json
-
-FOR_PACKED_ROWS = ("auto", "varlen_sdpa")
-"""Settings of the attention that do not apply to the padded rows of the harness."""
 
 
 class Benchmarks:
@@ -69,7 +67,6 @@ class Benchmarks:
 
     def _run(self, state: str, names: list[str], model: Path, fingerprint: str, folder: Path) -> dict[str, Score]:
         config, settings = self._config, self._config.evaluation.lm_eval
-        attention = config.model.attn_implementation
         spec = BenchmarkSpec(
             model=str(model),
             tasks=names,
@@ -81,7 +78,7 @@ class Benchmarks:
             apply_chat_template=settings.apply_chat_template,
             confirm_run_unsafe_code=settings.confirm_run_unsafe_code,
             dtype=config.training.train_dtype.value,
-            attn_implementation=None if attention in FOR_PACKED_ROWS else attention,
+            attn_implementation=attention_for_padded_rows(config.model.attn_implementation),
             trust_remote_code=config.model.trust_remote_code,
             accelerator=config.distributed.accelerator.value,
             folder=str(folder),

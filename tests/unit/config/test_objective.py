@@ -23,6 +23,9 @@ MORE, LESS = Direction.maximize, Direction.minimize
         ("retention.metrics.loss.1.0", LESS),
         ("retention.metrics.exact_match.1.0", MORE),
         ("retention.benchmarks.values.1.0", MORE),
+        ("retention.generated.values.1.0", MORE),
+        ("retention.against_base.kl_to_base.1.0", LESS),
+        ("retention.against_base.token_agreement.1.0", MORE),
         ("summary.learning_accuracy - summary.forgetting", MORE),
     ],
 )

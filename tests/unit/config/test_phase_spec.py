@@ -7,13 +7,14 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from osftx.config.phase_spec import PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
+from osftx.config.phase_spec import AskedSet, GenerationSpec, PhaseSpec, PreserveSpec, ResumeSpec, ValidationSpec
 from osftx.config.schema import (
     Accelerator,
     BestState,
     CallbackConfig,
     CheckpointingConfig,
     DistributedConfig,
+    GenerationConfig,
     ModelConfig,
     OffloadConfig,
     OsftConfig,
@@ -76,6 +77,13 @@ def spec_in(folder: Path, method: str = "osft", ratio: float | None = 0.2) -> Ph
         evaluate_every_steps=29,
         evaluate_before=True,
         evaluate_only=True,
+        generation=GenerationSpec(
+            {"facts": AskedSet("/sets/facts", 7, [2, 3])},
+            GenerationConfig(4, 0.5, 1),
+            "/base",
+            {"own": AskedSet("/sets/own", 5, [1])},
+            "/answers.json",
+        ),
         calibration_steps=4,
         callbacks=[CallbackConfig("my.module.Mine", {"a": [1, None], "b": {"c": "yes"}})],
     )

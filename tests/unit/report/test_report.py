@@ -203,8 +203,38 @@ def test_benchmarks_have_a_table_and_columns_beside_the_sets(run_folder: Path) -
     )
     text = section(write_report(run_folder).read_text(), "Retention")
     assert "mmlu acc wikitext word_perplexity base 0.612 8.500 knowledge 0.604 9.250 skills 0.601 -" in text
-    assert "Right of the white line: benchmarks" in text
+    assert "Right of the white line: scores of generated answers, and benchmarks" in text
     assert (run_folder / "figures" / "retention.png").read_bytes() != narrow
+
+
+def test_generated_answers_have_a_table_and_samples(run_folder: Path) -> None:
+    retention = read(run_folder / "results.json")["retention"]
+    states = retention["states"]
+    generated = {
+        "sets": ["facts"],
+        "scores": {"facts": "contains"},
+        "values": [[0.1], [0.7], [0.6]],
+        "cut_off": [[0], [0], [1]],
+    }
+    edit(run_folder / "results.json", retention={**retention, "generated": generated})
+    samples = [
+        {
+            "set": "facts",
+            "index": index,
+            "prompt": f"question {index}",
+            "reference": f"right {index}",
+            "answers": dict.fromkeys(states, f"same {index}") | ({states[-1]: "<b>new</b>"} if index == 9 else {}),
+            "scores": dict.fromkeys(states, 0.0),
+        }
+        for index in range(10)
+    ]
+    (run_folder / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    page = write_report(run_folder).read_text()
+    assert "facts contains base 0.100 knowledge 0.700 skills 0.600" in section(page, "Retention")
+    answers = section(page, "Answers")
+    assert "question 9" in answers  # the only one that a phase has changed
+    assert "question 7" not in answers
+    assert "&lt;b&gt;new&lt;/b&gt;" in page
 
 
 def test_benchmarks_alone_need_no_evaluation_set(run_folder: Path) -> None:

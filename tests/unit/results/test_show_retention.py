@@ -48,6 +48,27 @@ def test_benchmarks_alone_and_sets_alone(capsys: pytest.CaptureFixture[str]) -> 
     assert shown(capsys, sets=False, benchmarks=False) == ""
 
 
+def test_generated_answers_stand_between_sets_and_benchmarks(capsys: pytest.CaptureFixture[str]) -> None:
+    generated = {
+        "sets": ["facts"],
+        "scores": {"facts": "contains"},
+        "values": [[0.125], [0.875]],
+        "cut_off": [[0], [3]],
+    }
+    retention = {
+        "sets": ["facts"],
+        "states": ["base", "first"],
+        "metrics": SETS,
+        "benchmarks": BENCHMARKS,
+        "generated": generated,
+    }
+    show_retention({"retention": retention, "summary": {"forgetting": 0.1}, "phases": [{"preservation": KEPT}]})
+    text = capsys.readouterr().out
+    (row,) = [line for line in text.splitlines() if "first" in line]
+    assert row.index("0.250 (2.000)") < row.index("0.875") < row.index("0.690")
+    assert "3 answers to facts were cut off at evaluation.sets.facts.max_new_tokens" in text
+
+
 def test_what_was_foreseen_of_each_set_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     shares = {"taught": 0.0941, "sets": {"base": 0.0042, "facts": 0.0871}}
     retention = {"sets": [], "states": ["base", "first"], "metrics": NO_SETS}

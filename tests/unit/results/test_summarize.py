@@ -17,7 +17,7 @@ def collected(config: ExperimentConfig, *names: str) -> dict[str, Any]:
 
 
 def summarized(config: ExperimentConfig, phases: Finished) -> dict[str, Any]:
-    return summarize(config, phases, Path("/run"), ARGUMENTS, "start", benchmarks=None, skipped={})
+    return summarize(config, phases, Path("/run"), ARGUMENTS, "start", measured_beside={}, skipped={})
 
 
 def test_results_of_a_whole_run() -> None:
@@ -180,7 +180,7 @@ def test_rows_that_were_left_out_are_listed_by_setting() -> None:
     config = experiment()
     data = DataSummary("one.jsonl", skipped=2, skipped_rows=[SkippedRow("a:3", "is wrong")])
     phases = finished(config, Path("/run"), "one")
-    results = summarize(config, phases, Path("/run"), ARGUMENTS, "start", None, {"phases.one.data": data})
+    results = summarize(config, phases, Path("/run"), ARGUMENTS, "start", {}, {"phases.one.data": data})
     assert results["skipped_rows"] == [
         {"setting": "phases.one.data", "rows": 2, "first": [{"place": "a:3", "reason": "is wrong"}]}
     ]
@@ -190,5 +190,6 @@ def test_benchmarks_stand_in_the_retention_table() -> None:
     config = experiment()
     benchmarks = {"tasks": ["mmlu"], "metrics": {"mmlu": "acc"}, "values": [[0.6], [0.5]]}
     phases = finished(config, Path("/run"), "one")
-    results = summarize(config, phases, Path("/run"), ARGUMENTS, "start", benchmarks, {})
+    results = summarize(config, phases, Path("/run"), ARGUMENTS, "start", {"benchmarks": benchmarks, "other": None}, {})
     assert results["retention"]["benchmarks"] == benchmarks
+    assert "other" not in results["retention"]

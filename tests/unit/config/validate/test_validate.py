@@ -18,6 +18,7 @@ from osftx.config.schema import (
     EvaluationSetConfig,
     ExperimentConfig,
     PhaseConfig,
+    TrainOn,
 )
 from osftx.config.validate import GROUPS, problems
 from osftx.config.validate.training import LR_SCHEDULERS, TRAINING_RANGES
@@ -135,6 +136,8 @@ def test_a_valid_configuration_has_no_problem() -> None:
         ),
         ({"distributed__omp_num_threads": 0}, "distributed.omp_num_threads=0: ", "the default is 1"),
         ({"distributed__timeout_s": 0}, "distributed.timeout_s=0: ", "the default is 1800"),
+        ({"evaluation__generation__batch_size": 0}, "evaluation.generation.batch_size=0: must be 1 or more", "16"),
+        ({"evaluation__generation__temperature": -1}, "evaluation.generation.temperature=-1.0: must be 0", "is 0"),
         ({"evaluation__lm_eval__limit": 0}, "evaluation.lm_eval.limit=0: must be 1 or more", "the default is null"),
         ({"evaluation__lm_eval__num_fewshot": -1}, "evaluation.lm_eval.num_fewshot=-1: must be 0 or more", "null"),
         ({"evaluation__lm_eval__timeout_s": 0}, "evaluation.lm_eval.timeout_s=0: must be 1 or more", "21600"),
@@ -251,12 +254,49 @@ def test_evaluation_sets_need_a_path_and_a_known_phase() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (EvaluationSetConfig(path="f.jsonl", score="contains"), []),
+        (EvaluationSetConfig(path="f.jsonl", score="json.loads"), []),  # a function of some module
+        (
+            EvaluationSetConfig(path="f.jsonl", score="bleu"),
+            [
+                "evaluation.sets.facts.score=bleu: no such score; use one of exact_match, contains, json_equal, regex, "
+                "numeric, f1, or an import path, or null"
+            ],
+        ),
+        (
+            EvaluationSetConfig(path="f.jsonl", score="no_such_module.score"),
+            ["evaluation.sets.facts.score=no_such_module.score: there is no module no_such_module in"],
+        ),
+        (
+            EvaluationSetConfig(path="f.jsonl", score="f1", train_on=TrainOn.everything),
+            ["evaluation.sets.facts.train_on=everything: with score or against_base the model the prompts"],
+        ),
+        (
+            EvaluationSetConfig(path="f.jsonl", max_new_tokens=0),
+            ["evaluation.sets.facts.max_new_tokens=0: must be 1 or more; the default is 128"],
+        ),
+    ],
+)
+def test_scores_of_generated_answers(settings: EvaluationSetConfig, says: list[str]) -> None:
+    def change(config: ExperimentConfig) -> None:
+        config.evaluation.sets = {"facts": settings}
+
+    lines = broken(change)
+    assert len(lines) == len(says)
+    assert all(line.startswith(expected) for line, expected in zip(lines, says, strict=True))
+
+
+@pytest.mark.parametrize(
     ("objective", "says"),
     [
         ("phases.1.steps", None),
         ("phases.2.steps", "no phase 2 among the 2 phases of the run; use 0 to 1"),
         ("retention.metrics.loss.2.0", None),
         ("retention.metrics.loss.3.0", "no state 3 among the 3 states (the base, then after each phase); use 0 to 2"),
+        ("retention.generated.values.2.0", None),
+        ("retention.generated.values.0.1", "no set 1 among the 1 evaluation sets with a score; use 0 to 0"),
         ("retention.benchmarks.values.2.0", None),
         ("retention.benchmarks.values.0.1", "no task 1 among the 1 tasks of evaluation.lm_eval; use 0 to 0"),
         (
@@ -268,7 +308,7 @@ def test_evaluation_sets_need_a_path_and_a_known_phase() -> None:
 )
 def test_the_objective_is_a_number_that_the_run_will_have(objective: str, says: str | None) -> None:
     def change(config: ExperimentConfig) -> None:
-        config.evaluation.sets = {"facts": EvaluationSetConfig(path="f.jsonl")}
+        config.evaluation.sets = {"facts": EvaluationSetConfig(path="f.jsonl", score="f1")}
         config.evaluation.lm_eval.tasks = ["hellaswag"]
         config.objective = objective
 
