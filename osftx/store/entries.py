@@ -197,9 +197,7 @@ class PhaseStore:
             known = json.loads(self._answers_file(model, data).read_text())
         except (OSError, ValueError):
             return None
-        whole = isinstance(known, list) and all(
-            isinstance(one, dict) and {"ids", "ended"} <= one.keys() for one in known
-        )
+        whole = isinstance(known, list) and all(isinstance(one, dict) and {"ids", "end"} <= one.keys() for one in known)
         return known if whole else None
 
     def keep_answers(self, model: str, data: str, answers: Sequence[Mapping[str, Any]]) -> None:
