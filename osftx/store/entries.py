@@ -27,6 +27,7 @@ from osftx.config.run_layout import BEST, CHECKPOINT, METRICS, PHASE_RESULT
 from osftx.utils.files import link_or_copy, write_json
 from osftx.utils.locks import waiting_lock
 from osftx.utils.manifest import FileDigest, describe, differences
+from osftx.utils.ownership import close_to_others, not_ours
 
 FORMAT = 1
 """Version of the store's layout. Entries of another version are left alone."""
@@ -128,12 +129,24 @@ class PhaseStore:
     def make_room(self, fingerprint: str) -> Path | None:
         """Makes and returns the folder in which a phase keeps what it needs to continue after an interruption.
 
-        Returns None if the store cannot be written.
+        Returns None if the store cannot be written, or if another user may have written what is in it.
         """
         folder = self.unfinished / fingerprint
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                self.unfinished.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                close_to_others(folder)
+            refused = not_ours(folder)
         except OSError:
+            return None
+        if refused is not None:
+            print(
+                f"warning: saves of this phase are not read, because another user may have written them ({refused}); "
+                f"the phase begins anew and is not saved in between. Remove {folder}, let its owner go on with it, or "
+                "give a store of your own (store_dir=DIR)",
+                flush=True,
+            )
             return None
         return folder if os.access(folder, os.W_OK) else None
 

@@ -104,7 +104,7 @@ def seal_of(folder: Path) -> dict[str, FileDigest] | None:
     try:
         files = dict(json.loads((folder / MANIFEST).read_text())["files"])
         return files if all({"size", "sha256"} <= file.keys() for file in files.values()) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
