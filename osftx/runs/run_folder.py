@@ -11,11 +11,15 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from osftx.config.identity import Use, counting
-from osftx.config.run_layout import CONFIG, LOCK, PLAN
+from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, LOCK, PLAN, RUN_DATA
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
 from osftx.results.run_reader import read_settings
 from osftx.utils.locks import HeldError, immediate_lock
+
+BEFORE_THE_PLAN = (LOCK, CONFIG, RUN_DATA, JOB, JOB_OUTPUT)
+"""What a run leaves that ended before its plan was written."""
+UNFINISHED = ".partial"
 
 
 def dated(parent: Path) -> Path:
@@ -29,8 +33,8 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     """Makes the run folder, `output_dir` or else `usual`; returns it and the new folders, innermost first.
 
     A folder that holds a run is used only for the same configuration (`composed`, as YAML): an interrupted run then
-    continues there, with what the store has of it. Raises ConfigurationError otherwise, or if the folder cannot be
-    written.
+    continues there, with what the store has of it. Raises ConfigurationError otherwise, for a folder that holds
+    anything else, or if the folder cannot be written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
     if (folder / PLAN).exists():
@@ -48,6 +52,10 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     elif (folder / CONFIG).exists() and not _same(folder, composed):
         raise ConfigurationError(
             [f"output_dir={folder}: holds a config.yaml that is not of this run; choose another folder"]
+        )
+    elif (other := _something_else(folder)) is not None:
+        raise ConfigurationError(
+            [f"output_dir={folder}: holds {other}, which is no part of a run; choose a new or an empty folder"]
         )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -70,6 +78,15 @@ def alone_in(folder: Path) -> Iterator[None]:
                 [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
             ) from error
         yield
+
+
+def _something_else(folder: Path) -> str | None:
+    """Returns the name of something in a folder without a plan that no run leaves before its plan; None if all is."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:  # missing, or not to be read: making it tells
+        return None
+    return next((name for name in names if name not in BEFORE_THE_PLAN and not name.endswith(UNFINISHED)), None)
 
 
 def _same(folder: Path, composed: str) -> bool:
