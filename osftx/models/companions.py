@@ -63,6 +63,6 @@ def _leading_out(folder: Path) -> Iterator[str]:
         if not any(real.is_relative_to(place) for place in homes):
             yield (
                 f"{path.relative_to(folder)} is a link to {real}, outside of the folder, and would be copied into "
-                f"every checkpoint; put a copy in its place (cp --remove-destination {real} {path}) if it belongs to the "
-                "model, or give the folder that it leads to"
+                f"every checkpoint; put a copy in its place (cp --remove-destination {real} {path}) if it belongs to "
+                "the model, or give the folder that it leads to"
             )

@@ -17,9 +17,9 @@ from osftx.planning.preflight import Checked
 from osftx.report import write_report
 from osftx.results.show_retention import show_retention
 from osftx.results.summarize import summarize
-from osftx.runs.phase_runner import obtain
+from osftx.runs.phase_runner import handed_on, obtain
 from osftx.store.entries import PhaseStore
-from osftx.store.fingerprint import of_phase, start_fingerprint
+from osftx.store.fingerprint import of_phase, start_of
 from osftx.utils.files import write_json
 
 
@@ -41,11 +41,14 @@ def run(
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
     store = PhaseStore(Path(config.store_dir).expanduser().resolve()) if config.reuse else None
-    start = parent = start_fingerprint(checked.model_folder, store)
+    first = start_of(checked.model_folder, store)
+    start = parent = first.fingerprint
     benchmarks = Benchmarks(config, checked.benchmarks, store)
     phases = checked.plan.phases
     for place, planned in enumerate(phases, start=1):
         spec = planned.ready()
+        if store is not None:
+            spec.start_files = first.files if place == 1 else handed_on(spec, parent, store)
         name, folder, source = spec.name, Path(spec.folder), Path(spec.model.path)
         fingerprint = of_phase(spec, parent)
         print(

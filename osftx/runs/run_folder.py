@@ -69,13 +69,18 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run folder. Raises ConfigurationError if another process already works there."""
+    """Keeps other processes out of a run folder. Raises ConfigurationError if one works there, or without locks."""
     with ExitStack() as held:
         try:
             held.enter_context(immediate_lock(folder / LOCK))
         except HeldError as error:
             raise ConfigurationError(
                 [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
+            ) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigurationError(
+                [f"output_dir={folder}: cannot be locked ({reason}); choose a folder on a file system with locks"]
             ) from error
         yield
 

@@ -1,0 +1,62 @@
+"""Compares everything in the store with its digests."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from osftx.config.run_layout import save_folder, saved_steps
+from osftx.data.samples import prepared_folders, samples_problem
+from osftx.store.entries import FINGERPRINT, PhaseStore, entry_problems, read_entry
+from osftx.store.scores import score_problem
+from osftx.utils.known_digests import KnownDigests, state_of
+from osftx.utils.manifest import MANIFEST, differences, digest, seal_of, unreadable
+from osftx.utils.ownership import not_ours
+
+WHOLE = "as it was written"
+
+
+def verify(store: PhaseStore) -> Iterator[tuple[str, str | None]]:
+    """Yields the name of each part of the store and what is wrong with it, None if nothing is. Reads everything."""
+    for folder in sorted(path for path in store.phases.glob("*") if FINGERPRINT.fullmatch(path.name)):
+        entry = read_entry(folder)
+        name = f" {entry.manifest.name}" if entry is not None else ""
+        yield f"{folder.name[:12]}{name}", _together(entry_problems(folder))
+    for folder in sorted(store.unfinished.glob("*")):
+        yield from (
+            (f"save {folder.name[:12]} {steps}", _save(save_folder(folder, steps))) for steps in saved_steps(folder)
+        )
+    for folder in sorted(prepared_folders(store.data)):
+        yield f"data {folder.name[:12]}", samples_problem(folder)
+    for path in sorted(store.eigenvectors.glob("*.safetensors")):
+        yield f"decomposition {path.name[:12]}", _eigenvectors(path)
+    for folder in (store.evaluations, store.benchmarks):
+        yield from ((f"{folder.name} {path.name}", score_problem(path)) for path in sorted(folder.glob("*.json")))
+    for path, known in sorted(KnownDigests(store.known_digests).entries().items()):
+        if path.exists() and state_of(path) == known.state and digest(path) != known.sha256:
+            yield f"digest of {path}", "the file has another content; `prune --all` forgets it"
+
+
+def _save(folder: Path) -> str | None:
+    files = seal_of(folder)
+    if files is None:
+        return f"{MANIFEST} cannot be read"
+    return not_ours(folder) or unreadable(folder, files) or _together(differences(folder, files, MANIFEST))
+
+
+def _eigenvectors(path: Path) -> str | None:
+    try:
+        with safe_open(path, framework="np") as file:
+            content = file.get_tensor("vectors")
+            about = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        return f"cannot be read ({error})"
+    if about.get("name", path.name) != path.name:
+        return f"it is the file {about['name']}"
+    same = hashlib.sha256(content.tobytes()).hexdigest() == about.get("sha256")
+    return None if same else "has another content"
+
+
+def _together(problems: Iterator[str]) -> str | None:
+    return "; ".join(problems) or None
