@@ -78,7 +78,7 @@ def run(
 
 def _report(run_folder: Path) -> None:
     try:
-        write_report(run_folder)
+        write_report(run_folder, own=True)
     except Exception as error:  # a failure to draw must not end the run
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"warning: the report could not be written ({reason}); results.json holds its numbers", flush=True)
