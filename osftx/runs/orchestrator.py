@@ -47,8 +47,6 @@ def run(
     phases = checked.plan.phases
     for place, planned in enumerate(phases, start=1):
         spec = planned.ready()
-        if store is not None:
-            spec.start_files = first.files if place == 1 else handed_on(spec, parent, store)
         name, folder, source = spec.name, Path(spec.folder), Path(spec.model.path)
         fingerprint = of_phase(spec, parent)
         print(
@@ -57,6 +55,8 @@ def run(
             flush=True,
         )
         try:
+            if store is not None:
+                spec.start_files = first.files if place == 1 else handed_on(spec, parent, store)
             if place == 1:
                 benchmarks.measure(BASE_STATE, source, parent, folder / (BENCHMARKS + BEFORE))
             result = obtain(spec, fingerprint, parent, store, config.checkpointing, cluster)

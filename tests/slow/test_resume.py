@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from osftx.config.run_layout import save_folder, saved_steps
 from osftx.config.schema import CheckpointingConfig, OffloadConfig, Precision
 from osftx.errors import StoppedError, TrainingError
 from osftx.launch.cluster import Cluster
+from osftx.store.fingerprint import start_of
 from osftx.utils.manifest import describe
 
 STEPS = 24
@@ -197,6 +199,21 @@ def test_saves_of_another_user_are_not_read(undisturbed: PhaseSpec, broken_off: 
     with pytest.raises(TrainingError, match=f"another user may have written them: every user can write {newest}"):
         Cluster().launch(spec)
     assert newest.is_dir()
+
+
+def test_a_model_that_was_swapped_before_it_was_loaded_ends_the_phase(undisturbed: PhaseSpec, tmp_path: Path) -> None:
+    """Before the first step, and nothing is left that could be stored."""
+    spec = again(undisturbed, tmp_path)
+    model = Path(spec.model.path)
+    planned = start_of(model, None).files
+    spec.start_files = [
+        replace(file, sha256="0" * 64) if file.name.endswith(".safetensors") else file for file in planned
+    ]
+    spec.save()
+    with pytest.raises(TrainingError, match=r"model\.safetensors: was changed after this phase was planned"):
+        Cluster().launch(spec)
+    assert not spec.checkpoint.exists()
+    assert saved_steps(Path(spec.resume.folder)) == []
 
 
 def test_a_full_disk_costs_the_save_alone(
