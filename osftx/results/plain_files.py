@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> Any:
     """Returns the content of a YAML file, interpolations as they are. Raises OSError, ValueError or YAMLError."""
     text = _text(path, YAML_BYTES)
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"{path}: has an alias (*{event.anchor}), which no run writes")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

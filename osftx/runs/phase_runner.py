@@ -12,7 +12,7 @@ from osftx.launch.cluster import Cluster
 from osftx.methods.registry import method_named
 from osftx.results.run_reader import read_phase_result
 from osftx.store.entries import Entry, PhaseStore, read_entry, use
-from osftx.store.fingerprint import of_evaluation, start_of
+from osftx.store.fingerprint import of_evaluation, start_files
 from osftx.utils.files import write_json
 
 Evaluation = dict[str, dict[str, float]]
@@ -66,7 +66,7 @@ def handed_on(spec: PhaseSpec, parent: str, store: PhaseStore) -> list[StartFile
 
     Raises TrainingError if they are not those that the phase was stored with.
     """
-    files = start_of(Path(spec.model.path), store).files
+    files = start_files(Path(spec.model.path), store)
     entry = read_entry(store.phases / parent)  # None: the phase could not be stored
     for file in files:
         stored = entry.manifest.files.get(file.name) if entry is not None else None
@@ -122,7 +122,7 @@ def _measure(
             model=replace(spec.model, path=str(model)),
             folder=str(folder),
             evaluation_sets=missing,
-            start_files=start_of(model, store).files,
+            start_files=start_files(model, store),
             evaluate_before=False,
             evaluate_only=True,
         )

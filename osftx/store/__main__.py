@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from osftx.config.run_layout import PHASE_RESULT, saved_steps
@@ -70,7 +71,9 @@ def _list(store: PhaseStore) -> int:
     for entry in store.entries():
         held = entry.manifest
         size_mb = f"{held.bytes / 1e6:,.1f}"
-        table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
+        table.add_row(
+            held.fingerprint[:12], escape(held.name), escape(held.created[:19]), escape(held.parent[:12]), size_mb
+        )
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
     for folder in _entries(store):
         if (reason := unreadable(folder, [MANIFEST])) is not None:
@@ -100,7 +103,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
     held = entry.manifest
     print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
-    with suppress(OSError, ValueError, KeyError):  # damaged; `verify` reports it
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged; `verify` reports it
         result = json.loads((entry.folder / PHASE_RESULT).read_text())
         print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():

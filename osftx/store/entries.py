@@ -58,6 +58,16 @@ class Manifest:
     """Sizes and digests of the files, by path inside the entry."""
     format: int = FORMAT
 
+    def is_complete(self) -> bool:
+        """Returns whether it describes a phase: words that can be shown, and the digests of a result and a checkpoint.
+
+        Raises AttributeError or TypeError for values of other types.
+        """
+        words = (self.fingerprint, self.name, self.parent, self.created)
+        digests = all(type(file["size"]) is int and type(file["sha256"]) is str for file in self.files.values())
+        parts = PHASE_RESULT in self.files and any(name.startswith(f"{CHECKPOINT}/") for name in self.files)
+        return digests and parts and all(type(word) is str and word.isprintable() for word in words)
+
     @property
     def bytes(self) -> int:
         """Size of all files."""
@@ -261,16 +271,11 @@ def read_entry(folder: Path) -> Entry | None:
     """
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
-        whole = all({"size", "sha256"} <= file.keys() for file in manifest.files.values())
-        whole = whole and PHASE_RESULT in manifest.files and any(map(_in_checkpoint, manifest.files))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        whole = manifest.is_complete()
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
     own = manifest.fingerprint == folder.name and manifest.format == FORMAT
     return Entry(folder, manifest) if whole and own else None
-
-
-def _in_checkpoint(name: str) -> bool:
-    return name.startswith(f"{CHECKPOINT}/")
 
 
 def entry_problems(folder: Path) -> Iterator[str]:

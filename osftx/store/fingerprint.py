@@ -62,16 +62,17 @@ def start_of(model: Path, store: PhaseStore | None) -> Start:
     earlier phase left beside the model is part of it. Raises ConfigurationError if a file cannot be read.
     """
     model = model.resolve()
-    known = _known(_model_files(model), store.known_digests if store is not None else None)
-    files = [
-        StartFile(name, file.sha256, list(file.state) if file.state is not None else None)
-        for name, file in known.items()
-    ]
+    files = start_files(model, store)
     stored = _stored_phase(model, store)
     if stored is None:
-        inside = {name.removeprefix(f"{model.name}/"): file.sha256 for name, file in known.items()}
-        return Start(_hash(inside), files)
+        return Start(_hash({file.name.removeprefix(f"{model.name}/"): file.sha256 for file in files}), files)
     return Start(stored if model.name == CHECKPOINT else _hash({"phase": stored, "state": model.name}), files)
+
+
+def start_files(model: Path, store: PhaseStore | None) -> list[StartFile]:
+    """Returns the files of a model that a phase starts from, as they are now. Raises as `start_of` does."""
+    known = _known(_model_files(model.resolve()), store.known_digests if store is not None else None)
+    return [StartFile(name, file.sha256, list(file.state) if file.state else None) for name, file in known.items()]
 
 
 def start_fingerprint(model: Path, store: PhaseStore | None) -> str:

@@ -420,3 +420,47 @@ def test_verify_reads_everything(store: PhaseStore, phase: Path, capsys: pytest.
         assert main(chosen) == 1
         assert store.evaluation("0" * 32, OTHER) is None
         moved.rename(path)
+
+
+def test_saves_that_another_user_may_have_written_are_left_alone(
+    store: PhaseStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = store.make_room(FP)
+    assert room is not None
+    assert stat.S_IMODE(room.stat().st_mode) & stat.S_IRWXO == 0
+    save = save_folder(room, 3)
+    save.mkdir()
+    assert store.make_room(FP) == room
+    assert capsys.readouterr().out == ""
+    room.chmod(0o755)
+    save.chmod(0o777)
+    assert store.make_room(FP) is None
+    shown = capsys.readouterr().out
+    assert f"every user can write {save}" in shown
+    assert "the phase begins anew and is not saved in between" in shown
+    assert save.is_dir()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 3},
+        {"name": "\x1b]0;owned\x07"},
+        {"created": None},
+        {"parent": ["a"]},
+        {"files": {"result.json": {"size": "9", "sha256": "x"}, "checkpoint/a": {"size": 1, "sha256": "x"}}},
+        {"files": {"result.json": {"size": 9, "sha256": 3}, "checkpoint/a": {"size": 1, "sha256": "x"}}},
+        {"files": [1]},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_manifest_of_wrong_types_is_damage(
+    store: PhaseStore, phase: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = store.commit(FP, "knowledge", "base", phase, ["bases"]).folder / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    chosen = ["--store-dir", str(store.folder)]
+    assert [main([*chosen, *command]) for command in (["list"], ["verify"], ["show", FP])] == [0, 1, 2]
+    assert "\x1b" not in capsys.readouterr().out
+    assert store.find(FP) is None
