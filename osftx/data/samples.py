@@ -17,7 +17,7 @@ from osftx.config.schema import DataConfig
 from osftx.errors import ConfigurationError
 from osftx.utils.known_digests import KnownDigests
 from osftx.utils.locks import waiting_lock
-from osftx.utils.manifest import describe
+from osftx.utils.manifest import describe, unreadable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -123,6 +123,10 @@ def write_once(target: Path, write: Callable[[Path], None]) -> None:
     process at a time creates a folder; another process waits and then finds it. Raises ConfigurationError if nothing
     can be written there, and whatever `write` raises.
     """
+    if (reason := unreadable(target, (SUMMARY_FILE, SAMPLES_FILE, INDEX_FILE))) is not None:
+        raise ConfigurationError(
+            [f"data.processing_dir: {reason}: ask for the right to read it, or name a folder of your own"]
+        )
     if _is_whole(target):
         return
     try:

@@ -1,5 +1,6 @@
 """The folder of a run: making it, locking it while the run lasts, and removing it again if nothing was started."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -19,7 +20,7 @@ from osftx.utils.locks import HeldError, immediate_lock
 
 BEFORE_THE_PLAN = (LOCK, CONFIG, RUN_DATA, JOB, JOB_OUTPUT)
 """What a run leaves that ended before its plan was written."""
-UNFINISHED = ".partial"
+TEMPORARY = re.compile(r".*\.partial|\.osftx-.*")
 
 
 def dated(parent: Path) -> Path:
@@ -91,7 +92,7 @@ def _something_else(folder: Path) -> str | None:
         names = sorted(path.name for path in folder.iterdir())
     except OSError:  # missing, or not to be read: making it tells
         return None
-    return next((name for name in names if name not in BEFORE_THE_PLAN and not name.endswith(UNFINISHED)), None)
+    return next((name for name in names if name not in BEFORE_THE_PLAN and not TEMPORARY.fullmatch(name)), None)
 
 
 def _same(folder: Path, composed: str) -> bool:

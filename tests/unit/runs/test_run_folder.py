@@ -34,7 +34,12 @@ def test_a_run_goes_on_wherever_its_nodes_meet_and_whether_it_is_timed_or_not(tm
 
 def test_a_folder_that_holds_other_things_is_refused(tmp_path: Path) -> None:
     config = ExperimentConfig(output_dir=str(tmp_path))
-    for left in (".lock", "output.log", "plan.json.0123abcd.partial"):  # by a run that was refused or killed
+    for left in (
+        ".lock",
+        "output.log",
+        "plan.json.0123abcd.partial",
+        ".osftx-calibration-x",
+    ):  # by a run that was refused or killed
         (tmp_path / left).write_text("")
     (tmp_path / "data").mkdir()
     assert make_run_folder(config, tmp_path, "{}") == (tmp_path.resolve(), [])
