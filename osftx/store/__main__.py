@@ -42,25 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
     store = PhaseStore(chosen.store_dir.expanduser())
-    if not store.exists():
-        print(
-            f"osftx.store: {chosen.store_dir}: no phase store here (no {MARKER}, no phase); give --store-dir DIR",
-            file=sys.stderr,
-        )
-        return 2
-    match chosen.command:
-        case "list":
-            return _list(store)
-        case "show":
-            return _show(store, chosen.fingerprint)
-        case "verify":
-            return _verify(store)
-        case _:
-            try:
+    try:
+        if not store.exists():
+            print(
+                f"osftx.store: {chosen.store_dir}: no phase store here (no {MARKER}, no phase); give --store-dir DIR",
+                file=sys.stderr,
+            )
+            return 2
+        match chosen.command:
+            case "list":
+                return _list(store)
+            case "show":
+                return _show(store, chosen.fingerprint)
+            case "verify":
+                return _verify(store)
+            case _:
                 return _prune(store, chosen.unfinished, chosen.all)
-            except OSError as error:
-                print(f"osftx.store: {error.filename}: cannot be removed ({error.strerror})", file=sys.stderr)
-                return 2
+    except OSError as error:
+        doing = "removed" if chosen.command == "prune" else "read"
+        print(f"osftx.store: {error.filename}: cannot be {doing} ({error.strerror})", file=sys.stderr)
+        return 2
 
 
 def _list(store: PhaseStore) -> int:
@@ -86,6 +87,9 @@ def _list(store: PhaseStore) -> int:
     if sizes := [path.stat().st_size for path in store.eigenvectors.glob("*.safetensors")]:
         print(f"decompositions: {len(sizes)}, {sum(sizes) / 1e6:,.1f} MB")
     for folder in _folders(store.unfinished):
+        if (reason := unreadable(folder, [])) is not None:
+            print(f"unfinished: {folder.name[:12]}, not to be read ({reason})")
+            continue
         steps = saved_steps(folder)
         print(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
     return 0

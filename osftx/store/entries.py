@@ -216,7 +216,7 @@ class PhaseStore:
     def exists(self) -> bool:
         """Returns whether the folder is a store: marked as one, or filled as one by a version that did not mark it."""
         inside = (path.name for folder in (self.phases, self.unfinished) for path in folder.glob("*"))
-        return self.marker.is_file() or any(FINGERPRINT.fullmatch(name.partition(".")[0]) for name in inside)
+        return os.path.isfile(self.marker) or any(FINGERPRINT.fullmatch(name.partition(".")[0]) for name in inside)
 
     def _tell_unlocked(self, path: Path, error: OSError) -> None:
         if not self._told_unlocked:

@@ -22,11 +22,15 @@ def verify(store: PhaseStore) -> Iterator[tuple[str, str | None]]:
     for folder in sorted(path for path in store.phases.glob("*") if FINGERPRINT.fullmatch(path.name)):
         entry = read_entry(folder)
         name = f" {entry.manifest.name}" if entry is not None else ""
-        yield f"{folder.name[:12]}{name}", _together(entry_problems(folder))
+        reason = unreadable(folder, [MANIFEST, *(entry.manifest.files if entry is not None else ())])
+        problem = f"cannot be read ({reason})" if reason is not None else _together(entry_problems(folder))
+        yield f"{folder.name[:12]}{name}", problem
     for folder in sorted(store.unfinished.glob("*")):
-        yield from (
-            (f"save {folder.name[:12]} {steps}", _save(save_folder(folder, steps))) for steps in saved_steps(folder)
-        )
+        if (reason := unreadable(folder, [])) is not None:
+            yield f"saves {folder.name[:12]}", f"cannot be read ({reason})"
+            continue
+        for steps in saved_steps(folder):
+            yield f"save {folder.name[:12]} {steps}", _save(save_folder(folder, steps))
     for folder in sorted(prepared_folders(store.data)):
         yield f"data {folder.name[:12]}", samples_problem(folder)
     for path in sorted(store.eigenvectors.glob("*.safetensors")):
