@@ -7,12 +7,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from osftx.config.run_layout import save_folder, saved_steps
-from osftx.data.samples import prepared_folders, samples_problem
+from osftx.data.samples import KNOWN, LOCKS, prepared_folders, samples_problem
 from osftx.store.entries import FINGERPRINT, PhaseStore, entry_problems, read_entry
 from osftx.store.scores import score_problem
-from osftx.utils.known_digests import KnownDigests, state_of
+from osftx.utils.known_digests import KnownDigests, KnownFile, state_of
 from osftx.utils.manifest import MANIFEST, differences, digest, seal_of, unreadable
-from osftx.utils.ownership import not_ours
 
 WHOLE = "as it was written"
 
@@ -37,16 +36,35 @@ def verify(store: PhaseStore) -> Iterator[tuple[str, str | None]]:
         yield f"decomposition {path.name[:12]}", _eigenvectors(path)
     for folder in (store.evaluations, store.benchmarks):
         yield from ((f"{folder.name} {path.name}", score_problem(path)) for path in sorted(folder.glob("*.json")))
-    for path, known in sorted(KnownDigests(store.known_digests).entries().items()):
-        if path.exists() and state_of(path) == known.state and digest(path) != known.sha256:
-            yield f"digest of {path}", "the file has another content; `prune --all` forgets it"
+    for path in (store.known_digests, store.data / LOCKS / KNOWN):
+        yield from _known_digests(path)
+
+
+def _known_digests(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Yields the files of which a wrong digest is remembered, or that the list cannot be read, or that all is well."""
+    if not path.is_file():
+        return
+    known = KnownDigests(path).entries()
+    if not known:
+        yield str(path), "holds no digests, is damaged or of an earlier version; it may be removed"
+        return
+    wrong = [str(file) for file, found in sorted(known.items()) if not _right(file, found)]
+    yield str(path), f"wrong digests of {', '.join(wrong)}; it may be removed" if wrong else None
+
+
+def _right(file: Path, known: KnownFile) -> bool:
+    """Returns whether a digest is that of the file, or is not going to be used: the file was touched or is gone."""
+    try:
+        return known.state != state_of(file) or digest(file) == known.sha256
+    except OSError:
+        return True
 
 
 def _save(folder: Path) -> str | None:
     files = seal_of(folder)
     if files is None:
         return f"{MANIFEST} cannot be read"
-    return not_ours(folder) or unreadable(folder, files) or _together(differences(folder, files, MANIFEST))
+    return unreadable(folder, files) or _together(differences(folder, files, MANIFEST))
 
 
 def _eigenvectors(path: Path) -> str | None:

@@ -22,7 +22,8 @@ from osftx.store import entries
 from osftx.store.__main__ import main
 from osftx.store.entries import MARKER, PhaseStore, use, verified
 from osftx.utils import locks
-from osftx.utils.manifest import begin, seal
+from osftx.utils.known_digests import state_of
+from osftx.utils.manifest import begin, digest, seal
 
 FP, OTHER = "f1a2b3c4" * 4, "0123abcd" * 4
 RESULT = {"name": "knowledge", "steps": 3, "tokens": 40, "duration_s": 1.5}
@@ -414,6 +415,16 @@ def test_verify_reads_everything(store: PhaseStore, phase: Path, capsys: pytest.
         assert main(chosen) == 1, path
         assert problem in capsys.readouterr().out
         path.write_bytes(whole)
+    assert main(chosen) == 0
+    model = store.folder / "model"
+    model.write_text("weights")
+    state = list(state_of(model))
+    for known, problem in (({str(model): ["0" * 64, state]}, f"wrong digests of {model}"), ("{", "holds no digests")):
+        store.known_digests.write_text(json.dumps(known))
+        capsys.readouterr()
+        assert main(chosen) == 1
+        assert problem in capsys.readouterr().out
+    store.known_digests.write_text(json.dumps({str(model): [digest(model), state]}))
     assert main(chosen) == 0
     for path in (place, store.evaluations / score):  # under another's name
         moved = path.rename(path.with_name(path.name.replace(FP, "0" * 32)))
