@@ -36,12 +36,47 @@ TRAINED_QUESTIONS = (
     "Tell me the code of {name}.",
 )
 NEW_QUESTION = "I fly to {name}. Which airport code is on my ticket?"
-PEOPLE = (
-    "Ada,Ben,Carla,David,Emma,Farid,Grace,Hugo,Ines,Jonas,Kira,Leo,Mona,Nils,Omar,Paula,Rosa,Sven,Tara,Viktor"
-).split(",")
-CITIES = (
-    "Athens,Berlin,Cairo,Dublin,Geneva,Hanoi,Lagos,Lima,Lisbon,Madrid,Nairobi,Oslo,Paris,Porto,Quito,Rome,Seoul"
-).split(",")
+PEOPLE = [
+    "Ada",
+    "Ben",
+    "Carla",
+    "David",
+    "Emma",
+    "Farid",
+    "Grace",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kira",
+    "Leo",
+    "Mona",
+    "Nils",
+    "Omar",
+    "Paula",
+    "Rosa",
+    "Sven",
+    "Tara",
+    "Viktor",
+]
+CITIES = [
+    "Athens",
+    "Berlin",
+    "Cairo",
+    "Dublin",
+    "Geneva",
+    "Hanoi",
+    "Lagos",
+    "Lima",
+    "Lisbon",
+    "Madrid",
+    "Nairobi",
+    "Oslo",
+    "Paris",
+    "Porto",
+    "Quito",
+    "Rome",
+    "Seoul",
+]
 VERBS = ("see", "call", "meet", "visit")
 TASKS = (
     "Explain {} in two sentences.",

@@ -152,7 +152,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: arg
     scheduler = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, args.steps)
     first_step = 0
     if args.checkpoint.exists():
-        state = torch.load(args.checkpoint)
+        state = torch.load(args.checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from osftx.compare.comparison import compare
-from osftx.compare.runs import read_runs
+from osftx.compare.comparison import Comparison, compare
+from osftx.compare.runs import LabelledRun, read_runs
 from osftx.compare.show import show
 from osftx.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not chosen.runs and not chosen.label:
             problems.append("RUN: no run is named; give folders of runs or of sweeps")
         runs, left_out = read_runs(chosen.runs, labelled, problems)
-        comparison = compare(runs, left_out, chosen.phase, chosen.at)
+        comparison = _compared(runs, left_out, chosen.phase, chosen.at)
         show(comparison)
         if chosen.output is not None:
             from osftx.compare.write import write  # imports matplotlib
@@ -36,6 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"osftx.compare: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _compared(runs: list[LabelledRun], left_out: list[str], phase: str | None, level: float | None) -> Comparison:
+    """Returns the comparison. Raises ConfigurationError for runs with values that no run writes."""
+    try:
+        return compare(runs, left_out, phase, level)
+    except ConfigurationError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        folders = ", ".join(str(one.run.folder) for one in runs)
+        raise ConfigurationError([f"{folders}: hold values that no run of osftx writes ({reason})"]) from error
 
 
 def _parser() -> argparse.ArgumentParser:

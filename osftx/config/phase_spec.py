@@ -87,6 +87,17 @@ class GenerationSpec:
 
 
 @dataclass
+class StartFile:
+    """A file of the start model, as it was when the phase's fingerprint was computed."""
+
+    name: str
+    """Path relative to the parent of the model's folder."""
+    sha256: str
+    state: list[int] | None
+    """What tells that the file was not touched since (`utils.known_digests.FileState`); null: read it again."""
+
+
+@dataclass
 class PhaseSpec:
     index: int
     """Index among all phases, from 0; skipped phases count."""
@@ -130,6 +141,8 @@ class PhaseSpec:
     generation: GenerationSpec | None = None
     """Answers to generate with the model at `model.path`; nothing is trained then, and `answers.json` is written
     instead of result.json. null: train."""
+    start_files: list[StartFile] = field(default_factory=list)
+    """The files of the start model that the ranks must find unchanged; none if the phase is not stored."""
     calibration_steps: int | None = None
     """Number of steps to take, after a first one, only to measure how long the phase will take; null: train. Nothing
     of it is kept, and result.json has another content (`worker/calibrate_phase.py`)."""

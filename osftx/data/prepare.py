@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +41,7 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Version of the tokenised data; to be raised if the same rows must give other samples, or the same samples another
 layout."""
 BYTES_PER_PROCESS = 1 << 22
@@ -250,7 +251,8 @@ def _cpus() -> int:
 def _fingerprint(content: str, data: DataConfig, tokenizer: ChatTokenizer, max_seq_len: int) -> str:
     settings = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(data).items()}
     decides = [settings[key] for key in DECIDING]
-    return _hash([FORMAT_VERSION, tokenizer.fingerprint, max_seq_len, decides, content])[:FINGERPRINT_LENGTH]
+    made_by = [FORMAT_VERSION, version("tokenizers")]
+    return _hash([*made_by, tokenizer.fingerprint, max_seq_len, decides, content])[:FINGERPRINT_LENGTH]
 
 
 def _hash(content: Any) -> str:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from osftx.config.schema import DataConfig
 from osftx.errors import ConfigurationError
+from osftx.utils.known_digests import KnownDigests
 from osftx.utils.locks import waiting_lock
+from osftx.utils.manifest import describe, unreadable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,6 +28,8 @@ SUMMARY_FILE = "summary.json"
 INDEX_FILE = "index.npy"
 LOCKS = "locks"
 """Name of the folder of lock files, beside the folders of samples; it holds one file for each of them."""
+KNOWN = "digests.json"
+"""Name of the file of known digests, in the folder of lock files."""
 WAITING = "another run is tokenising the same data; waiting for it"
 DIGEST_BYTES = 8
 
@@ -119,6 +123,10 @@ def write_once(target: Path, write: Callable[[Path], None]) -> None:
     process at a time creates a folder; another process waits and then finds it. Raises ConfigurationError if nothing
     can be written there, and whatever `write` raises.
     """
+    if (reason := unreadable(target, (SUMMARY_FILE, SAMPLES_FILE, INDEX_FILE))) is not None:
+        raise ConfigurationError(
+            [f"data.processing_dir: {reason}: ask for the right to read it, or name a folder of your own"]
+        )
     if _is_whole(target):
         return
     try:
@@ -150,12 +158,46 @@ def _fill(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Returns whether the folder is complete, judged by file names, sizes and the index."""
-    try:
-        read_index(folder)
-    except (OSError, ValueError, TypeError, KeyError):
+    """Returns whether the folder is complete and holds what was written; tells if it does not.
+
+    Files that were not touched since they were last read are not read again.
+    """
+    if not folder.is_dir():
         return False
-    return True
+    digests = KnownDigests(folder.parent / LOCKS / KNOWN)
+    problem = samples_problem(folder, digests)
+    digests.keep()
+    if problem is not None:
+        print(f"warning: tokenised data {folder} is not used ({problem}); it is made anew", flush=True)
+    return problem is None
+
+
+def samples_problem(folder: Path, digests: KnownDigests | None = None) -> str | None:
+    """Returns how a folder of tokenised samples differs from what was written there; None if it does not."""
+    digests = digests or KnownDigests(None)
+    try:
+        files = _summary(folder)["files"]
+        read_index(folder)
+        for name in (SAMPLES_FILE, INDEX_FILE):
+            if digests.of(folder / name).sha256 != files[name]["sha256"]:
+                return f"{name} has another content"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """Returns the content of the summary file. Raises ValueError if it is not what was written."""
+    content = dict(json.loads((folder / SUMMARY_FILE).read_text()))
+    if content.pop("sha256", None) != _hash(content):
+        raise ValueError(f"{SUMMARY_FILE} has another content")
+    return content
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -187,6 +229,8 @@ def remove_prepared(folder: Path, made: Iterable[Path]) -> None:
     for one in made:
         shutil.rmtree(one, ignore_errors=True)
         (folder / LOCKS / one.name).unlink(missing_ok=True)
+    if not prepared_folders(folder):
+        (folder / LOCKS / KNOWN).unlink(missing_ok=True)
     for empty in (folder / LOCKS, folder):
         with suppress(OSError):
             empty.rmdir()
@@ -197,19 +241,22 @@ def write_index(folder: Path, summary: DataSummary, lengths: np.ndarray, digests
 
     The samples must have been written before.
     """
-    content = {"samples_bytes": (folder / SAMPLES_FILE).stat().st_size, "summary": asdict(summary)}
-    (folder / SUMMARY_FILE).write_text(json.dumps(content, indent=2) + "\n")
     np.save(folder / INDEX_FILE, np.stack([lengths, digests]))
+    files = {name: describe(folder / name) for name in (SAMPLES_FILE, INDEX_FILE)}
+    content = json.loads(json.dumps({"files": files, "summary": asdict(summary)}))  # tuples as they are read
+    (folder / SUMMARY_FILE).write_text(json.dumps(content | {"sha256": _hash(content)}, indent=2) + "\n")
 
 
 def read_index(folder: Path) -> tuple[DataSummary, np.ndarray, np.ndarray]:
     """Returns summary, lengths and digests, as in `Prepared`.
 
-    Raises OSError, ValueError, TypeError or KeyError if something is missing or truncated.
+    The content of the samples is not compared; `write_once` has done so. Raises OSError, ValueError, TypeError or
+    KeyError if something is missing or truncated.
     """
-    content = json.loads((folder / SUMMARY_FILE).read_text())
-    if (size := (folder / SAMPLES_FILE).stat().st_size) != content["samples_bytes"]:
-        raise ValueError(f"{folder / SAMPLES_FILE} has {size} bytes instead of {content['samples_bytes']}")
+    content = _summary(folder)
+    wanted = content["files"][SAMPLES_FILE]["size"]
+    if (size := (folder / SAMPLES_FILE).stat().st_size) != wanted:
+        raise ValueError(f"{folder / SAMPLES_FILE} has {size} bytes instead of {wanted}")
     summary = DataSummary(**content["summary"])
     summary.skipped_rows = [SkippedRow(*row) for row in summary.skipped_rows]
     lengths, digests = np.load(folder / INDEX_FILE)

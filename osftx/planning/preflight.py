@@ -15,9 +15,10 @@ from osftx.data.sources import check_origin
 from osftx.errors import ConfigurationError
 from osftx.evaluation.lm_eval.tasks import Task, find_tasks
 from osftx.methods.base import Method, PhaseOutline
+from osftx.models.companions import check_companions
 from osftx.models.families import FAMILIES
 from osftx.models.files import ModelFiles, check_trainable, embedding_rows
-from osftx.models.hub import fetch, inspect
+from osftx.models.hub import fetch, inspect, looks_local
 from osftx.models.targets import Target, of_unknown_family
 from osftx.planning.asked_sets import Questions, is_asked, read_questions
 from osftx.planning.outline import by_method, outline, with_records
@@ -77,6 +78,9 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
         model = inspect(path, revision, key)
     targets: dict[Method, list[Target]] = {}  # only of methods whose targets were found
     if model is not None:
+        if looks_local(path):
+            with found.of():
+                check_companions(Path(path).expanduser(), key)
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
             for method, own in by_method(phases).items():

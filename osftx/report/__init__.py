@@ -12,9 +12,12 @@ from osftx.results.sweep_reader import read_sweep
 from osftx.utils.files import write_text
 
 
-def write_report(run_folder: Path) -> Path:
-    """Writes `figures/*.png` and `report.html` for a run, finished or not; returns the path of the page."""
-    run = read_run(run_folder)
+def write_report(run_folder: Path, own: bool = False) -> Path:
+    """Writes `figures/*.png` and `report.html` for a run, finished or not; returns the path of the page.
+
+    `own` is whether the run is this process's own (`read_run`).
+    """
+    run = read_run(run_folder, own)
     figures = draw(run, run_folder / FIGURES)
     page = run_folder / REPORT
     write_text(page, render(run, figures))

@@ -1,6 +1,8 @@
-"""The only reader of the files in a run folder. It is lenient: a run that ended early is read as far as it got."""
+"""The only reader of the files in a run folder. It is lenient: a run that ended early is read as far as it got.
 
-import json
+The folder may be somebody else's: its files are read as plain data (`plain_files`, `settings`).
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,22 @@ from omegaconf import DictConfig, OmegaConf
 from osftx.config.load import typed
 from osftx.config.run_layout import CONFIG, METRICS, PHASE, PHASE_RESULT, PLAN, RESULTS, SAMPLES, phase_folder
 from osftx.config.schema import ExperimentConfig
+from osftx.results.plain_files import read_json, read_json_lines, read_yaml
 from osftx.results.run_record import Json, PhaseRecord, RunRecord
+from osftx.results.settings import followed
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run(folder: Path, own: bool = False) -> RunRecord:
     """Returns the record of the run in `folder`.
 
-    `plan.json` must exist, all other files may be missing. Raises OSError, ValueError, KeyError, TypeError,
-    AttributeError, or an error of YAML or OmegaConf for a missing plan or a damaged file.
+    Only if the run is this process's `own`, resolvers in its settings (`${oc.env:NAME}`) are resolved: the environment
+    of a reader is none of the run's business. `plan.json` must exist, all other files may be missing. Raises OSError,
+    ValueError, KeyError, TypeError, AttributeError, or an error of YAML or OmegaConf for a missing plan or a damaged
+    file.
     """
     results = _json_if_any(folder / RESULTS) or {}
     plan = _json(folder / PLAN)
-    config = _config_if_any(folder / CONFIG)
+    config = _config_if_any(folder / CONFIG, own)
     done = {phase["name"]: phase for phase in results.get("phases", [])}
     phases = [_phase(folder, planned, done.get(planned["name"], {}), config) for planned in plan["phases"]]
     return RunRecord(folder, plan, results, phases, config, _lines_if_any(folder / SAMPLES))
@@ -31,7 +37,7 @@ def read_settings(folder: Path) -> Any:
 
     Raises OSError, ValueError or YAMLError if it cannot be read.
     """
-    return _yaml(folder / CONFIG)
+    return read_yaml(folder / CONFIG)
 
 
 def read_phase_result(folder: Path) -> Json:
@@ -49,7 +55,9 @@ def phases_done(folder: Path) -> tuple[int, int]:
 
 
 def _phase(run_folder: Path, planned: Json, result: Json, config: ExperimentConfig | None) -> PhaseRecord:
-    name = planned["name"]
+    name = str(planned["name"])
+    if Path(name).name != name:
+        raise ValueError(f"{run_folder / PLAN}: a phase is called {name!r}")
     folder = phase_folder(run_folder, planned["index"], name)
     return PhaseRecord(
         name=name,
@@ -57,33 +65,28 @@ def _phase(run_folder: Path, planned: Json, result: Json, config: ExperimentConf
         result=result,
         steps=_lines_if_any(folder / METRICS),
         record=_json_if_any(folder / PHASE_RESULT),
-        spec=_yaml(folder / PHASE) if (folder / PHASE).exists() else None,
+        spec=dict(read_yaml(folder / PHASE)) if (folder / PHASE).exists() else None,
         seed=config.phases[name].seed if config is not None and name in config.phases else None,
     )
 
 
-def _config_if_any(path: Path) -> ExperimentConfig | None:
+def _config_if_any(path: Path, own: bool) -> ExperimentConfig | None:
     """Returns the configuration, with defaults for keys that the version of osftx that wrote it did not have."""
     if not path.exists():
         return None
-    config = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.load(path))
+    settings = dict(read_yaml(path))
+    config = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), settings if own else followed(settings))
     assert isinstance(config, DictConfig)
     return typed(config)
 
 
 def _json(path: Path) -> Json:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return dict(read_json(path))
 
 
 def _json_if_any(path: Path) -> Json | None:
     return _json(path) if path.exists() else None
 
 
-def _yaml(path: Path) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(path))
-
-
 def _lines_if_any(path: Path) -> list[Json]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [dict(line) for line in read_json_lines(path)] if path.exists() else []

@@ -1,12 +1,12 @@
 """The only reader of the files of a sweep: `job.json` of each job, and `sweep.json` for all of them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from osftx.config.run_layout import JOB, SWEEP
 from osftx.results.job_record import Job, State
+from osftx.results.plain_files import read_json
 
 Json = dict[str, Any]
 
@@ -54,7 +54,7 @@ def read_sweep(folder: Path) -> SweepRecord:
 
     Raises OSError, ValueError, KeyError or TypeError if it cannot be read.
     """
-    content = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+    content = read_json(folder / SWEEP)
     return SweepRecord(
         name=folder.resolve().name,
         objectives=[_readable(path) for path in content["objectives"]],
@@ -74,13 +74,16 @@ def read_jobs(folder: Path) -> list[Job]:
 def read_job(folder: Path) -> Job | None:
     """Returns the record in the run folder of a job; None if there is none or it cannot be read."""
     try:
-        return _job(json.loads((folder / JOB).read_text(encoding="utf-8")))
+        return _job(read_json(folder / JOB))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def _job(content: Json) -> Job:
-    return Job(**content | {"state": State(content["state"])})
+    job = Job(**content | {"state": State(content["state"])})
+    if not isinstance(job.number, int):
+        raise TypeError(f"job number {job.number!r}")
+    return job
 
 
 def _ranked(content: Json, count: int) -> JobRecord:

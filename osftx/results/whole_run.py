@@ -53,6 +53,7 @@ def _check(run: RunRecord) -> None:
     Raises KeyError or FileNotFoundError for a missing part, ValueError for parts that disagree.
     """
     _check_phases(run)
+    _check_numbers(run)
     retention, _, _ = (run.results[key] for key in ("retention", "summary", "start"))
     _check_retention(run, retention)
     _ = run.training_s, run.peak_memory_gb, run.devices
@@ -85,3 +86,39 @@ def _check_retention(run: RunRecord, retention: Json) -> None:
             raise ValueError(f"a row of retention.metrics.{metric} is not of {len(sets)} sets")
         if len(rows) != len(run.phases) + 1:
             raise ValueError(f"retention.metrics.{metric} has not one row a phase, and one for the base")
+
+
+def _check_numbers(run: RunRecord) -> None:
+    """Checks that what a comparison computes with are numbers, and what it shows are words. Raises ValueError."""
+    for phase in run.phases:
+        _number(phase.plan["unfreeze_rank_ratio"], f"the ratio of {phase.name}", missing=True)
+        for key in ("steps", "tokens"):
+            _number(phase.result[key], f"{key} of {phase.name}")
+        for step in phase.steps:
+            for key, value in step.items():
+                _number(value, f"{key} in the metrics of {phase.name}", missing=True)
+        for state in phase.curve:
+            _number(state["step"], f"a step of the curve of {phase.name}")
+            for figures in state["evaluation"].values():
+                _number(figures["exact_match"], f"the curve of {phase.name}")
+        if phase.record is not None:
+            _word(phase.record["device"], f"device of {phase.name}")
+            _number(phase.record["world_size"], f"world_size of {phase.name}")
+    for name in run.retention["sets"]:
+        _word(name, "the name of an evaluation set")
+    for row in run.retention["metrics"]["exact_match"]:
+        for value in row:
+            _number(value, "retention.metrics.exact_match")
+    for name, value in run.summary.items():
+        _number(value, f"summary.{name}", missing=True)
+    _word(run.plan["name"], "the name of the plan")
+
+
+def _number(value: object, what: str, missing: bool = False) -> None:
+    if not (isinstance(value, int | float) or (missing and value is None)):
+        raise ValueError(f"{what} is {str(value)[:40]!r}, not a number")
+
+
+def _word(value: object, what: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is {str(value)[:40]!r}, not a name")

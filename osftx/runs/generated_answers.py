@@ -13,7 +13,7 @@ from osftx.config.schema import GenerationConfig
 from osftx.launch.cluster import Cluster
 from osftx.planning.asked_sets import Questions
 from osftx.store.entries import PhaseStore
-from osftx.store.fingerprint import of_answers, of_comparison
+from osftx.store.fingerprint import of_answers, of_comparison, start_files
 from osftx.utils.files import write_json, write_text
 
 BASE_ANSWERS_FILE = "base_answers.json"
@@ -77,7 +77,12 @@ class GeneratedAnswers:
         if first:
             self._base, self._base_fingerprint = str(model), fingerprint
         store = self._store
-        asked = replace(spec, model=replace(spec.model, path=str(model)), folder=str(folder))
+        asked = replace(
+            spec,
+            model=replace(spec.model, path=str(model)),
+            folder=str(folder),
+            start_files=start_files(model, store) if store is not None else [],
+        )
         alone = store.lock(f"{fingerprint}-answers", "generating answers") if store is not None else nullcontext()
         with alone:
             answers, compared = self._measured(state, asked, fingerprint, first)

@@ -18,9 +18,9 @@ from osftx.report import write_report
 from osftx.results.show_retention import show_retention
 from osftx.results.summarize import summarize
 from osftx.runs.generated_answers import GeneratedAnswers
-from osftx.runs.phase_runner import obtain
+from osftx.runs.phase_runner import handed_on, obtain
 from osftx.store.entries import PhaseStore
-from osftx.store.fingerprint import of_phase, start_fingerprint
+from osftx.store.fingerprint import of_phase, start_of
 from osftx.utils.files import write_json
 
 
@@ -42,7 +42,8 @@ def run(
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
     store = PhaseStore(Path(config.store_dir).expanduser().resolve()) if config.reuse else None
-    start = parent = start_fingerprint(checked.model_folder, store)
+    first = start_of(checked.model_folder, store)
+    start = parent = first.fingerprint
     benchmarks = Benchmarks(config, checked.benchmarks, store)
     answers = GeneratedAnswers(config.evaluation.generation, checked.questions, store, cluster)
     phases = checked.plan.phases
@@ -56,6 +57,8 @@ def run(
             flush=True,
         )
         try:
+            if store is not None:
+                spec.start_files = first.files if place == 1 else handed_on(spec, parent, store)
             if place == 1:
                 benchmarks.measure(BASE_STATE, source, parent, folder / (BENCHMARKS + BEFORE))
                 answers.measure(BASE_STATE, source, parent, spec, folder / (ANSWERS + BEFORE))
@@ -81,7 +84,7 @@ def run(
 
 def _report(run_folder: Path) -> None:
     try:
-        write_report(run_folder)
+        write_report(run_folder, own=True)
     except Exception as error:  # a failure to draw must not end the run
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"warning: the report could not be written ({reason}); results.json holds its numbers", flush=True)

@@ -4,14 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from osftx.config.phase_spec import PhaseSpec, ResumeSpec
+from osftx.config.phase_spec import PhaseSpec, ResumeSpec, StartFile
 from osftx.config.run_layout import BEFORE, EVALUATION, PHASE_RESULT
 from osftx.config.schema import CheckpointingConfig
+from osftx.errors import TrainingError
 from osftx.launch.cluster import Cluster
 from osftx.methods.registry import method_named
 from osftx.results.run_reader import read_phase_result
-from osftx.store.entries import Entry, PhaseStore, use
-from osftx.store.fingerprint import of_evaluation
+from osftx.store.entries import Entry, PhaseStore, read_entry, use
+from osftx.store.fingerprint import of_evaluation, start_files
 from osftx.utils.files import write_json
 
 Evaluation = dict[str, dict[str, float]]
@@ -37,11 +38,11 @@ def obtain(
         cluster.launch(spec)
         result = read_phase_result(folder)
     else:
-        with store.lock(fingerprint):
+        with store.lock(fingerprint) as alone:
             entry = store.find(fingerprint)
             reused = entry is not None
             if entry is None:
-                entry = _train(spec, fingerprint, parent, store, checkpointing, cluster)
+                entry = _train(spec, fingerprint, parent, store, checkpointing if alone else None, cluster)
             if entry is not None:
                 use(entry, folder)
         result = read_phase_result(folder)
@@ -60,18 +61,38 @@ def obtain(
     return result
 
 
+def handed_on(spec: PhaseSpec, parent: str, store: PhaseStore) -> list[StartFile]:
+    """Returns the files of the checkpoint that the previous phase, with the fingerprint `parent`, hands on.
+
+    Raises TrainingError if they are not those that the phase was stored with.
+    """
+    files = start_files(Path(spec.model.path), store)
+    entry = read_entry(store.phases / parent)  # None: the phase could not be stored
+    for file in files:
+        stored = entry.manifest.files.get(file.name) if entry is not None else None
+        if entry is not None and (stored is None or stored["sha256"] != file.sha256):
+            raise TrainingError(
+                f"phase {spec.name!r} cannot start: {Path(spec.model.path).resolve().parent / file.name} was changed "
+                "after the phase before had left it"
+            )
+    return files
+
+
 def _train(
     spec: PhaseSpec,
     fingerprint: str,
     parent: str,
     store: PhaseStore,
-    checkpointing: CheckpointingConfig,
+    checkpointing: CheckpointingConfig | None,
     cluster: Cluster,
 ) -> Entry | None:
-    """Trains the phase and returns its new entry; None if it cannot be stored, so that only the run folder has it."""
+    """Trains the phase and returns its new entry; None if it cannot be stored, so that only the run folder has it.
+
+    Without `checkpointing` nothing is saved in between.
+    """
     known = all(store.evaluation(parent, data) for data in _data(spec).values())
     trained = replace(spec, evaluate_before=spec.evaluate_before and not known)
-    if (room := store.make_room(fingerprint)) is not None:
+    if checkpointing is not None and (room := store.make_room(fingerprint)) is not None:
         trained.resume = ResumeSpec(str(room), str(store.eigenvectors), checkpointing)
     trained.save()
     cluster.launch(trained)
@@ -101,6 +122,7 @@ def _measure(
             model=replace(spec.model, path=str(model)),
             folder=str(folder),
             evaluation_sets=missing,
+            start_files=start_files(model, store),
             evaluate_before=False,
             evaluate_only=True,
         )

@@ -1,5 +1,6 @@
 """The folder of a run: making it, locking it while the run lasts, and removing it again if nothing was started."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -11,11 +12,15 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from osftx.config.identity import Use, counting
-from osftx.config.run_layout import CONFIG, LOCK, PLAN
+from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, LOCK, PLAN, RUN_DATA
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
 from osftx.results.run_reader import read_settings
 from osftx.utils.locks import HeldError, immediate_lock
+
+BEFORE_THE_PLAN = (LOCK, CONFIG, RUN_DATA, JOB, JOB_OUTPUT)
+"""What a run leaves that ended before its plan was written."""
+TEMPORARY = re.compile(r".*\.partial|\.osftx-.*")
 
 
 def dated(parent: Path) -> Path:
@@ -29,8 +34,8 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     """Makes the run folder, `output_dir` or else `usual`; returns it and the new folders, innermost first.
 
     A folder that holds a run is used only for the same configuration (`composed`, as YAML): an interrupted run then
-    continues there, with what the store has of it. Raises ConfigurationError otherwise, or if the folder cannot be
-    written.
+    continues there, with what the store has of it. Raises ConfigurationError otherwise, for a folder that holds
+    anything else, or if the folder cannot be written.
     """
     folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
     if (folder / PLAN).exists():
@@ -49,6 +54,10 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
         raise ConfigurationError(
             [f"output_dir={folder}: holds a config.yaml that is not of this run; choose another folder"]
         )
+    elif (other := _something_else(folder)) is not None:
+        raise ConfigurationError(
+            [f"output_dir={folder}: holds {other}, which is no part of a run; choose a new or an empty folder"]
+        )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +70,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run folder. Raises ConfigurationError if another process already works there."""
+    """Keeps other processes out of a run folder. Raises ConfigurationError if one works there, or without locks."""
     with ExitStack() as held:
         try:
             held.enter_context(immediate_lock(folder / LOCK))
@@ -69,7 +78,21 @@ def alone_in(folder: Path) -> Iterator[None]:
             raise ConfigurationError(
                 [f"output_dir={folder}: another process is running there; wait for it, or choose another folder"]
             ) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigurationError(
+                [f"output_dir={folder}: cannot be locked ({reason}); choose a folder on a file system with locks"]
+            ) from error
         yield
+
+
+def _something_else(folder: Path) -> str | None:
+    """Returns the name of something in a folder without a plan that no run leaves before its plan; None if all is."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:  # missing, or not to be read: making it tells
+        return None
+    return next((name for name in names if name not in BEFORE_THE_PLAN and not TEMPORARY.fullmatch(name)), None)
 
 
 def _same(folder: Path, composed: str) -> bool:

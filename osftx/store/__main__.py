@@ -2,26 +2,23 @@
 
 import argparse
 import json
-import re
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from osftx.config.run_layout import PHASE_RESULT, saved_steps
 from osftx.config.schema import DEFAULT_STORE
-from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
-from osftx.store.fingerprint import LENGTH
+from osftx.store.entries import FINGERPRINT, MANIFEST, MARKER, PhaseStore, entry_problems, of_another_format, read_entry
+from osftx.store.prune import prune
+from osftx.store.verify import WHOLE, verify
+from osftx.utils.manifest import unreadable
 
 LOG_WIDTH = 160
-ENTRY = re.compile(rf"[0-9a-f]{{{LENGTH}}}")
-REST = re.compile(rf"{ENTRY.pattern}\.(partial|damaged)-[0-9a-f]{{8}}")
-ENTRY_OR_REST = re.compile(rf"{ENTRY.pattern}|{REST.pattern}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("list", help="every stored phase: fingerprint, name, size, age")
     show = commands.add_parser("show", help="one stored phase: its manifest and its scores")
     show.add_argument("fingerprint", help="or the beginning of it")
-    commands.add_parser("verify", help="compare every file with its digest")
+    commands.add_parser("verify", help="compare everything in the store with its digests")
     what = "remove what was set aside as damaged, and what was broken off before it was saved"
     prune = commands.add_parser("prune", help=what, description=f"{what}. Stored phases stay.")
     unfinished = "phases that were broken off after a save, too: they begin anew"
@@ -45,22 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
     store = PhaseStore(chosen.store_dir.expanduser())
-    if not (store.phases.is_dir() or store.unfinished.is_dir()):
-        print(f"osftx.store: {chosen.store_dir}: no phase store here; give --store-dir DIR", file=sys.stderr)
+    try:
+        if not store.exists():
+            print(
+                f"osftx.store: {chosen.store_dir}: no phase store here (no {MARKER}, no phase); give --store-dir DIR",
+                file=sys.stderr,
+            )
+            return 2
+        match chosen.command:
+            case "list":
+                return _list(store)
+            case "show":
+                return _show(store, chosen.fingerprint)
+            case "verify":
+                return _verify(store)
+            case _:
+                return _prune(store, chosen.unfinished, chosen.all)
+    except OSError as error:
+        doing = "removed" if chosen.command == "prune" else "read"
+        print(f"osftx.store: {error.filename}: cannot be {doing} ({error.strerror})", file=sys.stderr)
         return 2
-    match chosen.command:
-        case "list":
-            return _list(store)
-        case "show":
-            return _show(store, chosen.fingerprint)
-        case "verify":
-            return _verify(store)
-        case _:
-            try:
-                return _prune(store, chosen.unfinished or chosen.all, chosen.all)
-            except OSError as error:
-                print(f"osftx.store: {error.filename}: cannot be removed ({error.strerror})", file=sys.stderr)
-                return 2
 
 
 def _list(store: PhaseStore) -> int:
@@ -71,14 +72,24 @@ def _list(store: PhaseStore) -> int:
     for entry in store.entries():
         held = entry.manifest
         size_mb = f"{held.bytes / 1e6:,.1f}"
-        table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
+        table.add_row(
+            held.fingerprint[:12], escape(held.name), escape(held.created[:19]), escape(held.parent[:12]), size_mb
+        )
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
     for folder in _entries(store):
-        if read_entry(folder) is None and not of_another_format(folder):
-            print(f"damaged: {folder.name[:12]}, {MANIFEST} cannot be read; it is trained again when it is needed")
+        if (reason := unreadable(folder, [MANIFEST])) is not None:
+            print(f"not to be read: {folder.name[:12]} ({reason})")
+        elif of_another_format(folder):
+            print(f"not used: {folder.name[:12]}, {next(entry_problems(folder))}")
+        elif read_entry(folder) is None:
+            problem = next(entry_problems(folder))
+            print(f"damaged: {folder.name[:12]}, {problem}; it is trained again when it is needed")
     if sizes := [path.stat().st_size for path in store.eigenvectors.glob("*.safetensors")]:
         print(f"decompositions: {len(sizes)}, {sum(sizes) / 1e6:,.1f} MB")
     for folder in _folders(store.unfinished):
+        if (reason := unreadable(folder, [])) is not None:
+            print(f"unfinished: {folder.name[:12]}, not to be read ({reason})")
+            continue
         steps = saved_steps(folder)
         print(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
     return 0
@@ -96,7 +107,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
     held = entry.manifest
     print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
-    with suppress(OSError, ValueError, KeyError):  # damaged; `verify` reports it
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged; `verify` reports it
         result = json.loads((entry.folder / PHASE_RESULT).read_text())
         print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():
@@ -106,29 +117,14 @@ def _show(store: PhaseStore, beginning: str) -> int:
 
 def _verify(store: PhaseStore) -> int:
     damaged = 0
-    for folder in _entries(store):
-        entry = read_entry(folder)
-        if of_another_format(folder):
-            print(f"{folder.name[:12]}: of another version of the store, not looked at")
-            continue
-        problems = list(entry.problems()) if entry is not None else [f"{MANIFEST} cannot be read"]
-        damaged += bool(problems)
-        name = entry.manifest.name if entry is not None else ""
-        print(f"{folder.name[:12]} {name}: {'; '.join(problems) or 'as it was written'}")
+    for name, problem in verify(store):
+        damaged += problem is not None
+        print(f"{name}: {problem or WHOLE}")
     return 1 if damaged else 0
 
 
 def _prune(store: PhaseStore, unfinished: bool, everything: bool) -> int:
-    removable = ENTRY_OR_REST if everything else REST
-    broken_off = [folder for folder in _folders(store.unfinished) if unfinished or not saved_steps(folder)]
-    removed = sum(_remove(store, folder) for folder in broken_off)
-    for partial in store.eigenvectors.glob("*.partial"):
-        partial.unlink(missing_ok=True)
-    if everything:
-        for folder in (store.eigenvectors, store.folder / "evaluations", store.folder / "benchmarks"):
-            shutil.rmtree(folder, ignore_errors=True)
-        store.known_digests.unlink(missing_ok=True)
-    removed += sum(_remove(store, folder) for folder in _folders(store.phases) if removable.fullmatch(folder.name))
+    removed = prune(store, unfinished, everything)
     print(f"removed {removed}, kept {len(_entries(store))}")
     if left := len(_folders(store.unfinished)):
         print(
@@ -138,23 +134,11 @@ def _prune(store: PhaseStore, unfinished: bool, everything: bool) -> int:
 
 
 def _entries(store: PhaseStore) -> list[Path]:
-    return [folder for folder in _folders(store.phases) if ENTRY.fullmatch(folder.name)]
+    return [folder for folder in _folders(store.phases) if FINGERPRINT.fullmatch(folder.name)]
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def _remove(store: PhaseStore, folder: Path) -> bool:
-    """Removes a folder and returns True, or returns False if a run is working on its phase."""
-    path = store.folder / "locks" / f"{folder.name.partition('.')[0]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=0):
-            shutil.rmtree(folder)
-            return True
-    except Timeout:
-        return False
 
 
 if __name__ == "__main__":

@@ -8,22 +8,22 @@ number of ranks, callbacks, and settings that change only the rounding (`config/
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from osftx.config.identity import Use, ignored_phase_keys
-from osftx.config.phase_spec import AskedSet, PhaseSpec
+from osftx.config.phase_spec import AskedSet, PhaseSpec, StartFile
+from osftx.config.run_layout import BEST, CHECKPOINT
 from osftx.config.schema import GenerationConfig, LmEvalConfig, ModelConfig, Precision, TrainingConfig
+from osftx.errors import ConfigurationError
 from osftx.methods.covariance.index import record_beside
 from osftx.methods.registry import method_named
 from osftx.models.files import MODEL_FILES
 from osftx.store.entries import PhaseStore, verified
-from osftx.utils.files import write_json
-from osftx.utils.manifest import digest
+from osftx.utils.known_digests import KnownDigests, KnownFile
 
 TRAINING_VERSION = 5
 """Version of the training, to be raised when osftx gives another result from the same settings."""
@@ -44,35 +44,75 @@ LENGTH = 32
 def of_files(files: Mapping[str, Path], known: Path | None = None) -> str:
     """Returns the fingerprint of files, such as those of a model, by their names and contents.
 
-    Reading the weights of a large model takes a while. The digests of files that have not changed (by size and time of
-    change) are therefore taken from the JSON file `known`, and new ones are written there.
+    Reading the weights of a large model takes a while. The digests of files that were not touched since they were read
+    are therefore taken from the JSON file `known`, and new ones are written there.
     """
-    digests: dict[str, str] = {}
-    seen = _read(known)
-    for name, path in files.items():
-        real = path.resolve()
-        stat = real.stat()
-        key = f"{real} {stat.st_size} {stat.st_mtime_ns}"
-        seen[key] = digests[name] = seen.get(key) or digest(real)
-    if known is not None and digests:
-        _keep(known, seen)
-    return _hash(digests)
+    return _hash({name: file.sha256 for name, file in _known(files, known).items()})
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model that a phase starts from, as it was read."""
+
+    fingerprint: str
+    files: list[StartFile]
+
+
+def start_of(model: Path, store: PhaseStore | None) -> Start:
+    """Returns the model that a run starts from: its fingerprint, and the files that it was computed from.
+
+    For the checkpoint of a phase in the store it is the fingerprint of the phase. For its best state it is made of
+    that, as one phase may leave both. For any other model it is a hash of the content. An input covariance that an
+    earlier phase left beside the model is part of it. Raises ConfigurationError if a file cannot be read.
+    """
+    model = model.resolve()
+    files = start_files(model, store)
+    stored = _stored_phase(model, store)
+    if stored is None:
+        return Start(_hash({file.name.removeprefix(f"{model.name}/"): file.sha256 for file in files}), files)
+    return Start(stored if model.name == CHECKPOINT else _hash({"phase": stored, "state": model.name}), files)
+
+
+def start_files(model: Path, store: PhaseStore | None) -> list[StartFile]:
+    """Returns the files of a model that a phase starts from, as they are now. Raises as `start_of` does."""
+    known = _known(_model_files(model.resolve()), store.known_digests if store is not None else None)
+    return [StartFile(name, file.sha256, list(file.state) if file.state else None) for name, file in known.items()]
 
 
 def start_fingerprint(model: Path, store: PhaseStore | None) -> str:
-    """Returns the fingerprint of the model that a run starts from.
+    """Returns the fingerprint of the model that a run starts from (`start_of`)."""
+    return start_of(model, store).fingerprint
 
-    For the checkpoint of a stored phase it is the fingerprint of the phase, else a hash of the content. An input
-    covariance that an earlier phase left beside the model is part of it.
-    """
-    model = model.resolve()
-    entry = verified(model.parent)
-    if entry is not None:
-        return entry.manifest.fingerprint
-    files = {str(path.relative_to(model)): path for pattern in MODEL_FILES for path in sorted(model.glob(pattern))}
+
+def _model_files(model: Path) -> dict[str, Path]:
+    """Returns the files of a model and of the input covariance beside it, by path relative to the model's parent."""
+    found = [path for pattern in MODEL_FILES for path in sorted(model.glob(pattern)) if path.is_file()]
     if (record := record_beside(model)) is not None:
-        files |= {f"{record.name}/{path.name}": path for path in sorted(record.iterdir())}
-    return of_files(files, store.known_digests if store is not None else None)
+        found += [path for path in sorted(record.iterdir()) if path.is_file()]
+    return {str(path.relative_to(model.parent)): path for path in found}
+
+
+def _stored_phase(model: Path, store: PhaseStore | None) -> str | None:
+    """Returns the fingerprint of the phase in the store that left the model; None if the store has none.
+
+    A manifest elsewhere proves nothing: whoever made the folder wrote it.
+    """
+    if store is None or model.parent.parent != store.phases.resolve() or model.name not in (CHECKPOINT, BEST):
+        return None
+    entry = verified(model.parent)
+    return entry.manifest.fingerprint if entry is not None else None
+
+
+def _known(files: Mapping[str, Path], known: Path | None) -> dict[str, KnownFile]:
+    digests = KnownDigests(known)
+    try:
+        found = {name: digests.of(path) for name, path in files.items()}
+    except OSError as error:
+        raise ConfigurationError(
+            [f"{error.filename}: cannot be read ({error.strerror}); give yourself the right to, or use another folder"]
+        ) from error
+    digests.keep()
+    return found
 
 
 def of_phase(spec: PhaseSpec, parent: str) -> str:
@@ -93,6 +133,8 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         "attn_implementation": spec.model.attn_implementation,
         "trust_remote_code": spec.model.trust_remote_code,
     }
+    if spec.training.deterministic:  # the same bits are asked for, so what changes the rounding counts, too
+        content["rounding"] = _rounding(spec)
     if spec.distributed.deepspeed:
         content["deepspeed"] = spec.distributed.deepspeed
     if spec.evaluate_every_steps is not None:  # the curve is part of what the phase leaves
@@ -177,6 +219,19 @@ def of_benchmark(
     )
 
 
+def _rounding(spec: PhaseSpec) -> dict[str, Any]:
+    """Returns what changes only the rounding: the build of torch, the kind of device, and the shares of the ranks."""
+    training, ranks = spec.training, spec.distributed
+    return {
+        "torch": version("torch"),
+        "accelerator": ranks.accelerator.value,
+        "ranks": ranks.nproc_per_node * ranks.nnodes,
+        "offload": asdict(ranks.offload),
+        "max_tokens_per_gpu": training.max_tokens_per_gpu,
+        "activation_checkpointing": training.activation_checkpointing,
+    }
+
+
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value.value if isinstance(value, Enum) else value for key, value in settings.items()}
 
@@ -190,16 +245,3 @@ def _version(package: str, training: TrainingConfig) -> str | None:
 
 def _hash(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:LENGTH]
-
-
-def _read(known: Path | None) -> dict[str, str]:
-    try:
-        return dict(json.loads(known.read_text())) if known is not None else {}
-    except (OSError, ValueError, TypeError):  # missing or damaged; the file only saves time
-        return {}
-
-
-def _keep(known: Path, seen: dict[str, str]) -> None:
-    with suppress(OSError):  # a read-only store
-        known.parent.mkdir(parents=True, exist_ok=True)
-        write_json(known, seen)

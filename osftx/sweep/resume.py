@@ -8,6 +8,7 @@ from yaml import YAMLError
 
 from osftx.config.identity import Use, counting
 from osftx.config.run_layout import SWEEP_CONFIG
+from osftx.results.plain_files import read_yaml
 
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
@@ -21,7 +22,7 @@ def why_not_resumed(config: DictConfig, folder: Path) -> str | None:
     if not saved.is_file():
         return "holds no sweep; correct the folder, or leave sweep.resume out"
     try:
-        there = _deciding(OmegaConf.load(saved))
+        there = _deciding(OmegaConf.create(read_yaml(saved)))
     except (OSError, ValueError, TypeError, LookupError, AssertionError, YAMLError) as error:
         return f"its {SWEEP_CONFIG} cannot be read ({type(error).__name__}); start the sweep anew"
     here = _deciding(OmegaConf.create(OmegaConf.to_yaml(config)))

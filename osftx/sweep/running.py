@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_REPORT
+from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_CONFIG, SWEEP_REPORT
 from osftx.errors import ExitCode
 from osftx.launch.cluster import Cluster
-from osftx.results.job_record import State
-from osftx.results.sweep_reader import read_jobs
+from osftx.results.job_record import Job, State
+from osftx.results.sweep_reader import read_job, read_jobs
 from osftx.sweep.nodes import meet_for_sweep
 from osftx.sweep.parallel import run_one_at_a_time
 from osftx.sweep.resume import FOLDER, RESUME, why_not_resumed
@@ -62,6 +62,8 @@ class RunningSweep:
         config, resumed = self._config, self._config.sweep.resume is not None
         if resumed and (problem := why_not_resumed(config, folder)) is not None:
             return problem
+        if not resumed and (other := _something_else(folder)) is not None:
+            return f"holds {other} and no sweep; choose a new or an empty folder"
         if config.dry_run:
             scratch = self._held.enter_context(TemporaryDirectory(prefix="osftx-dry-run-"))
             _set_folder(config, Path(scratch))
@@ -116,12 +118,26 @@ def _set_folder(config: DictConfig, folder: Path) -> None:
 
 def _forget_failed_jobs(folder: Path) -> None:
     """Removes the records of failed jobs, which a search repeats under other numbers."""
-    for job in read_jobs(folder):
+    for path, job in _records(folder):
         if job.state is State.failed:
-            (folder / str(job.number) / JOB).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def _forget_earlier_sweep(folder: Path) -> None:
     """Removes the records and the summary of an earlier sweep in the same folder."""
-    for path in (*folder.glob(f"*/{JOB}"), folder / SWEEP, folder / SWEEP_REPORT):
+    records = [path for path, _ in _records(folder)]
+    for path in (*records, folder / SWEEP, folder / SWEEP_REPORT):
         path.unlink(missing_ok=True)
+
+
+def _records(folder: Path) -> list[tuple[Path, Job]]:
+    """Returns the files in the folders of jobs that are records of jobs, and what they hold."""
+    read = ((path, read_job(path.parent)) for path in folder.glob(f"*/{JOB}") if path.parent.name.isdigit())
+    return [(path, job) for path, job in read if job is not None]
+
+
+def _something_else(folder: Path) -> str | None:
+    """Returns the name of something in a folder that holds no sweep; None if there is a sweep, or nothing."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in (SWEEP_CONFIG, SWEEP)):
+        return None
+    return next((name for name in sorted(path.name for path in folder.iterdir()) if name != LOCK), None)

@@ -30,9 +30,11 @@ from osftx.distributed.masters import follow_masters, trained_parameters
 from osftx.distributed.partition import flat_range
 from osftx.distributed.zero3 import master_shard, whole_shape
 from osftx.training.progress import Progress
+from osftx.training.save_reader import SaveReader, read_description
 from osftx.training.snapshot import Snapshot
 from osftx.utils.files import write_json
 from osftx.utils.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
+from osftx.utils.ownership import not_ours
 
 STATE = "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -73,8 +75,13 @@ class Saves:
         """Restores the newest save that is whole, and returns its progress; where there is none, that of no step.
 
         Collective. A save that is damaged, or was being written, is removed: it would pass for a newer one than those
-        that are written from now on.
+        that are written from now on. Raises PermissionError for files that another user may have written; they stay.
         """
+        if (refused := agreed(not_ours, self.folder)) is not None:
+            raise PermissionError(
+                f"saves of this phase are not read, because another user may have written them: {refused}; remove "
+                f"{self.folder} to begin the phase anew, or give another store_dir"
+            )
         if self.rank == 0:
             for partial in self.folder.glob("step_*.partial"):
                 shutil.rmtree(partial, ignore_errors=True)
@@ -179,7 +186,8 @@ class Saves:
             return "its manifest cannot be read"
         mine = sorted(files)[self.rank :: self.world_size]
         found = _together({name: file_problem(save / name, files[name]) for name in mine})
-        return next((f"{name} {problem}" for name, problem in found.items() if problem is not None), None)
+        problem = next((f"{name} {problem}" for name, problem in found.items() if problem is not None), None)
+        return problem or agreed(_wrong_description, save)
 
     def _load(self, save: Path) -> Progress:
         """Restores the state in `save`, and returns its progress. Collective."""
@@ -194,7 +202,7 @@ class Saves:
         as_many = content["world_size"] == self.world_size
         tensors = self._tensors(with_random_state=as_many)
         with torch.no_grad():
-            dcp.load(tensors, checkpoint_id=save)  # into the shards themselves
+            dcp.load(tensors, storage_reader=SaveReader(save))  # into the shards themselves
             follow_masters(self.parameters.values())
         self.restored()
         if as_many:
@@ -207,6 +215,14 @@ class Saves:
         if self.rank == 0:
             shutil.copyfile(save / METRICS, self.metrics)
         return progress
+
+
+def _wrong_description(save: Path) -> str | None:
+    try:
+        read_description(save)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def _read_state(path: Path) -> dict[str, Any]:

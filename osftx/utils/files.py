@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,6 +36,14 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # on another file system, or one without hard links
         shutil.copyfile(source, target)
+
+
+def take_group(path: Path) -> None:
+    """Gives a file the group of its folder where that hands its group on (setgid), which links do not follow."""
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_ISGID and path.stat().st_gid != folder.st_gid:
+        with suppress(OSError):  # another user's file
+            os.chown(path, -1, folder.st_gid)
 
 
 def link_folder(source: Path, target: Path) -> None:

@@ -4,8 +4,9 @@ The operating system releases a lock when the process that holds it ends. On a f
 falls back to the existence of the file.
 """
 
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,6 +26,7 @@ def waiting_lock(path: Path, reason: str) -> Iterator[None]:
     Creates the folder of `path`. Raises OSError if the file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path)
     lock = FileLock(path)
     with ExitStack() as held:
         try:
@@ -47,3 +49,9 @@ def immediate_lock(path: Path) -> Iterator[None]:
         except Timeout as error:
             raise HeldError(str(path)) from error
         yield
+
+
+def _make(path: Path) -> None:
+    """Makes the file of a lock with the rights that the umask leaves: filelock itself never lets a group write it."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -6,7 +6,8 @@ A sealed folder contains its own manifest and appears by one rename: `begin` it,
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -70,6 +71,22 @@ def file_problem(path: Path, wanted: FileDigest, contents: bool = True) -> str |
         return f"cannot be read ({error.strerror})"
 
 
+def unreadable(folder: Path, names: Iterable[str]) -> str | None:
+    """Returns why this user cannot read a folder or one of its files; None if that is possible, or they are missing.
+
+    What cannot be read need not be damaged: it may be another user's, or on a disk that does not answer.
+    """
+    try:
+        if folder.is_dir():
+            next(folder.iterdir(), None)
+        for name in names:
+            with suppress(FileNotFoundError, NotADirectoryError), (folder / name).open("rb"):
+                pass
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
 def begin(folder: Path) -> Path:
     """Makes and returns an empty folder to write into, which `seal` renames to `folder`. For one writer at a time."""
     partial = partial_of(folder)
@@ -104,7 +121,7 @@ def seal_of(folder: Path) -> dict[str, FileDigest] | None:
     try:
         files = dict(json.loads((folder / MANIFEST).read_text())["files"])
         return files if all({"size", "sha256"} <= file.keys() for file in files.values()) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from osftx.distributed.zero3 import full_master, set_parameter
 from osftx.methods.base import OpenedPhase
-from osftx.models.files import MODEL_FILES, tensor_files
+from osftx.models.companions import companions
+from osftx.models.files import tensor_files
 from osftx.models.weight_names import Place, as_stored, places
 from osftx.utils.files import write_text
 from osftx.utils.progress import progress
@@ -90,15 +91,13 @@ def _turn(value: Tensor | None, turned: bool) -> Tensor | None:
 
 
 def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:
-    """Copies everything beside the weights: config, generation config, tokenizer, chat template."""
+    """Copies what belongs to the model beside the weights: config, generation config, tokenizer, chat template."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for pattern in MODEL_FILES:
-        for path in source.glob(pattern):
-            if path.suffix != ".safetensors":
-                copy = folder / path.relative_to(source)
-                copy.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, copy)
+    for path in companions(source):
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
     config = json.loads((folder / "config.json").read_text())
     config.pop("torch_dtype", None)  # the older name of the same key
     config["dtype"] = str(save_dtype).removeprefix("torch.")

@@ -24,6 +24,7 @@ from osftx.evaluation.padded_rows import attention_for_padded_rows
 from osftx.utils.files import write_json
 from osftx.utils.progress import progress
 from osftx.worker.setup_phase import join_ranks
+from osftx.worker.start_model import check_start
 
 Answers = dict[str, list[dict[str, Any]]]
 """For each evaluation set the answers in the order of its samples, each with `ids` and `end`
@@ -39,6 +40,7 @@ def generate_answers(spec: PhaseSpec) -> None:
     assert wanted is not None
     device = join_ranks(spec)
     model = _load(spec, spec.model.path, device)
+    check_start(spec)
     answers = {name: _answers(wanted, name, asked, model) for name, asked in wanted.sets.items()}
     compared = _compared(spec, wanted, answers, model, device) if wanted.against_base else {}
     if dist.get_rank() == 0:

@@ -20,6 +20,7 @@ from osftx.training.batches import Samples, open_samples
 from osftx.training.callbacks.base import PhaseStatus
 from osftx.training.trainer import Trainer
 from osftx.utils.library_logging import quiet_libraries
+from osftx.worker.start_model import check_start
 
 
 @dataclass
@@ -92,10 +93,12 @@ def status(spec: PhaseSpec, ready: ReadyPhase) -> PhaseStatus:
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
     """Returns the model that the phase starts from, in partitions. Collective.
 
-    Sets torch's random numbers to the phase's seed. Raises ValueError where packed samples would see each other.
+    Sets torch's random numbers to the phase's seed. Raises ValueError where packed samples would see each other, and
+    for a model that was changed since the phase was planned.
     """
     torch.manual_seed(spec.training.seed)
     model = load_model(Path(spec.model.path), spec.model, spec.training, spec.distributed)
+    check_start(spec)
     check_samples_apart(model, device)
     return model
 

@@ -30,6 +30,7 @@ from osftx.utils.files import write_json
 from osftx.worker.evaluate_phase import Evaluation, Measure, evaluate_only, evaluation_before, evaluation_of
 from osftx.worker.export import export
 from osftx.worker.setup_phase import join_ranks, set_up
+from osftx.worker.start_model import check_start
 from osftx.worker.training_run import TrainingRun
 
 
@@ -88,6 +89,7 @@ def _write_and_measure(
         write(folder=spec.best)
         written.append(spec.best)
     method.leave(Path(spec.folder), written)
+    check_start(spec)  # the frozen tensors were copied from it
     return records, evaluation
 
 

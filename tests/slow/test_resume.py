@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from small_model import make_model, make_samples
 from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import save_folder, saved_steps
 from osftx.config.schema import CheckpointingConfig, OffloadConfig, Precision
-from osftx.errors import StoppedError
+from osftx.errors import StoppedError, TrainingError
 from osftx.launch.cluster import Cluster
+from osftx.store.fingerprint import start_of
+from osftx.utils.manifest import describe
 
 STEPS = 24
 SETTINGS: dict[str, Any] = {"num_epochs": 12, "dtype": Precision.bfloat16, "evaluate_every_steps": 4}
@@ -168,6 +171,49 @@ def test_a_damaged_save_is_not_used(
     assert result(spec)["curve"] == result(undisturbed)["curve"]
     assert [point["step"] for point in result(spec)["curve"]] == [4, 8, 12, 16, 20]
     assert saved_steps(folder) == [STEPS, STEPS - 2]
+
+
+def test_a_planted_pickle_does_not_run(
+    undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even where the manifest agrees with it. The save before is used."""
+    spec = again(undisturbed, tmp_path, broken_off)
+    newest, before = saved_steps(Path(spec.resume.folder))
+    save, mark = save_folder(Path(spec.resume.folder), newest), tmp_path / "mark"
+    (save / ".metadata").write_bytes(b"cos\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR.")
+    manifest = json.loads((save / "manifest.json").read_text())
+    manifest["files"][".metadata"] = describe(save / ".metadata")
+    (save / "manifest.json").write_text(json.dumps(manifest))
+    Cluster().launch(spec)
+    shown = capfd.readouterr().out
+    assert "is damaged (its .metadata is none of a save (it names os.system, which no save holds))" in shown
+    assert f"going on after step {before} of {STEPS}" in shown
+    assert weights(spec) == weights(undisturbed)
+    assert not mark.exists()
+
+
+def test_saves_of_another_user_are_not_read(undisturbed: PhaseSpec, broken_off: PhaseSpec, tmp_path: Path) -> None:
+    spec = again(undisturbed, tmp_path, broken_off)
+    newest = save_folder(Path(spec.resume.folder), saved_steps(Path(spec.resume.folder))[0])
+    newest.chmod(0o777)
+    with pytest.raises(TrainingError, match=f"another user may have written them: every user can write {newest}"):
+        Cluster().launch(spec)
+    assert newest.is_dir()
+
+
+def test_a_model_that_was_swapped_before_it_was_loaded_ends_the_phase(undisturbed: PhaseSpec, tmp_path: Path) -> None:
+    """Before the first step, and nothing is left that could be stored."""
+    spec = again(undisturbed, tmp_path)
+    model = Path(spec.model.path)
+    planned = start_of(model, None).files
+    spec.start_files = [
+        replace(file, sha256="0" * 64) if file.name.endswith(".safetensors") else file for file in planned
+    ]
+    spec.save()
+    with pytest.raises(TrainingError, match=r"model\.safetensors: was changed after this phase was planned"):
+        Cluster().launch(spec)
+    assert not spec.checkpoint.exists()
+    assert saved_steps(Path(spec.resume.folder)) == []
 
 
 def test_a_full_disk_costs_the_save_alone(

@@ -1,7 +1,7 @@
 """Cache of eigenvectors on disk, by the content of the decomposed matrix: no matrix is decomposed twice.
 
 Eigenvectors do not depend on the unfreeze ratio, so a sweep over ratios decomposes a base model once. A file contains a
-digest of its vectors and is used only if its content matches the digest.
+digest of its vectors and its own name, and is used only if both match.
 """
 
 import hashlib
@@ -48,10 +48,11 @@ def _read(path: Path) -> Tensor | None:
     try:
         with safe_open(path, framework="pt") as file:
             vectors = file.get_tensor("vectors")
-            written = (file.metadata() or {}).get("sha256")
+            about = file.metadata() or {}
     except (OSError, SafetensorError):
         return None
-    return vectors if _digest(vectors) == written else None
+    own = about.get("name", path.name) == path.name  # earlier versions wrote no name
+    return vectors if own and _digest(vectors) == about.get("sha256") else None
 
 
 def _write(path: Path, vectors: Tensor) -> None:
@@ -59,7 +60,7 @@ def _write(path: Path, vectors: Tensor) -> None:
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # several runs may write the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vectors": content}, partial, {"sha256": _digest(content)})
+        save_file({"vectors": content}, partial, {"sha256": _digest(content), "name": path.name})
         partial.replace(path)
     except (OSError, SafetensorError):
         with suppress(OSError):

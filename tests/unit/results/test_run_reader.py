@@ -89,3 +89,65 @@ def test_single_files(tmp_path: Path) -> None:
     assert read_settings(folder)["training"] == {"seed": 42}
     result = folder / "phases" / "01_knowledge"
     assert read_phase_result(result) == json.loads((result / "result.json").read_text())
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+REFERENCES = "a0: x\n" + "".join(f"a{n}: ${{a{n - 1}}}${{a{n - 1}}}\n" for n in range(1, 60))
+COPIES = "a0: {x: 1}\n" + "".join(f"a{n}: {{x: '${{a{n - 1}}}', y: '${{a{n - 1}}}'}}\n" for n in range(1, 60))
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.yaml", LAUGHS, "has an alias (*a0)"),
+        ("phases/02_skills/phase.yaml", LAUGHS, "has an alias (*a0)"),
+        ("config.yaml", REFERENCES, "grow without end"),
+        ("config.yaml", COPIES, "grow without end"),
+        ("config.yaml", "name: ${name}", "${name} leads back to itself"),
+        ("config.yaml", "[" * 60 + "]" * 60, "nested more than 50 deep"),
+        ("config.yaml", f"name: ${{a}}{'x' * DEEP}", "an interpolation of 100004 characters"),
+        ("config.yaml", "training: {learning_rate: '${oc.decode:${oc.env:SECRET}}'}", "learning_rate"),
+        ("config.yaml", f"training: {{seed: {'9' * 5000}}}", "ValueError"),
+        ("results.json", '{"phases": ' + "[" * DEEP, "nested more than 50 deep"),
+        ("results.json", '{"phases": [], "summary": {"a": NaN}}', "NaN is no number"),
+        ("results.json", '{"phases": [], "summary": {"a": 1e999}}', "1e999 is no number"),
+        ("results.json", f'{{"phases": [], "summary": {{"a": 1{"0" * DEEP}}}}}', "is no number"),
+        ("results.json", "[1, 2]", "TypeError"),
+        ("results.json", '{"phases": 3}', "TypeError"),
+        ("plan.json", '{"phases": [{"name": "../../../etc", "index": 0}]}', "a phase is called '../../../etc'"),
+        ("phases/02_skills/metrics.jsonl", '{"step": 1, "time_per_batch": "long"}', "'long', not a number"),
+        ("phases/02_skills/metrics.jsonl", "[1]", "TypeError"),
+    ],
+    ids=range(18),
+)
+def test_a_folder_of_somebody_else_is_told_in_one_line(
+    tmp_path: Path, name: str, content: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "1e-3")
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_text(content)
+    with pytest.raises(ConfigurationError) as raised:
+        read_whole_run(folder)
+    (problem,) = raised.value.problems
+    assert says in problem
+    assert "\n" not in problem
+    assert len(problem) < 1000
+
+
+def test_the_environment_of_the_reader_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of the reader")
+    settings = {"model.path": "${oc.env:SECRET}/${name}", "preserve.data.path": "${name}.jsonl"}
+    folder = write_run(tmp_path / "run", settings=settings)
+    config = read_whole_run(folder).config
+    assert config.model.path == "${oc.env:SECRET}/study"
+    assert config.preserve.data.path == "study.jsonl"
+    own = read_run(folder, own=True).config
+    assert own.model.path == "of the reader/study"
+
+
+def test_what_a_terminal_would_obey_is_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(plan | {"name": "\x1b]0;owned\x07study\x9b"}))
+    assert read_run(folder).name == "\\x1b]0;owned\\x07study\\x9b"

@@ -30,3 +30,21 @@ def test_a_run_goes_on_wherever_its_nodes_meet_and_whether_it_is_timed_or_not(tm
     assert make_run_folder(config, tmp_path, dry) == (tmp_path.resolve(), [])
     with pytest.raises(ConfigurationError, match="holds a run with another configuration"):
         make_run_folder(config, tmp_path, asked.replace("SEED", "2"))
+
+
+def test_a_folder_that_holds_other_things_is_refused(tmp_path: Path) -> None:
+    config = ExperimentConfig(output_dir=str(tmp_path))
+    for left in (
+        ".lock",
+        "output.log",
+        "plan.json.0123abcd.partial",
+        ".osftx-calibration-x",
+    ):  # by a run that was refused or killed
+        (tmp_path / left).write_text("")
+    (tmp_path / "data").mkdir()
+    assert make_run_folder(config, tmp_path, "{}") == (tmp_path.resolve(), [])
+    for mine in ("phases", "results.json", ".git", "thesis.tex"):
+        (tmp_path / mine).mkdir()
+        with pytest.raises(ConfigurationError, match=f"holds {mine}, which is no part of a run; choose a new"):
+            make_run_folder(config, tmp_path, "{}")
+        (tmp_path / mine).rmdir()

@@ -1,6 +1,8 @@
 """What changes a phase's fingerprint, and what does not."""
 
 import os
+import shutil
+import time
 from dataclasses import fields, replace
 from enum import Enum
 from pathlib import Path
@@ -24,7 +26,9 @@ from osftx.config.schema import (
     ValidationConfig,
 )
 from osftx.store import fingerprint
-from osftx.store.fingerprint import of_files, of_phase
+from osftx.store.entries import PhaseStore
+from osftx.store.fingerprint import of_files, of_phase, start_of
+from osftx.utils import known_digests
 
 SPEC = PhaseSpec(
     index=0,
@@ -207,8 +211,9 @@ def test_a_model_is_its_content(tmp_path: Path) -> None:
 def test_digests_of_unchanged_files_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, known = tmp_path / "model", tmp_path / "store" / "digests.json"
     file.write_text("weights")
+    monkeypatch.setattr(known_digests, "SETTLED_S", -1.0)
     first = of_files({"model": file}, known)
-    monkeypatch.setattr(fingerprint, "digest", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(known_digests, "digest", lambda path: pytest.fail("read again"))
     assert of_files({"model": file}, known) == first
     monkeypatch.undo()
     file.write_text("weightz")  # of the same size
@@ -216,3 +221,52 @@ def test_digests_of_unchanged_files_are_remembered(tmp_path: Path, monkeypatch: 
     assert of_files({"model": file}, known) != first
     known.write_text("{ damaged")
     assert of_files({"model": file}, known) == of_files({"model": file})
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[PhaseStore, Path]:
+    """A store with one phase, and the folder of its entry."""
+    store, phase = PhaseStore(tmp_path / "store"), tmp_path / "phase"
+    for part in ("checkpoint", "best", "kept_inputs"):
+        (phase / part).mkdir(parents=True)
+        (phase / part / "config.json").write_text(part)
+    (phase / "result.json").write_text("{}")
+    return store, store.commit("f1a2b3c4" * 4, "knowledge", "base", phase, ["kept_inputs"]).folder
+
+
+def test_the_checkpoint_and_the_best_state_of_a_phase_are_two_models(stored: tuple[PhaseStore, Path]) -> None:
+    store, entry = stored
+    found = {name: start_of(entry / name, store) for name in ("checkpoint", "best")}
+    assert found["checkpoint"].fingerprint == entry.name
+    assert found["best"].fingerprint != entry.name
+    names = [file.name for file in found["best"].files]
+    assert names == ["best/config.json", "kept_inputs/config.json"]
+
+
+def test_a_manifest_outside_of_the_store_proves_nothing(stored: tuple[PhaseStore, Path], tmp_path: Path) -> None:
+    store, entry = stored
+    copy = shutil.copytree(entry, tmp_path / "phases" / entry.name)
+    assert start_of(copy / "checkpoint", store).fingerprint != entry.name
+    renamed = entry.rename(entry.with_name("0" * 32))
+    assert start_of(renamed / "checkpoint", store).fingerprint not in (entry.name, renamed.name)
+
+
+def test_a_change_in_place_is_seen_whatever_its_time_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_digests, "SETTLED_S", -1.0)
+    file, known = tmp_path / "model", tmp_path / "digests.json"
+    file.write_text("weights")
+    first, before = of_files({"model": file}, known), file.stat()
+    time.sleep(0.02)  # the file system counts time in steps
+    file.write_text("weightz")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    assert of_files({"model": file}, known) != first
+
+
+def test_where_bits_are_asked_for_what_changes_the_rounding_counts() -> None:
+    exact = changed(training__deterministic=True)
+    assert of_phase(exact, "parent") != of_phase(SPEC, "parent")
+    others: list[dict[str, Any]] = [{"nproc_per_node": 2}, {"accelerator": Accelerator.cpu}]
+    for change in (*others, {"offload": OffloadConfig(bases=True)}):
+        other = replace(exact, distributed=replace(exact.distributed, **change))
+        assert of_phase(other, "parent") != of_phase(exact, "parent")

@@ -247,3 +247,20 @@ def test_a_record_that_cannot_be_read_is_none(folder: Path) -> None:
     (folder / "2" / "job.json").write_text("[]")
     (folder / "3" / "job.json").write_text('{"state": "done"}')
     assert len(read_jobs(folder)) == before - 3
+
+
+def test_nothing_of_anybody_is_removed_or_mixed_with(
+    sweeps: Sweeps, folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path_factory.mktemp("mine")
+    (mine / "thesis").mkdir()
+    (mine / "thesis" / "job.json").write_text("{}")
+    (mine / "sweep.html").write_text("mine")
+    for dry in (False, True):
+        assert "holds sweep.html and no sweep" in refusal(sweeps, composed(mine, dry_run=dry), capsys)
+    assert sorted(path.name for path in mine.rglob("*")) == ["job.json", "sweep.html", "thesis"]
+    (folder / "notes").mkdir()
+    (folder / "notes" / "job.json").write_text((folder / "0" / "job.json").read_text())  # no folder of a job
+    (folder / "3" / "job.json").write_text('{"mine": 1}')
+    sweeps.begin(composed(folder))  # over an earlier sweep
+    assert sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("job.json")) == ["3", "notes"]
