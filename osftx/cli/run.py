@@ -64,7 +64,7 @@ def run(
     if config.inspect_data is not None:
         _show_data(config, config.inspect_data, in_sweep=sweep_job is not None)
         return None
-    ended = cluster.meet(config.distributed, OmegaConf.to_container(composed))
+    ended = cluster.meet(config.distributed, OmegaConf.to_container(composed), config.model.trust_remote_code)
     if ended is not None:
         if ended.code:
             leave(ended.message, ended.code)
