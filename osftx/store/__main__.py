@@ -17,6 +17,7 @@ from osftx.config.run_layout import PHASE_RESULT, saved_steps
 from osftx.config.schema import DEFAULT_STORE
 from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
 from osftx.store.fingerprint import LENGTH
+from osftx.utils.console import replace_what_cannot_be_shown
 
 LOG_WIDTH = 160
 ENTRY = re.compile(rf"[0-9a-f]{{{LENGTH}}}")
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The codes are 0 for success, 1 if `verify` found damage, and 2 if the store or entry does not exist or cannot be
     changed.
     """
+    replace_what_cannot_be_shown()
     parser = argparse.ArgumentParser(prog="python -m osftx.store", description=__doc__)
     parser.add_argument("--store-dir", type=Path, default=Path(DEFAULT_STORE), help="the store (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)

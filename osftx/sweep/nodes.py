@@ -32,7 +32,7 @@ def meet_for_sweep(config: DictConfig, cluster: Cluster) -> None:
                 ExitCode.wrong_configuration,
             )
         asked = [word for word in words if word.lstrip("+").partition("=")[0] not in SETTINGS_OF_A_NODE]
-        ended = cluster.meet(distributed, {"command": asked}, bool(config.model.trust_remote_code))
+        ended = cluster.meet(distributed, {"command": asked}, bool(OmegaConf.select(config, "model.trust_remote_code")))
     except (ConfigurationError, TrainingError) as error:
         leave(str(error), error.exit_code)
     if ended is not None:

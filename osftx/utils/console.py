@@ -1,5 +1,6 @@
 """Output of the program: a terminal, or a log that is wide enough for tables, and errors on stderr."""
 
+import io
 import sys
 from typing import NoReturn
 
@@ -15,6 +16,16 @@ def console() -> Console:
     """Returns a console for the terminal, or one that is wide enough for tables if the output is not a terminal."""
     screen = Console()
     return screen if screen.is_terminal else Console(width=LOG_WIDTH)
+
+
+def replace_what_cannot_be_shown() -> None:
+    """Makes this program print a `?` for what the encoding of its output does not have, instead of failing.
+
+    Every program calls it first: a terminal, a pipe or a scheduler may ask for ASCII or Latin-1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def complain(message: str) -> None:

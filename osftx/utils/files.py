@@ -9,8 +9,8 @@ from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Writes text as UTF-8, whole or not at all. Half characters, as of a name that is not UTF-8, become escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

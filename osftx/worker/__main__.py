@@ -13,11 +13,13 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import Accelerator
+from osftx.utils.console import replace_what_cannot_be_shown
 from osftx.utils.processes import end_with_parent
 
 
 @record
 def main() -> None:
+    replace_what_cannot_be_shown()
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: torchrun --nproc_per_node=N -m osftx.worker PHASE.yaml [PROCESS_ID_OF_THE_PARENT]")
     end_with_parent(int(sys.argv[2]) if len(sys.argv) == 3 else os.getppid())

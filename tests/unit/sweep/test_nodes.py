@@ -33,8 +33,7 @@ class Meeting(Cluster):
 
 def composed(*words: str, launcher: str = BASIC_LAUNCHER, **distributed: Any) -> DictConfig:
     hydra = {"overrides": {"task": [*TASK, *words]}, "launcher": {"_target_": launcher}}
-    model = {"trust_remote_code": False}
-    return OmegaConf.create({"distributed": distributed, "model": model, "hydra": hydra})
+    return OmegaConf.create({"distributed": distributed, "hydra": hydra})
 
 
 def test_the_nodes_compare_their_commands_without_what_differs() -> None:
