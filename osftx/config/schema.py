@@ -362,9 +362,6 @@ class DistributedConfig:
     rdzv_endpoint: str = "127.0.0.1:29500"
     """Host of the first node and the port at which the other nodes find it, used with several nodes. The ranks of each
     phase meet at a free port of that host."""
-    secret_file: str | None = None
-    """File with the secret by which several nodes know each other, which you alone can read; null: the environment
-    variable OSFTX_SECRET, else ~/.config/osftx/secret, which is made at its first use."""
     join_timeout_s: int = 300
     """Seconds that the nodes wait for each other at the start of the run."""
     accelerator: Accelerator = Accelerator.auto
@@ -381,6 +378,9 @@ class DistributedConfig:
     deepspeed: dict[str, Any] = field(default_factory=dict)
     """Keys of a DeepSpeed configuration, such as `zero_optimization.overlap_comm`. Keys that osftx sets itself are
     refused. Memory estimates assume DeepSpeed's defaults. See docs/method/precision.md."""
+    secret_file: str | None = None
+    """File with the secret by which several nodes know each other, which you alone can read; null: the environment
+    variable OSFTX_SECRET, else ~/.config/osftx/secret, which is made at its first use."""
 
 
 @dataclass

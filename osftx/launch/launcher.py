@@ -1,11 +1,13 @@
 """Starts this machine's ranks of one phase with torch's elastic agent, and waits for them."""
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from json import JSONDecodeError
 from pathlib import Path
 from signal import SIGINT, SIGTERM, getsignal, signal
 from threading import Event, Thread, current_thread, main_thread
@@ -16,6 +18,7 @@ from osftx.config.phase_spec import PhaseSpec
 from osftx.config.run_layout import LOGS, PHASE, saved_steps
 from osftx.errors import StoppedError, TrainingError
 from osftx.launch.environment import PASSED_ON, SIGNALS_TO_HANDLE, environment, set_for_now
+from osftx.utils.disk import refusal
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -58,11 +61,11 @@ def run_ranks(
     for logger in QUIET:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     logs = Path(spec.folder) / LOGS / ("" if endpoint is None else f"node_{spec.distributed.node_rank}")
-    logs.mkdir(parents=True, exist_ok=True)
-    config = _launch_config(spec, endpoint, logs)
     command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / PHASE), str(os.getpid())]
     ended_here = Event()
     try:
+        logs.mkdir(parents=True, exist_ok=True)
+        config = _launch_config(spec, endpoint, logs)
         with ExitStack() as surroundings:
             surroundings.enter_context(environment(spec.distributed, devices))
             if endpoint is None:
@@ -76,7 +79,10 @@ def run_ranks(
         if error.sigval is SIGINT:
             raise KeyboardInterrupt from error
         raise _signal_failure(spec, error, ended_here) from error
-    except (RendezvousError, DistError, OSError) as error:
+    except (RendezvousError, DistError, OSError, JSONDecodeError) as error:
+        if (refused := refusal(error, spec.folder)) is not None or isinstance(error, JSONDecodeError):
+            # torch's agent fails like this on the message of a rank that a full disk has cut off.
+            raise TrainingError(f"phase {spec.name!r}: {refused or _no_room(spec)}") from error
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         place = "on this machine" if endpoint is None else f"at {endpoint}, a free port of the first node"
         raise TrainingError(
@@ -144,10 +150,17 @@ def _rank_failure(spec: PhaseSpec, error: "ChildFailedError", logs: Path) -> Tra
     # The log is found by its path: a rank that was killed has not left an error file that would lead to it.
     found = logs.glob(f"*/attempt_0/{failure.local_rank}/stderr.log")
     log = max(found, key=lambda path: path.stat().st_mtime, default=logs)
+    cause = _cause(failure.message).removeprefix("OSError: ")
+    if failure.exitcode == os.EX_IOERR and os.strerror(errno.ENOSPC) not in cause and spec.folder not in cause:
+        cause = _no_room(spec)  # there was no room for the message itself
     return TrainingError(
-        f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {_cause(failure.message)}\n"
-        f"  full log: {log}"
+        f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {cause}\n  full log: {log}"
     )
+
+
+def _no_room(spec: PhaseSpec) -> str:
+    """Returns the refusal of a disk that had no room to tell more."""
+    return str(refusal(OSError(errno.ENOSPC, ""), spec.folder))
 
 
 def _signal_failure(spec: PhaseSpec, error: "SignalException", ended_here: Event) -> TrainingError:

@@ -20,7 +20,9 @@ from osftx.results.summarize import summarize
 from osftx.runs.phase_runner import obtain
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_fingerprint
+from osftx.utils.disk import refusal
 from osftx.utils.files import write_json
+from osftx.utils.masking import masked
 
 
 def run(
@@ -62,9 +64,15 @@ def run(
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "
             how = _how_to_go_on(config, name, source, arguments)
             raise type(error)(f"{error}\n  {mended}{how}") from error
+        except OSError as error:  # this process could not write
+            if (refused := refusal(error, folder)) is None:
+                raise
+            how = _how_to_go_on(config, name, source, arguments)
+            raise TrainingError(f"phase {name!r}: {refused}\n  once it is mended, {how}") from error
         parent = fingerprint
         finished.append((spec, result))
-        results = summarize(config, finished, run_folder, arguments, start, benchmarks.table(), checked.skipped)
+        table = benchmarks.table()
+        results = masked(summarize(config, finished, run_folder, arguments, start, table, checked.skipped))
         write_json(run_folder / RESULTS, results)
         _report(run_folder)
         show_retention(results)

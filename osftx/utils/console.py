@@ -7,6 +7,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from osftx.errors import Exit
+from osftx.utils.masking import mask
 
 LOG_WIDTH = 160
 """Width in columns if the output is not a terminal, so that a table in a log is not cut."""
@@ -29,8 +30,8 @@ def replace_what_cannot_be_shown() -> None:
 
 
 def complain(message: str) -> None:
-    """Prints a message on stderr, after the name of the program."""
-    print(f"osftx: {message}", file=sys.stderr, flush=True)
+    """Prints a message on stderr, after the name of the program, without the secrets in it."""
+    print(f"osftx: {mask(message)}", file=sys.stderr, flush=True)
 
 
 def leave(message: str, code: int) -> NoReturn:
