@@ -29,11 +29,13 @@ from osftx.launch.cluster import Cluster
 from osftx.sweep.job import Objective
 from osftx.sweep.parallel import lost_job_errors
 from osftx.sweep.resume import RESUME
-from osftx.utils.console import leave
+from osftx.sweep.words import NO_CHDIR, repeated_keys
+from osftx.utils.console import leave, replace_what_cannot_be_shown
 
 
 def main() -> None:
     """Runs one command line. Ends the program with an exit code unless the command succeeds."""
+    replace_what_cannot_be_shown()
     for number in (Signals.SIGTERM, Signals.SIGUSR1):
         signal(number, _stop)
     _register()
@@ -65,6 +67,8 @@ def _register() -> None:
 
 def _compose_and_run(session: Session) -> None:
     """Has Hydra compose the configuration and run it, once or as a sweep. Every error except a bug ends the program."""
+    if found := list(repeated_keys(sys.argv[1:])):
+        leave(str(ConfigurationError(found)), ExitCode.wrong_configuration)
     application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=CONFIG_NAME)
     try:
         application(Task(session.cluster).run)()
@@ -87,11 +91,14 @@ class Task:
 
     def run(self, composed: DictConfig) -> Objective:
         """Runs one configuration. In a sweep it returns the objective, and a failure does not end the sweep."""
+        replace_what_cannot_be_shown()  # a launcher may run this in a process of its own
         hydra_config = HydraConfig.get()
         in_sweep = hydra_config.mode is RunMode.MULTIRUN
         try:
             if in_sweep:
                 return run_sweep_job(composed, hydra_config, self.cluster)
+            if hydra_config.job.chdir:
+                raise ConfigurationError([NO_CHDIR])
             if composed.sweep.resume is not None:
                 raise ConfigurationError([f"{RESUME}={composed.sweep.resume}: not a sweep; add -m, or leave it out"])
             run(composed, sys.argv[1:], self.cluster)

@@ -9,6 +9,7 @@ from yaml import YAMLError
 from osftx.cli.conf_folder import conf_folder
 from osftx.cli.hydra_errors import explain, no_option
 from osftx.errors import ConfigurationError, ExitCode, StopSignal
+from osftx.utils.disk import refusal
 
 INTERRUPTED = "interrupted; give the same command again to go on from the last save (SIGTERM, as from `kill`, saves)"
 
@@ -22,6 +23,8 @@ def ending(error: BaseException, words: Sequence[str]) -> tuple[str, ExitCode] |
         return str(error), ExitCode.training_failed
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, ExitCode.interrupted
+    if isinstance(error, OSError) and (refused := refusal(error, "the folder of the sweep")) is not None:
+        return f"{refused}; then give the same command again", ExitCode.training_failed
     wrong = _wrong_configuration(error, words)
     return None if wrong is None else (wrong, ExitCode.wrong_configuration)
 

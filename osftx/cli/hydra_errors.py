@@ -6,11 +6,16 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
+
+NO_TEXT = "such as no, yes, on, null or 1"
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
     """Returns Hydra's error in one or two lines: the key, what is wrong, and the nearest name that exists."""
+    for one in (error, error.__context__):
+        if isinstance(one, KeyValidationError):
+            return _no_text(one)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     said = str(error).split("Config search path")[0].strip()
     if not isinstance(cause, OmegaConfBaseException):
@@ -24,6 +29,12 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         return f"{cause.full_key}: no such key; {hint}"
     reason = str(cause.msg or cause).splitlines()[0]
     return f"{said}: {reason}" if cause is not error else f"{cause.full_key}: {reason}"
+
+
+def _no_text(error: KeyValidationError) -> str:
+    place = f"{error.full_key}: " if error.full_key else ""
+    reason = str(error.msg or error).strip().splitlines()[0]
+    return f"{place}{reason}: a name that YAML does not read as text ({NO_TEXT}); write it in quotes"
 
 
 def reaching_every_phase(words: list[str]) -> list[str]:

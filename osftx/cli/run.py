@@ -13,14 +13,16 @@ from osftx.cli.hydra_errors import reaching_every_phase
 from osftx.config.load import typed
 from osftx.config.run_layout import CONFIG, PLAN, REPORT
 from osftx.config.schema import ExperimentConfig
-from osftx.errors import ConfigurationError
+from osftx.errors import ConfigurationError, TrainingError
 from osftx.launch.cluster import Cluster
 from osftx.launch.gpus import check_devices
 from osftx.launch.outer_launcher import Outer, outer_launcher, placed
 from osftx.planning.validate import problems
 from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.utils.console import leave
+from osftx.utils.disk import refusal
 from osftx.utils.files import write_json, write_text
+from osftx.utils.masking import mask, masked
 
 # Modules that are slow to import are imported inside the functions, after the settings have been checked.
 
@@ -64,7 +66,7 @@ def run(
     if config.inspect_data is not None:
         _show_data(config, config.inspect_data, in_sweep=sweep_job is not None)
         return None
-    ended = cluster.meet(config.distributed, OmegaConf.to_container(composed))
+    ended = cluster.meet(config.distributed, OmegaConf.to_container(composed), config.model.trust_remote_code)
     if ended is not None:
         if ended.code:
             leave(ended.message, ended.code)
@@ -81,6 +83,11 @@ def run(
     except ConfigurationError:
         remove_empty(made)
         raise
+    except OSError as error:  # of this process: what ranks cannot write is a TrainingError already
+        if (refused := refusal(error, run_folder)) is None:
+            raise
+        remove_empty(made)
+        raise TrainingError(f"{refused}; then give the same command again") from error
     print(f"\nRun folder: {run_folder}\nReport:     {run_folder / REPORT}")
     return results
 
@@ -98,8 +105,11 @@ def _checked_settings(composed: DictConfig, outer: Outer | None, arguments: list
 
 
 def _run_settings(composed: DictConfig) -> str:
-    """Returns the settings of the run as YAML, without `sweep`: a resumed sweep asks for the same runs."""
-    return OmegaConf.to_yaml(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"]))
+    """Returns the settings of the run as YAML, without secrets and without `sweep`, which a resumed sweep changes."""
+    settings = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"])
+    content = OmegaConf.to_container(settings)
+    shown = masked(content)
+    return OmegaConf.to_yaml(settings if shown == content else OmegaConf.create(shown))
 
 
 def _show_plan(config: ExperimentConfig) -> None:
@@ -154,6 +164,6 @@ def _train(
     if config.plan.calibrate:
         checked = replace(checked, plan=checked.plan.with_durations(calibrate(config, checked, cluster)))
     write_text(run_folder / CONFIG, asked)
-    write_json(run_folder / PLAN, checked.plan.to_dict())
+    write_json(run_folder / PLAN, masked(checked.plan.to_dict()))
     show_plan(checked.plan)
-    return orchestrator.run(config, checked, run_folder, arguments, cluster, between_phases)
+    return orchestrator.run(config, checked, run_folder, [mask(word) for word in arguments], cluster, between_phases)

@@ -15,7 +15,8 @@ from osftx.results.sweep_reader import read_job
 from osftx.sweep.job import run_job
 from osftx.sweep.parallel import in_parallel, own_output
 from osftx.sweep.pruning import between_phases
-from osftx.sweep.resume import RESUME
+from osftx.sweep.resume import RESUME, mask_settings
+from osftx.utils.masking import mask
 
 
 def run_sweep_job(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -> Objective:
@@ -31,9 +32,10 @@ def run_sweep_job(composed: DictConfig, hydra_config: HydraConf, cluster: Cluste
 def _recorded(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -> Objective:
     """Runs the job and leaves its record; returns its objective."""
     folder = Path(hydra_config.runtime.output_dir)
+    mask_settings(Path(hydra_config.sweep.dir))
     pruning = between_phases(hydra_config.sweeper, Path(hydra_config.sweep.dir))
     return run_job(
-        Job(hydra_config.job.num, _overrides(hydra_config)),
+        Job(hydra_config.job.num, [mask(word) for word in _overrides(hydra_config)]),
         folder,
         lambda: run(composed, _arguments(hydra_config), cluster, sweep_job=folder, between_phases=pruning),
         resumed=composed.sweep.resume is not None,
@@ -45,7 +47,7 @@ def _with_own_output(composed: DictConfig, hydra_config: HydraConf, cluster: Clu
     number, folder = hydra_config.job.num, Path(hydra_config.runtime.output_dir)
     log, start = folder / JOB_OUTPUT, time.monotonic()
     with own_output(log) as screen:
-        words = " ".join(_overrides(hydra_config))
+        words = mask(" ".join(_overrides(hydra_config)))
         print(f"Job {number} starts, output in {log}: {words}", file=screen, flush=True)
         outcome = "stopped"
         try:

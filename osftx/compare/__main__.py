@@ -13,10 +13,12 @@ from osftx.compare.comparison import Comparison, compare
 from osftx.compare.runs import LabelledRun, read_runs
 from osftx.compare.show import show
 from osftx.errors import ConfigurationError
+from osftx.utils.console import replace_what_cannot_be_shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 for success, 2 if the runs or the options are wrong."""
+    replace_what_cannot_be_shown()
     chosen = _parser().parse_args(arguments)
     try:
         labelled, problems = _labelled(chosen.label)

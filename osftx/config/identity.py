@@ -65,7 +65,12 @@ IGNORED = (
         "rounding",
     ),
     Ignored(
-        ("distributed.node_rank", "distributed.rdzv_endpoint", "distributed.join_timeout_s"),
+        (
+            "distributed.node_rank",
+            "distributed.rdzv_endpoint",
+            "distributed.secret_file",
+            "distributed.join_timeout_s",
+        ),
         Use.PHASE | Use.RUN | Use.COMPARISON,
         "a cluster may start a run again elsewhere",
     ),

@@ -1,6 +1,8 @@
 """The specification of a phase as pure data: the content of `phase.yaml`, which is all that a rank needs."""
 
-from dataclasses import dataclass, field
+import os
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,12 @@ from osftx.config.schema import (
     TrainingConfig,
     ValidationConfig,
 )
+from osftx.errors import ConfigurationError
 from osftx.utils.files import write_text
+from osftx.utils.masking import masked
+
+HIDDEN = "OSFTX_HIDDEN_"
+"""Beginning of the environment variables by which the ranks get secrets."""
 
 
 @dataclass
@@ -157,11 +164,39 @@ class PhaseSpec:
         return Path(self.folder) / BEST
 
     def save(self) -> Path:
-        """Writes `<folder>/phase.yaml`, which `python -m osftx.worker` can run, and returns its path."""
+        """Writes `<folder>/phase.yaml`, which `python -m osftx.worker` can run, and returns its path.
+
+        Secrets in settings of callbacks and methods are not written. The ranks get them by this process's environment.
+        """
         path = Path(self.folder) / PHASE
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, OmegaConf.to_yaml(OmegaConf.structured(self)))
+        callbacks = [
+            replace(callback, settings=self._without_secrets(callback.settings, f"CALLBACKS_{place}"))
+            for place, callback in enumerate(self.callbacks)
+        ]
+        method_settings = self._without_secrets(self.method_settings, "METHOD_SETTINGS")
+        shown = replace(self, callbacks=callbacks, method_settings=method_settings)
+        write_text(path, OmegaConf.to_yaml(OmegaConf.structured(shown)))
         return path
+
+    def _without_secrets(self, value: Any, path: str) -> Any:
+        """Returns settings with a reference to a variable of this process's environment in the place of each secret."""
+        if isinstance(value, dict):
+            return {key: self._without_secrets(inner, f"{path}_{key}") for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._without_secrets(inner, f"{path}_{place}") for place, inner in enumerate(value)]
+        if not isinstance(value, str) or masked({path: value}) == {path: value}:
+            return value
+        if self.distributed.nnodes > 1:
+            raise ConfigurationError(
+                [
+                    f"phases.{self.name}: a setting of a callback or method ({path.lower()}) is a secret, which is not "
+                    "sent to other nodes; let the class read it from the environment there"
+                ]
+            )
+        variable = f"{HIDDEN}{re.sub(r'[^A-Z0-9]', '_', path.upper())}"
+        os.environ[variable] = value
+        return f"${{oc.env:{variable}}}"
 
     @classmethod
     def load(cls, path: Path) -> "PhaseSpec":

@@ -358,7 +358,7 @@ class DistributedConfig:
     node_rank: int = 0
     """Index of this machine, 0 to nnodes - 1. The first machine leads; the others follow its instructions."""
     rdzv_id: int = 47
-    """Rendezvous id. Phase i uses rdzv_id + i; on one node a part that is unique to the launch is added."""
+    """Rendezvous id of several nodes. Phase i uses rdzv_id + i."""
     rdzv_endpoint: str = "127.0.0.1:29500"
     """Host of the first node and the port at which the other nodes find it, used with several nodes. The ranks of each
     phase meet at a free port of that host."""
@@ -378,6 +378,9 @@ class DistributedConfig:
     deepspeed: dict[str, Any] = field(default_factory=dict)
     """Keys of a DeepSpeed configuration, such as `zero_optimization.overlap_comm`. Keys that osftx sets itself are
     refused. Memory estimates assume DeepSpeed's defaults. See docs/method/precision.md."""
+    secret_file: str | None = None
+    """File with the secret by which several nodes know each other, which you alone can read; null: the environment
+    variable OSFTX_SECRET, else ~/.config/osftx/secret, which is made at its first use."""
 
 
 @dataclass

@@ -14,6 +14,7 @@ from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 from transformers import get_scheduler
 
+from osftx.config.meeting import STORE_FILE
 from osftx.config.schema import DistributedConfig, TrainingConfig
 from osftx.distributed.accelerator import current_device, device_kind
 from osftx.distributed.gradient_bucket import gradient_bucket
@@ -27,16 +28,22 @@ Scheduler: TypeAlias = torch.optim.lr_scheduler.LRScheduler
 def init_distributed(timeout_s: int) -> torch.device:
     """Joins the group of ranks that the launcher describes in the environment, and returns this rank's device.
 
-    The launcher sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. A collective operation fails after
-    `timeout_s` seconds.
+    The launcher sets RANK, LOCAL_RANK and WORLD_SIZE. The ranks of one machine meet through the file in STORE_FILE,
+    those of several at MASTER_ADDR and MASTER_PORT. A collective operation fails after `timeout_s` seconds.
     """
     # This C++ extension is only used for inference, and its first build takes a minute and a half.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     _import_without_compiling("deepspeed.runtime.zero.muon.muon_optimizer")
     accelerator = get_accelerator()
     accelerator.set_device(int(os.environ["LOCAL_RANK"]))
+    store = os.environ.get(STORE_FILE)
     deepspeed.init_distributed(
-        accelerator.communication_backend_name(), timeout=timedelta(seconds=timeout_s), verbose=False
+        accelerator.communication_backend_name(),
+        timeout=timedelta(seconds=timeout_s),
+        init_method=None if store is None else f"file://{store}",
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        verbose=False,
     )
     return current_device()
 

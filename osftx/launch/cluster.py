@@ -1,5 +1,6 @@
 """The machines on which ranks run, as one object that is passed to whatever launches ranks."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from osftx.launch.follower import Ended, follow
 from osftx.launch.gpus import exclusive_devices
 from osftx.launch.launcher import run_ranks
 from osftx.launch.leader import OUTCOME_S, Nodes, join
+from osftx.launch.secret import shared_secret
 
 
 class Cluster:
@@ -27,15 +29,16 @@ class Cluster:
         """Makes a copy in another process, such as a launcher makes for a job, consist of that machine alone."""
         return Cluster, ()
 
-    def meet(self, distributed: DistributedConfig, settings: Any) -> Ended | None:
+    def meet(self, distributed: DistributedConfig, settings: Any, trusts_code: bool = False) -> Ended | None:
         """Brings the nodes together, if there are several and they have not met yet.
 
         Returns None on the first node, which goes on. On another node it runs the ranks that the first node asks for
         until that node has ended, and returns how it ended.
 
         `settings` is the composed configuration, which must be the same on all nodes except for
-        `distributed.node_rank`. Raises ConfigurationError if it is not or if the endpoint is wrong, TrainingError if a
-        node does not come in time.
+        `distributed.node_rank`. `trusts_code` is this node's `model.trust_remote_code`. Raises ConfigurationError if
+        the settings differ, the endpoint is wrong or there is no shared secret, TrainingError if a node does not come
+        in time.
         """
         if self._nodes is not None:
             if distributed.nnodes != self._nodes.count:
@@ -46,9 +49,10 @@ class Cluster:
         if distributed.nnodes == 1:
             return None
         compared = dict(_flat(settings))
+        secret = shared_secret(distributed, os.environ)
         if distributed.node_rank > 0:
-            return follow(distributed, join(distributed, compared))
-        self._nodes = Nodes(distributed, compared)
+            return follow(distributed, join(distributed, compared, secret), trusts_code)
+        self._nodes = Nodes(distributed, compared, secret)
         self._nodes.gather()
         return None
 

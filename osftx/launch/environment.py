@@ -1,10 +1,12 @@
 """The environment variables of a rank, which must be set before its interpreter starts."""
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1
 
+from osftx.config.meeting import OWN_NAMES
 from osftx.config.schema import Accelerator, DistributedConfig
 
 PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
@@ -17,7 +19,13 @@ SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
 @contextmanager
 def environment(group: DistributedConfig, devices: list[str]) -> Iterator[None]:
     """Sets the environment variables of ranks on these GPUs in this process, and restores them afterwards."""
-    wanted = _wanted(group, devices)
+    with set_for_now(_wanted(group, devices)):
+        yield
+
+
+@contextmanager
+def set_for_now(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables of this process, and restores them afterwards."""
     before = {key: os.environ.get(key) for key in wanted}
     os.environ.update(wanted)
     try:
@@ -36,6 +44,10 @@ def _wanted(group: DistributedConfig, devices: list[str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read them here
     }
+    if group.nnodes == 1 or group.rdzv_endpoint.rpartition(":")[0] in OWN_NAMES:
+        # Otherwise gloo listens at the address of the host's name, if that is known at all, and NCCL on any interface.
+        loopback = _loopback()
+        wanted |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": f"={loopback}"}  # =: this name exactly
     if devices:
         wanted["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if group.accelerator is not Accelerator.auto:
@@ -45,3 +57,8 @@ def _wanted(group: DistributedConfig, devices: list[str]) -> dict[str, str]:
         # every activation to the system makes a step a third slower.
         wanted["MALLOC_MMAP_THRESHOLD_"] = "65536"
     return wanted
+
+
+def _loopback() -> str:
+    """Returns the name of this machine's loopback interface."""
+    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "lo")

@@ -30,22 +30,30 @@ class Ended(NamedTuple):
 LOST = Ended(ExitCode.training_failed, "the first node has ended, or cannot be reached any more; see its output")
 
 
-def follow(distributed: DistributedConfig, first: Line) -> Ended:
-    """Serves the first node over its connection until that node has ended, and returns how it ended."""
+def follow(distributed: DistributedConfig, first: Line, trusts_code: bool) -> Ended:
+    """Serves the first node over its connection until that node has ended, and returns how it ended.
+
+    `trusts_code` is this node's own `model.trust_remote_code`. The first node cannot turn it on.
+    """
     print(f"node {distributed.node_rank} of {distributed.nnodes}: follows {distributed.rdzv_endpoint}", flush=True)
     try:
         while (message := first.receive())["kind"] != "end":
             if message["kind"] == "phase":
-                first.send("outcome", **_serve(distributed, first, message))
+                first.send("outcome", **_serve(distributed, first, message, trusts_code))
     except EndedError:
         return LOST
     return Ended(message["code"], message["message"])
 
 
-def _serve(distributed: DistributedConfig, first: Line, phase: Message) -> dict[str, Any]:
+def _serve(distributed: DistributedConfig, first: Line, phase: Message, trusts_code: bool) -> dict[str, Any]:
     """Runs this node's ranks of one phase; returns the content of the outcome message."""
     try:
         spec = _seen(Path(phase["file"]), phase["digest"])
+        if spec.model.trust_remote_code and not trusts_code:
+            raise TrainingError(
+                f"phase {spec.name!r} asks for model.trust_remote_code=true, and this node was started without it; "
+                "give it there, if the code is to be trusted"
+            )
         spec.distributed = replace(spec.distributed, node_rank=distributed.node_rank)  # each node has its own rank
         check_devices(spec.distributed, spec.training.use_liger)
         print(f"phase {spec.name}", flush=True)

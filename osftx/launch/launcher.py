@@ -1,21 +1,24 @@
 """Starts this machine's ranks of one phase with torch's elastic agent, and waits for them."""
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from json import JSONDecodeError
 from pathlib import Path
 from signal import SIGINT, SIGTERM, getsignal, signal
 from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from osftx.config.meeting import OWN_NAMES, STORE_FILE
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.run_layout import LOGS, PHASE, saved_steps
 from osftx.errors import StoppedError, TrainingError
-from osftx.launch.environment import PASSED_ON, SIGNALS_TO_HANDLE, environment
+from osftx.launch.environment import PASSED_ON, SIGNALS_TO_HANDLE, environment, set_for_now
+from osftx.utils.disk import refusal
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
 
 QUIET = ("torch.distributed", "torch.distributed.elastic.agent.server.api")
 """Loggers of torch that would report a failure a second time."""
-LOCAL_ENDPOINT = "127.0.0.1:0"
-"""Endpoint on this machine; with port 0 the system chooses a free one."""
 MEET_S = 300
 """Seconds within which the agents of several nodes, all of which were ready, must meet."""
 PATIENCE_S = 10.0
@@ -38,13 +39,14 @@ CAUSE_LINES = 3
 def run_ranks(
     spec: PhaseSpec,
     devices: list[str],
-    endpoint: str = LOCAL_ENDPOINT,
+    endpoint: str | None = None,
     failed_elsewhere: Callable[[], bool] = lambda: False,
 ) -> None:
     """Runs `python -m osftx.worker <folder>/phase.yaml` on this machine's ranks, with these GPUs, and waits for them.
 
     With several nodes `endpoint` is where all ranks meet, and the ranks of this node are ended soon after
-    `failed_elsewhere` returns True. Rank 0 prints its progress; what each rank writes to stderr is in `<folder>/logs`.
+    `failed_elsewhere` returns True. Without an `endpoint` they meet through a file in a private folder. Rank 0 prints
+    its progress; what each rank writes to stderr is in `<folder>/logs`.
 
     Raises TrainingError with phase, rank and cause; StoppedError if a signal ended the phase, which may have been saved
     if it has `resume`; KeyboardInterrupt for SIGINT.
@@ -58,14 +60,18 @@ def run_ranks(
 
     for logger in QUIET:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    several = endpoint != LOCAL_ENDPOINT
-    logs = Path(spec.folder) / LOGS / (f"node_{spec.distributed.node_rank}" if several else "")
-    logs.mkdir(parents=True, exist_ok=True)
-    config = _launch_config(spec, endpoint, logs)
+    logs = Path(spec.folder) / LOGS / ("" if endpoint is None else f"node_{spec.distributed.node_rank}")
     command = ["-u", "-m", "osftx.worker", str(Path(spec.folder) / PHASE), str(os.getpid())]
     ended_here = Event()
     try:
-        with environment(spec.distributed, devices), _own_signals(), _ended_with(failed_elsewhere, ended_here):
+        logs.mkdir(parents=True, exist_ok=True)
+        config = _launch_config(spec, endpoint, logs)
+        with ExitStack() as surroundings:
+            surroundings.enter_context(environment(spec.distributed, devices))
+            if endpoint is None:
+                surroundings.enter_context(_store_file())
+            surroundings.enter_context(_own_signals())
+            surroundings.enter_context(_ended_with(failed_elsewhere, ended_here))
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         raise _rank_failure(spec, error, logs) from error
@@ -73,38 +79,56 @@ def run_ranks(
         if error.sigval is SIGINT:
             raise KeyboardInterrupt from error
         raise _signal_failure(spec, error, ended_here) from error
-    except (RendezvousError, DistError, OSError) as error:
+    except (RendezvousError, DistError, OSError, JSONDecodeError) as error:
+        if (refused := refusal(error, spec.folder)) is not None or isinstance(error, JSONDecodeError):
+            # torch's agent fails like this on the message of a rank that a full disk has cut off.
+            raise TrainingError(f"phase {spec.name!r}: {refused or _no_room(spec)}") from error
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        place = f"at {endpoint}, a free port of the first node" if several else "on this machine"
+        place = "on this machine" if endpoint is None else f"at {endpoint}, a free port of the first node"
         raise TrainingError(
             f"phase {spec.name!r}: the ranks could not meet {place} ({type(error).__name__}: {reason})"
         ) from error
 
 
-def _launch_config(spec: PhaseSpec, endpoint: str, logs: Path) -> "LaunchConfig":
+@contextmanager
+def _store_file() -> Iterator[None]:
+    """Gives the ranks a file to meet through, in a folder of this launch alone that no other user can enter."""
+    from osftx.launch.rendezvous import private_folder
+
+    with private_folder() as folder, set_for_now({STORE_FILE: str(Path(folder) / "store")}):
+        yield
+
+
+def _launch_config(spec: PhaseSpec, endpoint: str | None, logs: Path) -> "LaunchConfig":
     """Returns the settings of torch's agent.
 
-    Several nodes use the `static` rendezvous, because `c10d` ignores node_rank. On one node no other process has to
-    know where the ranks meet; a free port and an id of its own keep the run apart from other runs on this machine.
+    Several nodes use the `static` rendezvous, because `c10d` ignores node_rank and unpickles what it receives.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.launcher.api import LaunchConfig
 
+    from osftx.launch.rendezvous import ALONE, ON_LOOPBACK, register
+
+    register()
     group = spec.distributed
-    several = endpoint != LOCAL_ENDPOINT
-    run_id = str(group.rdzv_id + spec.index)
     streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
+    meeting: dict[str, Any] = {"rdzv_backend": ALONE}
+    if endpoint is not None:
+        here = endpoint.rpartition(":")[0] in OWN_NAMES
+        meeting = {
+            "rdzv_backend": ON_LOOPBACK if here else "static",
+            "rdzv_endpoint": endpoint,
+            "rdzv_configs": {"rank": group.node_rank, "timeout": MEET_S},
+        }
     return LaunchConfig(
         min_nodes=group.nnodes,
         max_nodes=group.nnodes,
         nproc_per_node=group.nproc_per_node,
-        run_id=run_id if several else f"{run_id}-{uuid4().hex[:8]}",
-        rdzv_endpoint=endpoint,
-        rdzv_backend="static" if several else "c10d",
-        rdzv_configs={"rank": group.node_rank, "timeout": MEET_S} if several else {},
+        run_id=str(group.rdzv_id + spec.index),
         max_restarts=0,
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=streams),
+        **meeting,
         **_shutdown(LaunchConfig, spec),
     )
 
@@ -126,10 +150,17 @@ def _rank_failure(spec: PhaseSpec, error: "ChildFailedError", logs: Path) -> Tra
     # The log is found by its path: a rank that was killed has not left an error file that would lead to it.
     found = logs.glob(f"*/attempt_0/{failure.local_rank}/stderr.log")
     log = max(found, key=lambda path: path.stat().st_mtime, default=logs)
+    cause = _cause(failure.message).removeprefix("OSError: ")
+    if failure.exitcode == os.EX_IOERR and os.strerror(errno.ENOSPC) not in cause and spec.folder not in cause:
+        cause = _no_room(spec)  # there was no room for the message itself
     return TrainingError(
-        f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {_cause(failure.message)}\n"
-        f"  full log: {log}"
+        f"phase {spec.name!r} failed on rank {rank} (exit code {failure.exitcode}): {cause}\n  full log: {log}"
     )
+
+
+def _no_room(spec: PhaseSpec) -> str:
+    """Returns the refusal of a disk that had no room to tell more."""
+    return str(refusal(OSError(errno.ENOSPC, ""), spec.folder))
 
 
 def _signal_failure(spec: PhaseSpec, error: "SignalException", ended_here: Event) -> TrainingError:

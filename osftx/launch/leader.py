@@ -1,6 +1,7 @@
 """The first node of a run, which leads the other nodes, its followers, over one TCP connection each.
 
-    follower  hello      its rank and host, and its settings, which must equal the first node's
+    both                 each proves that it has the shared secret (`handshake.py`)
+    follower  hello      its rank and host, and digests of its settings, which must equal the first node's
     first     welcome    or refused, with the reason
     first     phase      the path of a phase.yaml in a folder that all nodes share, and its digest
     follower  ready      it sees all files and holds its GPUs
@@ -15,25 +16,30 @@ the other side notices this at once.
 import errno
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock, Thread
+from threading import BoundedSemaphore, Lock, Thread
 
+from osftx.config.meeting import OWN_NAMES
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch.connection import EndedError, Line, Message
+from osftx.launch.handshake import OtherSecretError, StrangerError, greet_first_node, receive_node
+from osftx.launch.secret import REMEDY
 
 HELLO_S = 10.0
-"""Seconds within which a new connection must send its hello."""
+"""Seconds within which a node must send its hello after the handshake."""
+STRANGERS = 32
+"""Connections at a time that have not yet proved that they are nodes; others wait until one of them is through."""
 OUTCOME_S = 60.0
 """Seconds that the followers' ranks have to end after those of the first node, without time for a save."""
 POLL_S = 0.1
 JOIN_POLL_S = 0.5
 DIFFERENCES_SHOWN = 3
-SETTINGS_OF_A_NODE = ("distributed.node_rank",)
+SETTINGS_OF_A_NODE = ("distributed.node_rank", "distributed.secret_file")
 """Settings that may differ between the nodes."""
 
 Settings = Mapping[str, str]
@@ -80,12 +86,14 @@ class Nodes:
     Raises ConfigurationError if the port cannot be opened.
     """
 
-    def __init__(self, distributed: DistributedConfig, settings: Settings):
-        self._distributed, self._settings = distributed, settings
+    def __init__(self, distributed: DistributedConfig, settings: Settings, secret: bytes):
+        self._distributed, self._settings, self._secret = distributed, settings, secret
         self._nodes: dict[int, Node] = {}
         self._refused: str | None = None
         self._begun = False
         self._lock = Lock()
+        self._strangers = BoundedSemaphore(STRANGERS)
+        self._stranger_told = False
         self._listener = _listen(distributed)
         Thread(target=self._accept, daemon=True).start()
 
@@ -134,7 +142,7 @@ class Nodes:
         while not all(node.ready for node in nodes) and not self._troubles():
             time.sleep(POLL_S)
         if not self._troubles():
-            port = _free_port()
+            port = _free_port(self._distributed)
             self._tell("go", port=port)
             try:
                 run(beside(self._distributed.rdzv_endpoint, port), lambda: bool(self._troubles()))
@@ -182,20 +190,44 @@ class Nodes:
 
     def _accept(self) -> None:
         while True:
+            self._strangers.acquire()
             try:
-                connection, _ = self._listener.accept()
+                connection, (address, *_) = self._listener.accept()
             except OSError:  # the listener was closed
                 return
-            Thread(target=self._welcome, args=(Line(connection),), daemon=True).start()
+            Thread(target=self._admit, args=(connection, str(address)), daemon=True).start()
+
+    def _admit(self, connection: socket.socket, address: str) -> None:
+        """Welcomes whoever proves that it is a node. Others are hung up on, and the run goes on."""
+        try:
+            line = Line(connection, receive_node(connection, self._secret))
+        except (StrangerError, OSError) as error:
+            connection.close()
+            if isinstance(error, OtherSecretError):
+                self._tell_of_stranger(address)
+            return
+        finally:
+            self._strangers.release()
+        self._welcome(line)
+
+    def _tell_of_stranger(self, address: str) -> None:
+        with self._lock:
+            told, self._stranger_told = self._stranger_told, True
+        if not told:
+            print(f"a process at {address} without the secret of this run was turned away; if it is a node: {REMEDY}")
 
     def _welcome(self, line: Line) -> None:
+        differing: list[str] = []
         try:
             hello = line.receive(HELLO_S)
             rank, host = int(hello["node"]), str(hello["host"])
-            reason = self._why_not(hello)
+            reason = self._why_not(rank)
+            if reason is None and (differing := self._differing(line, hello)):
+                reason = other_command(rank, differing, self._settings)
             if self._begun:
+                differing = []
                 reason = f"distributed.node_rank={rank}: the run has begun, with all of its {self.count} nodes"
-        except (EndedError, TimeoutError, KeyError, ValueError, TypeError, AttributeError):  # not a node of osftx
+        except (EndedError, TimeoutError, KeyError, ValueError, TypeError, AttributeError):  # another version, perhaps
             line.close()
             return
         with self._lock:
@@ -209,29 +241,38 @@ class Nodes:
                 self._nodes[rank] = Node(rank, host, line)
                 return
             self._refused = reason
-        line.send("refused", reason=reason)
+        line.send("refused", reason=None if differing else reason, differing=differing)
         line.close()
 
-    def _why_not(self, hello: Message) -> str | None:
-        """Returns why a node must not take part: its rank is out of range, or its settings differ. None if it may."""
-        rank, others = int(hello["node"]), dict(hello["settings"])
-        if not 0 < rank < self.count:
-            return (
-                f"distributed.node_rank={rank}: with distributed.nnodes={self.count} it must be 1 to {self.count - 1}"
-            )
-        keys = sorted((self._settings.keys() | others.keys()) - set(SETTINGS_OF_A_NODE))
-        if differing := [key for key in keys if self._settings.get(key) != others.get(key)]:
-            shown = [f"{key}={others.get(key)} instead of {self._settings.get(key)}" for key in differing]
-            more = ", ..." if len(shown) > DIFFERENCES_SHOWN else ""
-            return (
-                f"distributed.node_rank={rank}: its command differs from the first node's: "
-                f"{', '.join(shown[:DIFFERENCES_SHOWN])}{more}; give the same command on all nodes, but for "
-                "distributed.node_rank"
-            )
-        return None
+    def _why_not(self, rank: int) -> str | None:
+        """Returns why there is no place for a node of this rank; None if there is."""
+        if 0 < rank < self.count:
+            return None
+        return f"distributed.node_rank={rank}: with distributed.nnodes={self.count} it must be 1 to {self.count - 1}"
+
+    def _differing(self, line: Line, hello: Message) -> list[str]:
+        """Returns the settings of a node that are not the first node's."""
+        here, there = digests(line, self._settings), dict(hello["settings"])
+        keys = sorted((here.keys() | there.keys()) - set(SETTINGS_OF_A_NODE))
+        return [key for key in keys if here.get(key) != there.get(key)]
 
 
-def join(distributed: DistributedConfig, settings: Settings) -> Line:
+def other_command(rank: int, differing: Sequence[str], settings: Settings) -> str:
+    """Returns the problem of a node whose settings differ from the first node's, with the values of this node."""
+    shown = [f"{key} (here {settings.get(key, 'not set')})" for key in differing[:DIFFERENCES_SHOWN]]
+    more = ", ..." if len(differing) > DIFFERENCES_SHOWN else ""
+    return (
+        f"distributed.node_rank={rank}: its command differs from the first node's in {', '.join(shown)}{more}; give "
+        "the same command on all nodes, but for distributed.node_rank"
+    )
+
+
+def digests(line: Line, settings: Settings) -> dict[str, str]:
+    """Returns a digest of each setting, by which the nodes compare them without sending them."""
+    return {key: line.digest(f"{key}={value}") for key, value in settings.items()}
+
+
+def join(distributed: DistributedConfig, settings: Settings, secret: bytes) -> Line:
     """Connects to the first node, which may start later than this one; returns the connection once it is accepted.
 
     Raises ConfigurationError if the first node refuses this one, TrainingError if it does not answer within
@@ -242,14 +283,15 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
     reason = "no answer"
     while (left := deadline - time.monotonic()) > 0:
         try:
-            line = Line(socket.create_connection((host.strip("[]"), int(port)), timeout=max(1.0, left)))
-            line.send("hello", node=distributed.node_rank, host=socket.gethostname(), settings=dict(settings))
-            answer = line.receive(max(1.0, left))
-            if answer["kind"] == "refused":
-                raise ConfigurationError([str(answer["reason"])])
-            if answer["kind"] == "welcome":
-                return line
-            line.close()
+            return _joined(socket.create_connection((host.strip("[]"), int(port)), left), distributed, settings, secret)
+        except OtherSecretError:
+            raise ConfigurationError(
+                [
+                    f"distributed.rdzv_endpoint={distributed.rdzv_endpoint}: the first node has another secret than "
+                    f"node {distributed.node_rank}; {REMEDY}"
+                ]
+            ) from None
+        except StrangerError:
             reason = "something else answers there"
         except OSError as error:  # includes a host name that is not known yet
             reason = error.strerror or str(error)
@@ -261,6 +303,25 @@ def join(distributed: DistributedConfig, settings: Settings) -> Line:
         f"{distributed.rdzv_endpoint} within distributed.join_timeout_s={distributed.join_timeout_s} ({reason}). Was "
         "it started? Does this node reach it there? See its output"
     )
+
+
+def _joined(connection: socket.socket, distributed: DistributedConfig, settings: Settings, secret: bytes) -> Line:
+    """Returns the connection once the first node has accepted this one. Raises ConfigurationError if it does not."""
+    try:
+        line = Line(connection, greet_first_node(connection, secret))
+    except (StrangerError, OSError):
+        connection.close()
+        raise
+    rank = distributed.node_rank
+    line.send("hello", node=rank, host=socket.gethostname(), settings=digests(line, settings))
+    answer = line.receive(HELLO_S)
+    if answer["kind"] == "welcome":
+        return line
+    line.close()
+    if answer["kind"] == "refused":
+        differing = [str(key) for key in answer["differing"]]
+        raise ConfigurationError([other_command(rank, differing, settings) if differing else str(answer["reason"])])
+    raise StrangerError
 
 
 def beside(endpoint: str, port: int) -> str:
@@ -281,6 +342,8 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
         family, address = _resolved(host.strip("[]"), int(port), distributed.join_timeout_s)
         with socket.socket(family, socket.SOCK_STREAM) as here:
             here.bind((address, 0))
+        if host in OWN_NAMES:
+            return socket.create_server((address, int(port)), family=family, backlog=distributed.nnodes)
         # Listens on all interfaces, because a host's own name often resolves to a loopback address on that host, and
         # also by IPv4, because other nodes may have only an IPv4 address for the name.
         both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
@@ -317,6 +380,9 @@ def _resolved(host: str, port: int, within_s: float) -> tuple[socket.AddressFami
             return family, str(address[0])
 
 
-def _free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
+def _free_port(distributed: DistributedConfig) -> int:
+    """Returns a port that is free now. It is bound without listening, so that nobody can connect to it."""
+    host = distributed.rdzv_endpoint.rpartition(":")[0]
+    with socket.socket() as place:
+        place.bind(("127.0.0.1" if host in OWN_NAMES else "", 0))
+        return int(place.getsockname()[1])

@@ -7,6 +7,7 @@ machine or counts them locally; otherwise it has all ranks of the machine.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from osftx.config.meeting import OWN_NAMES
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError
 
@@ -62,7 +63,6 @@ LAUNCHERS = (
     _Names("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE",)),
 )
 """Known launchers in order of precedence; torchrun itself may be started by srun, for example."""
-OWN_NAMES = ("127.0.0.1", "localhost", "[::1]")
 COUNTED = ("nproc_per_node", "nnodes", "node_rank")
 """Keys of `distributed` that the launcher decides."""
 

@@ -12,6 +12,7 @@ from osftx.config.objective import as_list
 from osftx.config.run_layout import JOB
 from osftx.errors import ExitCode
 from osftx.utils.files import write_json
+from osftx.utils.masking import masked
 
 Objective = float | list[float | None] | None
 """Value of the single objective, or a list of values if the configuration names several; None if there is no value."""
@@ -50,9 +51,9 @@ class Job:
     """Seconds from the start of the job to its end."""
 
     def save(self, folder: Path) -> None:
-        """Writes the record into the run folder of the job; creates the folder if necessary."""
+        """Writes the record, without secrets, into the run folder of the job; creates the folder if necessary."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / JOB, asdict(self))
+        write_json(folder / JOB, masked(asdict(self)))
 
     def take(self, results: dict[str, Any]) -> None:
         """Copies the job's outcome from the content of `results.json`."""

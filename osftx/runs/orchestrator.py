@@ -21,7 +21,9 @@ from osftx.runs.generated_answers import GeneratedAnswers
 from osftx.runs.phase_runner import handed_on, obtain
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_of
+from osftx.utils.disk import refusal
 from osftx.utils.files import write_json
+from osftx.utils.masking import masked
 
 
 def run(
@@ -69,10 +71,15 @@ def run(
             mended = "" if isinstance(error, StoppedError) else "once it is mended, "
             how = _how_to_go_on(config, name, source, arguments)
             raise type(error)(f"{error}\n  {mended}{how}") from error
+        except OSError as error:  # this process could not write
+            if (refused := refusal(error, folder)) is None:
+                raise
+            how = _how_to_go_on(config, name, source, arguments)
+            raise TrainingError(f"phase {name!r}: {refused}\n  once it is mended, {how}") from error
         parent = fingerprint
         finished.append((spec, result))
         measured_beside = {"benchmarks": benchmarks.table(), **answers.tables()}
-        results = summarize(config, finished, run_folder, arguments, start, measured_beside, checked.skipped)
+        results = masked(summarize(config, finished, run_folder, arguments, start, measured_beside, checked.skipped))
         answers.write(run_folder / SAMPLES)
         write_json(run_folder / RESULTS, results)
         _report(run_folder)

@@ -16,6 +16,7 @@ from osftx.config.schema import DEFAULT_STORE
 from osftx.store.entries import FINGERPRINT, MANIFEST, MARKER, PhaseStore, entry_problems, of_another_format, read_entry
 from osftx.store.prune import prune
 from osftx.store.verify import WHOLE, verify
+from osftx.utils.console import replace_what_cannot_be_shown
 from osftx.utils.manifest import unreadable
 
 LOG_WIDTH = 160
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The codes are 0 for success, 1 if `verify` found damage, and 2 if the store or entry does not exist or cannot be
     changed.
     """
+    replace_what_cannot_be_shown()
     parser = argparse.ArgumentParser(prog="python -m osftx.store", description=__doc__)
     parser.add_argument("--store-dir", type=Path, default=Path(DEFAULT_STORE), help="the store (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)

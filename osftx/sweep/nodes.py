@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, ExitCode, TrainingError
 from osftx.launch.cluster import Cluster
+from osftx.launch.leader import SETTINGS_OF_A_NODE
 from osftx.launch.outer_launcher import outer_launcher, placed
 from osftx.sweep.parallel import one_at_a_time
 from osftx.utils.console import leave
@@ -30,8 +31,8 @@ def meet_for_sweep(config: DictConfig, cluster: Cluster) -> None:
                 "hydra/launcher out",
                 ExitCode.wrong_configuration,
             )
-        asked = [word for word in words if not word.lstrip("+").startswith("distributed.node_rank=")]
-        ended = cluster.meet(distributed, {"command": asked})
+        asked = [word for word in words if word.lstrip("+").partition("=")[0] not in SETTINGS_OF_A_NODE]
+        ended = cluster.meet(distributed, {"command": asked}, bool(OmegaConf.select(config, "model.trust_remote_code")))
     except (ConfigurationError, TrainingError) as error:
         leave(str(error), error.exit_code)
     if ended is not None:

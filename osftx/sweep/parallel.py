@@ -43,7 +43,7 @@ def own_output(path: Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     streams = (sys.stdout, sys.stderr)
     before = [os.dup(place) for place in (1, 2)]  # by number, because the ranks inherit file descriptors
-    with path.open("a", encoding="utf-8") as file, os.fdopen(os.dup(1), "w", encoding="utf-8") as screen:
+    with path.open("a", encoding="utf-8") as file, _screen() as screen:
         for stream in streams:
             stream.flush()
         for place in (1, 2):
@@ -56,6 +56,11 @@ def own_output(path: Path) -> Iterator[TextIO]:
             for place, kept in zip((1, 2), before, strict=True):
                 os.dup2(kept, place)
                 os.close(kept)
+
+
+def _screen() -> TextIO:
+    """Returns the output of this process as it is now, in its encoding."""
+    return os.fdopen(os.dup(1), "w", encoding=getattr(sys.stdout, "encoding", None) or "utf-8", errors="replace")
 
 
 def lost_job_errors() -> tuple[type[Exception], ...]:

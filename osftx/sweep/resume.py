@@ -9,6 +9,8 @@ from yaml import YAMLError
 from osftx.config.identity import Use, counting
 from osftx.config.run_layout import SWEEP_CONFIG
 from osftx.results.plain_files import read_yaml
+from osftx.utils.files import write_text
+from osftx.utils.masking import masked
 
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
@@ -41,8 +43,20 @@ def _deciding(config: Any) -> dict[str, Any]:
     overrides = hydra["overrides"]["task"]
     rest = counting({str(key): value for key, value in content.items()}, Use.SWEEP)
     sweeper = {f"hydra.sweeper.{key}": hydra["sweeper"].get(key) for key in ("_target_", "params")}
-    return {
+    deciding = {
         "overrides": [word for word in overrides if word.split("=")[0] not in (RESUME, "dry_run")],
         **sweeper,
         **rest,
     }
+    return dict(masked(deciding))
+
+
+def mask_settings(folder: Path) -> None:
+    """Masks the secrets in the settings of the sweep that Hydra has written into its folder."""
+    saved = folder / SWEEP_CONFIG
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(saved))
+    except (OSError, ValueError, YAMLError):
+        return
+    if (shown := masked(content)) != content:
+        write_text(saved, OmegaConf.to_yaml(OmegaConf.create(shown)))

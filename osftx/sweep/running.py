@@ -1,6 +1,7 @@
 """What a sweep does in its folder before the first job and after the last one."""
 
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,14 +10,16 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from osftx.config.run_layout import JOB, LOCK, SWEEP, SWEEP_CONFIG, SWEEP_REPORT
-from osftx.errors import ExitCode
+from osftx.errors import ConfigurationError, ExitCode
 from osftx.launch.cluster import Cluster
 from osftx.results.job_record import Job, State
 from osftx.results.sweep_reader import read_job, read_jobs
+from osftx.sweep.axes import axis_problems
 from osftx.sweep.nodes import meet_for_sweep
 from osftx.sweep.parallel import run_one_at_a_time
 from osftx.sweep.resume import FOLDER, RESUME, why_not_resumed
 from osftx.sweep.summary import summarize
+from osftx.sweep.words import NO_CHDIR
 from osftx.utils.console import leave
 from osftx.utils.locks import HeldError, immediate_lock
 
@@ -40,8 +43,10 @@ class RunningSweep:
             run_one_at_a_time(self._config)
         else:
             meet_for_sweep(self._config, cluster)
-        if (problem := _why_no_sweep(self._config)) is not None:
-            leave(problem, ExitCode.wrong_configuration)
+        if problems := [*_why_no_sweep(self._config), *axis_problems(self._config)]:
+            leave(
+                problems[0] if len(problems) == 1 else str(ConfigurationError(problems)), ExitCode.wrong_configuration
+            )
         resumed = self._config.sweep.resume
         folder = Path(self._config.hydra.sweep.dir if resumed is None else resumed).expanduser()
         named = f"{FOLDER}={folder}" if resumed is None else f"{RESUME}={resumed}"
@@ -98,14 +103,15 @@ class RunningSweep:
         self._held.close()
 
 
-def _why_no_sweep(config: DictConfig) -> str | None:
-    """Returns which setting does not make sense for several jobs, and the remedy; None if all do."""
+def _why_no_sweep(config: DictConfig) -> Iterator[str]:
+    """Yields a problem for each setting that does not make sense for several jobs, with the remedy."""
     shared = OmegaConf.to_container(config, resolve=False)["output_dir"]  # type: ignore[index, call-overload]
     if shared is not None and "${" not in shared:
-        return f"output_dir={shared}: the jobs of a sweep cannot share it; use {FOLDER}"
+        yield f"output_dir={shared}: the jobs of a sweep cannot share it; use {FOLDER}"
     if OmegaConf.select(config, "hydra.launcher.n_jobs") == 0:
-        return "hydra.launcher.n_jobs=0: joblib runs 1 or more jobs at a time, or -1 for one a core; set it"
-    return None
+        yield "hydra.launcher.n_jobs=0: joblib runs 1 or more jobs at a time, or -1 for one a core; set it"
+    if OmegaConf.select(config, "hydra.job.chdir"):
+        yield NO_CHDIR
 
 
 def _set_folder(config: DictConfig, folder: Path) -> None:

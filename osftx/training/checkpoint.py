@@ -32,6 +32,7 @@ from osftx.distributed.zero3 import master_shard, whole_shape
 from osftx.training.progress import Progress
 from osftx.training.save_reader import SaveReader, read_description
 from osftx.training.snapshot import Snapshot
+from osftx.utils.disk import refusal
 from osftx.utils.files import write_json
 from osftx.utils.manifest import FileDigest, begin, describe, file_problem, partial_of, seal, seal_of
 from osftx.utils.ownership import not_ours
@@ -137,6 +138,8 @@ class Saves:
         try:
             dcp.save(self._tensors(with_random_state=True), checkpoint_id=partial)
         except CheckpointException as error:  # on all ranks, whichever could not write
+            if (refused := refusal(error, partial)) is not None:
+                return refused
             first = next(iter(error.failures.values()))[0]
             return f"{type(first).__name__}: {first}".splitlines()[0]
         return None

@@ -11,18 +11,23 @@ from uuid import uuid4
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text as UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Writes text as UTF-8, whole or not at all. Half characters, as of a name that is not UTF-8, become escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes bytes, whole or not at all."""
+    """Writes bytes, whole or not at all. An OSError names the file."""
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # unique, as several runs may write one file
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -33,13 +33,25 @@ def export(
     Returns, on rank 0, the records of the weights that the method replaced (`Merged.records`). The folder appears whole
     or not at all.
     """
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        return _export(model, opened, source, folder, partial, save_dtype)
+    except Exception:
+        if dist.get_rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _export(
+    model: nn.Module, opened: OpenedPhase, source: Path, folder: Path, partial: Path, save_dtype: torch.dtype
+) -> list[dict[str, Any]]:
+    """Writes the folder as `partial` first. See `export`."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     by_file: dict[Path, list[str]] = defaultdict(list)
     files = tensor_files(source)
     at = places(model, files)
     for name, path in files.items():
         by_file[path].append(name)
-    partial = folder.with_name(folder.name + ".partial")
     writes = dist.get_rank() == 0
     if writes:
         _copy_companions(source, partial, save_dtype)

@@ -51,6 +51,41 @@ BAD = {
     "unknown key of a phase": Bad(
         "phases.skills.num_epoch=1", ("phases.skills.num_epoch: no such key", "did you mean num_epochs?")
     ),
+    "two sweep files as values": Bad(
+        "hydra.mode=MULTIRUN +sweep=reduction,phase_order",
+        ("reduction sets hydra.sweeper, which no job can follow", "+sweep=[reduction,phase_order]"),
+    ),
+    "experiments with sweeps of their own as values": Bad(
+        "hydra.mode=MULTIRUN hydra.searchpath=[file://TMP/conf] +experiment=mine,other",
+        ("mine sets hydra.sweeper, which no job can follow", "other sets hydra.launcher, which no job can follow"),
+        experiment="",
+    ),
+    "the same value twice": Bad(
+        "hydra.mode=MULTIRUN training.seed=1,1", ("training.seed=1,1: 1 and 1 would be jobs that are the same",)
+    ),
+    "a varied key twice": Bad(
+        "hydra.mode=MULTIRUN training.seed=1,2 training.seed=3", ("training.seed: is varied and given more than once",)
+    ),
+    "a key of a dictionary twice": Bad(
+        "++distributed.deepspeed={a:{b:1,b:2}}", ("distributed.deepspeed={a:{b:1,b:2}}: b is there more than once",)
+    ),
+    "another working folder": Bad("hydra.job.chdir=true", ("hydra.job.chdir=true: relative paths",)),
+    "another working folder for each job": Bad(
+        "hydra.mode=MULTIRUN hydra.job.chdir=true training.seed=1,2", ("hydra.job.chdir=true: relative paths",)
+    ),
+    "a phase called no": Bad(
+        "hydra.searchpath=[file://TMP/conf] +experiment=called_no",
+        ("phases.False: Key False (bool) is incompatible with (str)", "write it in quotes"),
+        experiment="",
+    ),
+    "a phase called null": Bad(
+        "hydra.searchpath=[file://TMP/conf] +experiment=called_null", ("phases: ", "write it in quotes"), experiment=""
+    ),
+    "a key of a file twice": Bad(
+        "hydra.searchpath=[file://TMP/conf] +experiment=twice",
+        ("is not YAML", "found duplicate key seed"),
+        experiment="",
+    ),
     "unknown key like no other": Bad("schedule.x=1", ("schedule.x: no such key", "known here: kind, initial")),
     "unknown key added": Bad(
         "+phases.skills.learning_rat=1 +sede=2",
@@ -249,6 +284,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name / "kept_inputs").mkdir()
         (folder / name / "kept_inputs" / "index.json").write_text(json.dumps(index))
         (folder / name / "kept_inputs" / "model.layers.0.mlp.up_proj.safetensors").write_text("")
+    conf = folder / "conf" / "experiment"
+    conf.mkdir(parents=True)
+    based = "# @package _global_\ndefaults:\n  - /experiment/tiny_two_phase\n"
+    varied = "hydra:\n  sweeper:\n    params:\n      training.seed: 1,2\n"
+    (conf / "mine.yaml").write_text(based + varied)
+    (conf / "other.yaml").write_text(based + "  - override /hydra/launcher: joblib\n" + varied)
+    (conf / "called_no.yaml").write_text(based + "phases:\n  no: {data: {path: x}}\n")
+    (conf / "called_null.yaml").write_text(based + "phases:\n  null: {data: {path: x}}\n")
+    (conf / "twice.yaml").write_text(based + "training:\n  seed: 1\n  seed: 2\n")
     (folder / "used").mkdir()
     (folder / "used" / "plan.json").write_text("{}")
     return folder

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
+from osftx.launch.secret import VARIABLE
+
 SHORT = (
     "+experiment=tiny_two_phase",
     "~evaluation",
@@ -42,7 +44,7 @@ class Runs:
         process = subprocess.Popen(
             [sys.executable, *launcher, *SHORT, *own, *overrides],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", VARIABLE: "known to these nodes alone"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -121,8 +123,8 @@ def test_a_killed_node_ends_the_other_one_and_the_same_commands_go_on_to_the_sam
 def test_nodes_with_different_commands_end_with_2_and_leave_nothing(runs: Runs) -> None:
     for code, output in map(ended, runs.nodes("different", second=("training.seed=7",))):
         assert code == 2, output
-        assert "distributed.node_rank=1: its command differs from the first node's: " in output
-        assert "training.seed=7 instead of 42" in output
+        assert "distributed.node_rank=1: its command differs from the first node's in " in output
+        assert "training.seed (here " in output
     assert not (runs.folder / "different").exists()
 
 

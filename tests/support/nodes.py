@@ -10,6 +10,8 @@ from typing import Any
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import DistributedConfig, ModelConfig, OsftConfig, TrainingConfig
 
+SECRET = b"known to these nodes alone"
+
 
 def two_nodes() -> DistributedConfig:
     """The settings of two nodes that meet at a free port of this machine."""

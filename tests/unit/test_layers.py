@@ -58,6 +58,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "evaluation/lm_eval/__main__.py",
         "launch/gpus.py",
         "launch/launcher.py",
+        "launch/rendezvous.py",
         "models/attention.py",
         "models/weight_names.py",
         "methods/",

@@ -13,6 +13,7 @@ from typing import Any
 
 from osftx.evaluation.lm_eval.metrics import main_metric
 from osftx.evaluation.lm_eval.spec import BenchmarkSpec, Score
+from osftx.utils.console import replace_what_cannot_be_shown
 from osftx.utils.files import write_json
 from osftx.utils.processes import end_with_parent
 
@@ -21,6 +22,7 @@ KEPT = ("results", "groups", "versions", "n-shot", "n-samples", "higher_is_bette
 
 
 def main() -> None:
+    replace_what_cannot_be_shown()
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: python -m osftx.evaluation.lm_eval SPEC.json [PROCESS_ID_OF_THE_PARENT]")
     end_with_parent(int(sys.argv[2]) if len(sys.argv) == 3 else os.getppid())

@@ -20,7 +20,8 @@ from osftx.sweep.optuna.pruning import PRUNED
 from osftx.sweep.optuna.settings import OptunaSweeperConf, Pruner, Sampler
 from osftx.sweep.optuna.space import Parameter, grid, parameters
 from osftx.sweep.optuna.study import create_study, resume_study
-from osftx.sweep.resume import RESUME
+from osftx.sweep.resume import RESUME, mask_settings
+from osftx.utils.masking import mask
 
 RETRY_OF = "retry_of"
 """User attribute of a trial with the number of the failed trial whose values it repeats."""
@@ -54,6 +55,7 @@ def search(
     if settings.sampler is Sampler.grid:
         _queue_grid(study, searched)
     OmegaConf.save(config, folder / SWEEP_CONFIG)
+    mask_settings(folder)
 
     wanted = grid_size(searched) if settings.sampler is Sampler.grid else settings.n_trials
     missing = wanted - len(study.get_trials(deepcopy=False, states=ENDED))
@@ -93,7 +95,7 @@ def _open(
     if OmegaConf.select(config, "dry_run"):
         return create_study(settings, None, directions)
     asked = {
-        "overrides": [override.input_line for key, override in overrides.items() if key != RESUME],
+        "overrides": [mask(str(override.input_line)) for key, override in overrides.items() if key != RESUME],
         "directions": directions,
     }
     if OmegaConf.select(config, RESUME) is None:

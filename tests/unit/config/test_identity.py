@@ -41,7 +41,8 @@ def test_training_settings_that_do_not_count_for_a_phase() -> None:
 
 
 def test_what_may_differ_where_a_run_or_a_sweep_goes_on() -> None:
-    place = {"distributed.node_rank", "distributed.rdzv_endpoint", "distributed.join_timeout_s"}
+    names = ("node_rank", "rdzv_endpoint", "secret_file", "join_timeout_s")
+    place = {f"distributed.{name}" for name in names}
     assert ignored_keys(Use.RUN) == {"plan", "dry_run", "sweep", *place}
     assert ignored_keys(Use.SWEEP) == {"sweep", "dry_run"}
 

@@ -1,5 +1,6 @@
 """`phase.yaml` holds a phase whole: what is saved is what is loaded."""
 
+import os
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from osftx.config.schema import (
     TrainingConfig,
     ValidationConfig,
 )
+from osftx.errors import ConfigurationError
 
 
 def spec_in(folder: Path, method: str = "osft", ratio: float | None = 0.2) -> PhaseSpec:
@@ -121,3 +123,25 @@ def test_a_hand_edited_file_is_checked(tmp_path: Path) -> None:
 
 def test_the_checkpoint_is_in_the_phases_folder(tmp_path: Path) -> None:
     assert spec_in(tmp_path).checkpoint == tmp_path / "checkpoint"
+
+
+def test_secrets_of_callbacks_and_methods_are_not_written_and_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    spec = spec_in(tmp_path)
+    spec.distributed.nnodes = 1
+    spec.callbacks = [CallbackConfig("mine.Mine", {"api_key": "one-secret", "urls": ["a://me:another@b"], "every": 5})]
+    spec.method_settings = {"nested": {"token": "third-secret"}}
+    path = spec.save()
+    text = path.read_text()
+    assert not [word for word in ("one-secret", "another", "third-secret") if word in text]
+    assert PhaseSpec.load(path) == spec
+
+
+def test_a_secret_that_would_have_to_reach_other_nodes_is_refused(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path)
+    spec.callbacks = [CallbackConfig("mine.Mine", {"api_key": "one-secret"})]
+    with pytest.raises(ConfigurationError, match="is not sent to other nodes; let the class read it") as raised:
+        spec.save()
+    assert "one-secret" not in str(raised.value)

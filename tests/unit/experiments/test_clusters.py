@@ -19,6 +19,7 @@ from osftx.config.load import typed
 from osftx.config.schema import ExperimentConfig
 from osftx.config.validate import problems
 from osftx.launch.outer_launcher import outer_launcher, placed
+from osftx.launch.secret import VARIABLE
 
 RECIPES = ROOT / "experiments" / "clusters"
 SCRIPTS = sorted(RECIPES.glob("*.sh"))
@@ -102,6 +103,7 @@ def assert_pod_is_whole(pod: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod["containers"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 8
+    assert [variable["name"] for variable in container["env"]] == [VARIABLE], "the Pods share no home folder"
     return dict(container)
 
 

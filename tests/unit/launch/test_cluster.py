@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import of_rank, other, small_phase, two_nodes
+from nodes import SECRET, of_rank, other, small_phase, two_nodes
 
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.schema import DistributedConfig
@@ -16,8 +16,14 @@ from osftx.launch import cluster as cluster_module
 from osftx.launch import follower as follower_module
 from osftx.launch.cluster import Cluster
 from osftx.launch.leader import join
+from osftx.launch.secret import VARIABLE
 
 SETTINGS = {"training": {"seed": 1, "learning_rate": 1e-5}, "distributed": {"node_rank": 0}}
+
+
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, SECRET.decode())
 
 
 @pytest.fixture
@@ -42,26 +48,27 @@ def told(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-@pytest.mark.parametrize(
-    ("rank", "settings", "says"),
-    [
-        (2, SETTINGS, "distributed.node_rank=2: with distributed.nnodes=2 it must be 1 to 1"),
-        (
-            1,
-            {"training": {"seed": 2, "learning_rate": 1e-5}},
-            "training.seed=2 instead of 1; give the same command on all nodes",
-        ),
-    ],
-)
-def test_a_node_with_another_command_is_refused_and_the_run_with_it(
-    group: DistributedConfig, cluster: Cluster, rank: int, settings: dict[str, Any], says: str
+def test_a_node_whose_rank_has_no_place_is_refused_and_the_run_with_it(
+    group: DistributedConfig, cluster: Cluster
 ) -> None:
-    with other(other_node(of_rank(group, rank), settings)) as refused:
+    with other(other_node(of_rank(group, 2), SETTINGS)) as refused:
         with pytest.raises(ConfigurationError) as raised:
             cluster.meet(group, SETTINGS)
-        assert says in told(raised.value)
+        assert "distributed.node_rank=2: with distributed.nnodes=2 it must be 1 to 1" in told(raised.value)
     assert isinstance(refused[0], ConfigurationError)
     assert str(refused[0]) == str(raised.value)
+
+
+def test_a_node_with_another_command_is_refused_and_each_side_shows_its_own_values(
+    group: DistributedConfig, cluster: Cluster
+) -> None:
+    changed = {"training": {"seed": 2, "learning_rate": 1e-5}, "model": {"path": "elsewhere"}}
+    with other(other_node(of_rank(group, 1), changed)) as refused:
+        with pytest.raises(ConfigurationError) as raised:
+            cluster.meet(group, SETTINGS)
+        assert "in model.path (here not set), training.seed (here 1); give the same command" in told(raised.value)
+    assert isinstance(refused[0], ConfigurationError)
+    assert "in model.path (here elsewhere), training.seed (here 2); give the same command" in told(refused[0])
 
 
 def test_a_rank_that_was_given_twice_is_refused(group: DistributedConfig, cluster: Cluster) -> None:
@@ -79,7 +86,7 @@ def test_a_node_that_comes_to_a_run_that_has_begun_is_refused_and_the_run_goes_o
     with other(other_node(of_rank(group, 1), {})) as first:
         cluster.meet(group, {})
         with pytest.raises(ConfigurationError, match="node_rank=1: the run has begun, with all of its 2 nodes"):
-            join(of_rank(group, 1), {})
+            join(of_rank(group, 1), {}, SECRET)
         cluster.end(0)
     assert first == [(0, "")]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.elastic.rendezvous import RendezvousConnectionError
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 from torch.distributed.launcher import api
 
+from osftx.config.meeting import STORE_FILE
 from osftx.config.phase_spec import PhaseSpec, ResumeSpec
 from osftx.config.run_layout import save_folder
 from osftx.config.schema import (
@@ -27,10 +30,20 @@ from osftx.config.schema import (
 )
 from osftx.errors import StoppedError, TrainingError
 from osftx.launch import launcher as launch_module
-from osftx.launch.launcher import LOCAL_ENDPOINT, run_ranks
+from osftx.launch.launcher import run_ranks
+from osftx.launch.rendezvous import ALONE, ON_LOOPBACK
 
 OUTER = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-KEYS = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "MALLOC_MMAP_THRESHOLD_", "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES")
+KEYS = (
+    "OMP_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM",
+    "MALLOC_MMAP_THRESHOLD_",
+    "DS_ACCELERATOR",
+    "CUDA_VISIBLE_DEVICES",
+    "GLOO_SOCKET_IFNAME",
+    "NCCL_SOCKET_IFNAME",
+    STORE_FILE,
+)
 
 
 class Launcher:
@@ -43,6 +56,8 @@ class Launcher:
         def start(*command: str) -> None:
             self.config, self.command = config, [entrypoint, *command]
             self.environment = {key: os.environ.get(key) for key in KEYS}
+            store = self.environment[STORE_FILE]
+            self.mode = None if store is None else stat.S_IMODE(Path(store).parent.stat().st_mode)
             if self.raises is not None:
                 raise self.raises
 
@@ -54,7 +69,7 @@ def launched(
     folder: Path,
     raises: Exception | None = None,
     resume: ResumeSpec | None = None,
-    endpoint: str = LOCAL_ENDPOINT,
+    endpoint: str | None = None,
     devices: Sequence[str] = (),
     failed_elsewhere: bool = False,
     **distributed: Any,
@@ -114,15 +129,26 @@ def test_the_ranks_see_the_gpus_that_were_claimed_for_them(monkeypatch: pytest.M
     assert launcher.environment["CUDA_VISIBLE_DEVICES"] is None
 
 
-def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
+def test_one_node_meets_through_a_file_of_its_own_whatever_the_endpoint_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47, rdzv_endpoint="127.0.0.1:29500")
+    """And on the loopback interface, so that no other machine and no host name has a part in it."""
+    launcher = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47, rdzv_endpoint="host:29500")
     config = launcher.config
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (1, 1, 4)
-    assert (config.rdzv_endpoint, config.rdzv_backend) == ("127.0.0.1:0", "c10d")
-    assert config.run_id.startswith("49-")  # 47 + index 2
-    assert launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47).config.run_id != config.run_id
+    assert (config.rdzv_backend, config.run_id) == (ALONE, "49")  # 47 + index 2
+    handler = get_rendezvous_handler(RendezvousParameters(ALONE, "", config.run_id, 1, 1))
+    met = handler.next_rendezvous()
+    assert (met.rank, met.world_size) == (0, 1)
+    assert not handler.use_agent_store
+    assert (launcher.environment["GLOO_SOCKET_IFNAME"], launcher.environment["NCCL_SOCKET_IFNAME"]) == ("lo", "=lo")
+    assert launcher.mode == 0o700
+    store = launcher.environment[STORE_FILE]
+    other = launched(monkeypatch, tmp_path, nproc_per_node=4, rdzv_id=47).environment[STORE_FILE]
+    assert store != other
+    assert store is not None
+    assert not Path(store).parent.exists()
+    assert_restored()
     assert config.max_restarts == 0
     assert launcher.command == [
         sys.executable,
@@ -135,13 +161,33 @@ def test_one_node_meets_on_a_free_port_whatever_the_endpoint_says(
     assert (tmp_path / "logs").is_dir()
 
 
+def test_a_temporary_folder_whose_path_torch_would_cut_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "a#b").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a#b"))
+    with pytest.raises(TrainingError, match=r"could not meet on this machine .* set TMPDIR to a folder without them"):
+        launched(monkeypatch, tmp_path)
+
+
 def test_several_nodes_meet_under_the_rank_that_each_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And at the port that the first one has named; each has logs of its own."""
-    config = launched(monkeypatch, tmp_path, endpoint="node0:4321", nnodes=2, node_rank=1).config
+    launcher = launched(
+        monkeypatch, tmp_path, endpoint="node0:4321", nnodes=2, node_rank=1, rdzv_endpoint="node0:29500"
+    )
+    config = launcher.config
+    assert [launcher.environment[key] for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", STORE_FILE)] == [None] * 3
     assert (config.min_nodes, config.max_nodes) == (2, 2)
     assert (config.run_id, config.rdzv_endpoint, config.rdzv_backend) == ("49", "node0:4321", "static")
     assert config.rdzv_configs["rank"] == 1
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["node_1"]
+
+
+def test_several_nodes_on_one_machine_meet_on_its_loopback_interface(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = launched(monkeypatch, tmp_path, endpoint="127.0.0.1:4321", nnodes=2, node_rank=1).config
+    assert (config.rdzv_endpoint, config.rdzv_backend) == ("127.0.0.1:4321", ON_LOOPBACK)
 
 
 def test_ranks_that_outlive_a_failure_elsewhere_are_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nodes import of_rank, other, small_phase, two_nodes
+from nodes import SECRET, of_rank, other, small_phase, two_nodes
 
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch import follower as following
-from osftx.launch import leader
+from osftx.launch import handshake, leader
 from osftx.launch.connection import EndedError, Line
 from osftx.launch.follower import LOST, follow
 from osftx.launch.leader import Nodes, join
@@ -26,7 +27,7 @@ def group() -> DistributedConfig:
 @pytest.fixture
 def nodes(group: DistributedConfig) -> Iterator[Nodes]:
     """The first node, to which another one may come."""
-    nodes = Nodes(group, {})
+    nodes = Nodes(group, {}, SECRET)
     yield nodes
     nodes.end(1)
 
@@ -34,7 +35,7 @@ def nodes(group: DistributedConfig) -> Iterator[Nodes]:
 def another(group: DistributedConfig) -> Callable[[], object]:
     """What the second node does from its start to its end."""
     second = of_rank(group, 1)
-    return lambda: follow(second, join(second, {}))
+    return lambda: follow(second, join(second, {}, SECRET), trusts_code=False)
 
 
 def told(error: Exception) -> str:
@@ -101,7 +102,7 @@ def test_a_node_that_is_gone_ends_the_phase(group: DistributedConfig, nodes: Nod
     file = Path(small_phase(tmp_path).folder) / "phase.yaml"
 
     def dies() -> None:
-        line = join(of_rank(group, 1), {})
+        line = join(of_rank(group, 1), {}, SECRET)
         line.receive()
         line.send("ready")
         line.receive()
@@ -119,7 +120,7 @@ def test_a_node_that_does_not_end_its_ranks_is_given_up(group: DistributedConfig
     file = Path(small_phase(tmp_path).folder) / "phase.yaml"
 
     def hangs() -> None:
-        line = join(of_rank(group, 1), {})
+        line = join(of_rank(group, 1), {}, SECRET)
         line.receive()
         line.send("ready")
         for _ in ("go", "off"):
@@ -165,24 +166,104 @@ def test_a_phase_of_an_earlier_run_is_not_taken_for_this_one(tmp_path: Path, mon
         following._seen(file, "another")
 
 
-def test_whoever_is_no_node_is_hung_up_on(group: DistributedConfig, nodes: Nodes) -> None:
+STRANGE = (
+    b"GET / HTTP/1.1\r\n\r\n",
+    json.dumps({"kind": "hello", "node": 1, "host": "mine", "settings": {}}).encode() + b"\n",
+    b"[1]\n",
+    b"x" * 10_000,
+    b"\xff\n",
+    b"",
+)
+
+
+def test_whoever_does_not_prove_to_be_a_node_is_hung_up_on_and_the_run_goes_on(
+    group: DistributedConfig, nodes: Nodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the nodes have met and afterwards."""
+    host, port = group.rdzv_endpoint.split(":")
+
+    def strangers() -> None:
+        for words in STRANGE:
+            with socket.create_connection((host, int(port))) as stranger:
+                stranger.settimeout(5)
+                stranger.sendall(words)
+                stranger.shutdown(socket.SHUT_WR)
+                with suppress(ConnectionResetError):  # it had not read everything
+                    while stranger.recv(4096):
+                        pass
+        with pytest.raises(ConfigurationError, match="the first node has another secret than node 1"):
+            join(of_rank(group, 1), {}, b"a secret of somebody else")
+
+    strangers()
+    with other(another(group)) as ended:
+        nodes.gather()
+        strangers()
+        assert list(nodes._nodes) == [1]
+        nodes.end(0)
+    assert ended == [(0, "")]
+    assert capsys.readouterr().out.count("without the secret of this run was turned away") == 1
+
+
+def test_strangers_that_say_nothing_do_not_keep_a_node_out(
+    group: DistributedConfig, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "WITHIN_S", 0.5)
+    host, port = group.rdzv_endpoint.split(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(leader.STRANGERS)]
     with other(another(group)):
         nodes.gather()
-        host, port = group.rdzv_endpoint.split(":")
-        for words in (b"GET / HTTP/1.1\r\n\r\n", json.dumps({"kind": "hello"}).encode() + b"\n", b"[1]\n"):
-            with socket.create_connection((host, int(port))) as stranger:
-                stranger.sendall(words)
-                stranger.settimeout(5)
-                assert stranger.recv(1) == b""
         nodes.end(0)
+    for stranger in silent:
+        stranger.close()
+
+
+def test_neither_the_secret_nor_a_setting_is_sent(group: DistributedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    class Overheard(socket.socket):
+        def sendall(self, content: bytes, *flags: int) -> None:  # type: ignore[override]
+            sent.append(bytes(content))
+            super().sendall(content, *flags)
+
+    monkeypatch.setattr(socket, "socket", Overheard)
+    settings = {"training.seed": "42", "token": "hf_private"}
+    nodes = Nodes(group, settings, SECRET)
+    with other(lambda: join(of_rank(group, 1), settings, SECRET)):
+        nodes.gather()
+        nodes.end(0)
+    everything = b"".join(sent)
+    assert b"training.seed" in everything
+    assert SECRET not in everything
+    assert b"hf_private" not in everything
+
+
+def test_a_node_keeps_its_own_trust_in_the_code_of_a_model(
+    group: DistributedConfig, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(following, "run_ranks", lambda spec, *_: ran.append(spec.name))
+    spec = small_phase(tmp_path)
+    spec.model.trust_remote_code = True
+    spec.save()
+    with other(another(group)):
+        nodes.gather()
+        with pytest.raises(TrainingError, match="trust_remote_code=true, and this node was started without it"):
+            nodes.together(Path(spec.folder) / "phase.yaml", lambda *_: None)
+        nodes.end(1)
+    assert ran == []
+
+
+def test_the_first_node_of_a_run_on_one_machine_listens_on_loopback(nodes: Nodes) -> None:
+    assert nodes._listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_a_first_node_that_knows_itself_by_ipv6_is_found_by_ipv4(
     group: DistributedConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leader, "_resolved", lambda *_: (socket.AF_INET6, "::"))
-    nodes = Nodes(group, {})
-    with other(lambda: join(of_rank(group, 1), {})) as found:
+    group.rdzv_endpoint = group.rdzv_endpoint.replace("127.0.0.1", "127.1")  # a name of this machine
+    nodes = Nodes(group, {}, SECRET)
+    with other(lambda: join(of_rank(group, 1), {}, SECRET)) as found:
         nodes.gather()
         nodes.end(0)
     assert isinstance(found[0], Line)

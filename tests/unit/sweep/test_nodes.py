@@ -23,7 +23,8 @@ class Meeting(Cluster):
         self.outcome = outcome
         self.compared: list[Any] = []
 
-    def meet(self, distributed: DistributedConfig, settings: Any) -> Ended | None:
+    def meet(self, distributed: DistributedConfig, settings: Any, trusts_code: bool = False) -> Ended | None:
+        assert trusts_code is False
         self.compared.append(settings)
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -37,9 +38,9 @@ def composed(*words: str, launcher: str = BASIC_LAUNCHER, **distributed: Any) ->
 
 def test_the_nodes_compare_their_commands_without_what_differs() -> None:
     meeting = Meeting()
-    for word in ("distributed.node_rank=1", "++distributed.node_rank=0"):
+    for word in ("distributed.node_rank=1", "++distributed.node_rank=0", "distributed.secret_file=mine"):
         meet_for_sweep(composed(word), meeting)
-    assert meeting.compared == [{"command": TASK}, {"command": TASK}]
+    assert meeting.compared == [{"command": TASK}] * 3
 
 
 @pytest.mark.parametrize(
