@@ -104,10 +104,16 @@ def check_trainable(files: ModelFiles, path: str, trust_remote_code: bool, key: 
         raise ConfigurationError([f"{key}={path}: {problem}" for problem in problems])
 
 
-def embedding_rows(files: ModelFiles) -> int | None:
-    """Returns the number of rows of the token embeddings, found by their usual names; None if none of these exists."""
+def embeddings(files: ModelFiles) -> str | None:
+    """Returns the name of the table of token embeddings, found by its usual names; None if none of these exists."""
     usual = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-    return next((shape[0] for name, shape in files.shapes.items() if name.endswith(usual) and len(shape) == 2), None)
+    return next((name for name, shape in files.shapes.items() if name.endswith(usual) and len(shape) == 2), None)
+
+
+def embedding_rows(files: ModelFiles) -> int | None:
+    """Returns the number of rows of the table of token embeddings; None if it is not found."""
+    table = embeddings(files)
+    return files.shapes[table][0] if table is not None else None
 
 
 def _known(config: dict[str, Any]) -> bool:
