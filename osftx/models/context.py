@@ -6,6 +6,7 @@ transformers runs samples of any length with them. A table of learned positions 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from osftx.models.families import FAMILIES
@@ -59,5 +60,5 @@ def _scaled(config: Mapping[str, Any], positions: int) -> Iterator[int]:
         for rope in (outer, *(inner for inner in outer.values() if isinstance(inner, Mapping))):
             kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
             original = rope.get("original_max_position_embeddings")
-            if kind not in (None, "default") and isinstance(factor, int | float):
+            if kind not in (None, "default") and isinstance(factor, int | float) and isfinite(factor):
                 yield int((original if isinstance(original, int) else positions) * factor)

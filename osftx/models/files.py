@@ -59,7 +59,7 @@ def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
     shapes: dict[str, tuple[int, ...]] = {}
     types: set[str] = set()
     try:
-        config = dict(json.loads((folder / "config.json").read_text()))
+        config = _config(folder)
         tensors = {path: _read_header(path, shapes, types) for path in weight_files(folder)}
         unclear = problem_of_names(folder, config) or problem_of_tensors(folder, tensors)
     # Missing, or with invalid content.
@@ -126,6 +126,13 @@ def _known(config: dict[str, Any]) -> bool:
         return True  # nothing to search; loading the model will report the error
     kind = f'"{config.get("model_type", "")}"'
     return any(kind in path.read_text() for path in (Path(package.origin).parent / "models/auto").glob("*.py"))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Returns the model's config.json. Raises TypeError if it, or its part for the language model, is no object."""
+    config = dict(json.loads((folder / "config.json").read_text()))
+    dict(config.get("text_config") or {})
+    return config
 
 
 def _read_header(path: Path, shapes: dict[str, tuple[int, ...]], types: set[str]) -> list[str]:

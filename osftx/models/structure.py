@@ -25,12 +25,12 @@ _COMPUTED = "rotary_emb.inv_freq"
 _AGAIN = "save the model again with transformers' save_pretrained"
 
 
-def check_structure(files: ModelFiles, path: str, key: str = "model.path") -> None:
+def check_structure(files: ModelFiles, path: str, trust_remote_code: bool, key: str = "model.path") -> None:
     """Raises ConfigurationError if the tensors in `files` cannot be those of the model that config.json describes.
 
-    `key` is the setting with the model's `path`. A model with code of its own is left to the ranks.
+    `key` is the setting with the model's `path`. A model that runs code of its own is left to the ranks.
     """
-    if "AutoModelForCausalLM" in (files.config.get("auto_map") or {}):
+    if trust_remote_code and "AutoModelForCausalLM" in (files.config.get("auto_map") or {}):
         return
     problems = [*_wrapped(files), *_sizes(files), *_no_head(files), *_layers(files)]
     if problems:

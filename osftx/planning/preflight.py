@@ -78,7 +78,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     if model is not None:
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
-            check_structure(model, path, key)
+            check_structure(model, path, config.model.trust_remote_code, key)
             for method, own in by_method(phases).items():
                 targets[method] = method.targets(config, model, own)
         with found.of(key):

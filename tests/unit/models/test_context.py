@@ -65,6 +65,7 @@ def context(config: dict[str, Any], **tensors: tuple[int, ...]) -> Context | Non
         ),
         ({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "default", "factor": 9.0}}, 64),
         ({"max_position_embeddings": 64, "rope_scaling": "yarn"}, 64),
+        ({"max_position_embeddings": 64, "rope_scaling": {"type": "yarn", "factor": float("inf")}}, 64),
         ({"text_config": {"max_position_embeddings": 64, "rope_scaling": {"type": "linear", "factor": 2}}}, 128),
     ],
 )

@@ -92,6 +92,7 @@ def test_a_scalar_counts_as_one_number() -> None:
         ("config.json", b"\xff\xfe"),
         ("config.json", b"[]x"),
         ("config.json", b"3"),
+        ("config.json", b'{"text_config": [3]}'),
         ("model.safetensors", None),
         ("model.safetensors", b""),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),

@@ -25,9 +25,11 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 
 
-def problems(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> list[str]:
+def problems(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] = SHAPES, trusted: bool = False
+) -> list[str]:
     try:
-        check_structure(ModelFiles({**CONFIG, **config}, dict(shapes)), "some/where")
+        check_structure(ModelFiles({**CONFIG, **config}, dict(shapes)), "some/where", trusted)
     except ConfigurationError as error:
         assert all(line.startswith("model.path=some/where: ") for line in error.problems)
         return [line.removeprefix("model.path=some/where: ") for line in error.problems]
@@ -113,9 +115,10 @@ def test_names_within_a_wrapper(prefix: str) -> None:
     assert f"remove {prefix!r} from the names" in line
 
 
-def test_a_model_with_its_own_code_is_left_to_the_ranks() -> None:
+def test_a_model_that_runs_its_own_code_is_left_to_the_ranks() -> None:
     own = {"auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}, "vocab_size": 7}
-    assert problems(own, without("lm_head.weight")) == []
+    assert problems(own, without("lm_head.weight"), trusted=True) == []
+    assert len(problems(own, without("lm_head.weight"))) == 2
 
 
 def test_tied_only_where_the_config_is_clear() -> None:
