@@ -76,11 +76,13 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _other_forms(folder: Path) -> str | None:
-    """Returns what else a folder without safetensors files holds, and the remedy."""
+    """Returns what else a folder holds that has no safetensors files of the usual names, and the remedy."""
     others = {
         "adapter_config.json": "an adapter without its model; merge it first (peft: AutoPeftModelForCausalLM"
         ".from_pretrained(folder).merge_and_unload().save_pretrained(new_folder)), put the tokenizer beside it, and "
         "start from there",
+        "*.safetensors": f"holds safetensors files, but neither {SINGLE} nor {INDEX}, by which they are found; "
+        f"download the missing one, or {_AGAIN}",
         "*.gguf": "holds GGUF files, which cannot be trained; give the model that they were made from, as a Hugging "
         "Face folder",
         "pytorch_model*.bin": "holds its weights as pytorch_model.bin alone; convert them (AutoModelForCausalLM"

@@ -112,6 +112,11 @@ def test_an_index_names_safetensors_files_in_its_own_folder_alone(folder: Path, 
     assert f"{INDEX} names {name!r}" in problem(folder)
 
 
+def test_pieces_without_their_index_are_refused(folder: Path) -> None:
+    (folder / INDEX).unlink()
+    assert f"holds safetensors files, but neither {SINGLE} nor {INDEX}" in problem(folder)
+
+
 def test_a_tensor_in_two_pieces_is_refused(folder: Path) -> None:
     """transformers would read the later file, whichever the index names."""
     save(folder / SECOND, "a.weight", "c.weight")
