@@ -5,7 +5,9 @@ still runs its forward pass on rounded weights, but the sum W0 + dW, which is co
 """
 
 from collections.abc import Collection, Mapping
+from math import prod
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -18,6 +20,19 @@ from osftx.models.files import tensor_files
 
 FINER = {torch.bfloat16: ("F16", "F32", "F64"), torch.float32: ("F64",)}
 """Precisions of files, by safetensors' names, that lose bits in each precision of training."""
+
+
+def flat_part(tensor: Any, first: int, last: int) -> Tensor:
+    """Returns the elements [first, last) of a flattened `tensor` of a file (a slice of safetensors), on the CPU.
+
+    It reads only the rows in which these elements lie.
+    """
+    shape = tensor.get_shape()
+    if not shape or first == last:  # a scalar has no rows; a shard may be empty
+        return cast(Tensor, tensor[...] if not shape else tensor[:0]).flatten()[first:last]
+    columns = prod(shape[1:])
+    start, stop = first // columns, -(-last // columns)
+    return cast(Tensor, tensor[start:stop]).flatten()[first - start * columns : last - start * columns]
 
 
 class SourceWeights:

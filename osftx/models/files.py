@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from osftx.errors import ConfigurationError
+from osftx.models.weight_files import problem_of_files, problem_of_names, problem_of_tensors, weight_files
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.py"]
 """Glob patterns of the files that are downloaded, read and copied to checkpoints."""
@@ -40,43 +41,37 @@ class ModelFiles:
 
 def tensor_files(folder: Path) -> dict[str, Path]:
     """Returns the safetensors file of each tensor, in the order of the files."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
     files = {}
-    for name in names:
-        with safe_open(folder / name, framework="np") as file:
-            files.update(dict.fromkeys(file.keys(), folder / name))
+    for path in weight_files(folder):
+        with safe_open(path, framework="np") as file:
+            files.update(dict.fromkeys(file.keys(), path))
     return files
 
 
 def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
     """Returns config and shapes of a model on disk; `key` is the setting that names the model, for messages.
 
-    Raises ConfigurationError if the folder is not a Hugging Face model folder, or if its matrices are quantised.
+    Raises ConfigurationError if the folder is not a Hugging Face model folder, if its files of weights are ambiguous,
+    incomplete or contradictory, or if its matrices are quantised.
     """
-    if reason := _no_weights(folder):
-        raise ConfigurationError([f"{key}={folder}: {reason}"])
+    if unclear := problem_of_files(folder):
+        raise ConfigurationError([f"{key}={folder}: {unclear}"])
+    shapes: dict[str, tuple[int, ...]] = {}
+    types: set[str] = set()
     try:
-        config = dict(json.loads((folder / "config.json").read_text()))
-        shapes: dict[str, tuple[int, ...]] = {}
-        types: set[str] = set()
-        for path in sorted(set(tensor_files(folder).values())):
-            with safe_open(path, framework="np") as file:
-                for name in file.keys():  # noqa: SIM118
-                    tensor = file.get_slice(name)
-                    shapes[name] = tuple(tensor.get_shape())
-                    if len(shapes[name]) == 2:
-                        types.add(tensor.get_dtype())
-    except (OSError, TypeError, ValueError, KeyError, SafetensorError) as error:  # missing or with invalid content
+        config = _config(folder)
+        tensors = {path: _read_header(path, shapes, types) for path in weight_files(folder)}
+        unclear = problem_of_names(folder, config) or problem_of_tensors(folder, tensors)
+    # Missing, or with invalid content.
+    except (OSError, TypeError, ValueError, KeyError, RecursionError, SafetensorError) as error:
         raise ConfigurationError(
             [
                 f"{key}={folder}: not a Hugging Face model folder with config.json and safetensors files "
                 f"({type(error).__name__}: {error}); give another folder, or download or save the model again"
             ]
         ) from error
+    if unclear:
+        raise ConfigurationError([f"{key}={folder}: {unclear}"])
     if packed := types.intersection(INTEGERS):
         raise ConfigurationError([f"{key}={folder}: holds matrices of {', '.join(sorted(packed))}; {_PLAIN}"])
     return ModelFiles(config, shapes)
@@ -109,10 +104,16 @@ def check_trainable(files: ModelFiles, path: str, trust_remote_code: bool, key: 
         raise ConfigurationError([f"{key}={path}: {problem}" for problem in problems])
 
 
-def embedding_rows(files: ModelFiles) -> int | None:
-    """Returns the number of rows of the token embeddings, found by their usual names; None if none of these exists."""
+def embeddings(files: ModelFiles) -> str | None:
+    """Returns the name of the table of token embeddings, found by its usual names; None if none of these exists."""
     usual = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-    return next((shape[0] for name, shape in files.shapes.items() if name.endswith(usual) and len(shape) == 2), None)
+    return next((name for name, shape in files.shapes.items() if name.endswith(usual) and len(shape) == 2), None)
+
+
+def embedding_rows(files: ModelFiles) -> int | None:
+    """Returns the number of rows of the table of token embeddings; None if it is not found."""
+    table = embeddings(files)
+    return files.shapes[table][0] if table is not None else None
 
 
 def _known(config: dict[str, Any]) -> bool:
@@ -127,38 +128,20 @@ def _known(config: dict[str, Any]) -> bool:
     return any(kind in path.read_text() for path in (Path(package.origin).parent / "models/auto").glob("*.py"))
 
 
-def _no_weights(folder: Path) -> str | None:
-    """Returns what is wrong with a folder whose safetensors files are absent or incomplete, and the remedy; or None."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return _missing(index)
-    if (folder / "model.safetensors").is_file():
-        return None
-    others = {
-        "adapter_config.json": "an adapter without its model; merge it first (peft: AutoPeftModelForCausalLM"
-        ".from_pretrained(folder).merge_and_unload().save_pretrained(new_folder)), put the tokenizer beside it, and "
-        "start from there",
-        "*.gguf": "holds GGUF files, which cannot be trained; give the model that they were made from, as a Hugging "
-        "Face folder",
-        "pytorch_model*.bin": "holds its weights as pytorch_model.bin alone; convert them (AutoModelForCausalLM"
-        ".from_pretrained(folder).save_pretrained(new_folder)), put the tokenizer beside them, and start from there",
-    }
-    return next((reason for pattern, reason in others.items() if any(folder.glob(pattern))), None)
+def _config(folder: Path) -> dict[str, Any]:
+    """Returns the model's config.json. Raises TypeError if it, or its part for the language model, is no object."""
+    config = dict(json.loads((folder / "config.json").read_text()))
+    dict(config.get("text_config") or {})
+    return config
 
 
-def _missing(index: Path) -> str | None:
-    """Returns a message on the files of weights that an index names and that are missing; None if there are none.
-
-    It also returns None if the file is not a valid index.
-    """
-    try:
-        named = set(json.loads(index.read_text())["weight_map"].values())
-        absent = sorted(name for name in named if not (index.parent / name).is_file())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not absent:
-        return None
-    return (
-        f"{len(absent)} of {len(named)} files of weights that {index.name} names are missing, such as {absent[0]}; "
-        "download or save the model again"
-    )
+def _read_header(path: Path, shapes: dict[str, tuple[int, ...]], types: set[str]) -> list[str]:
+    """Returns the names of the tensors in a file; adds their `shapes`, and the data `types` of matrices."""
+    with safe_open(path, framework="np") as file:
+        names = list(file.keys())
+        for name in names:
+            tensor = file.get_slice(name)
+            shapes[name] = tuple(tensor.get_shape())
+            if len(shapes[name]) == 2:
+                types.add(tensor.get_dtype())
+    return names

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 
 from osftx.errors import ConfigurationError
 from osftx.models.files import MODEL_FILES, ModelFiles, read_folder
+from osftx.models.tied_head import check_tied_head
 
 # huggingface_hub uses httpx2 for HTTP since its version 2, and httpx before.
 httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")
@@ -32,11 +33,9 @@ def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFi
     Raises ConfigurationError that names `key`, the setting with the model's path, and what could not be reached.
     """
     if looks_local(path):
-        return read_folder(_existing(path, key), key)
-    try:
-        return read_folder(Path(snapshot_download(path, revision=revision, local_files_only=True)))
-    except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
-        pass  # not in the cache, or only in part: ask the Hub for the headers
+        return _read(_existing(path, key), key)
+    if cached := _in_cache(path, revision):
+        return _read(cached, key)
     with _reaching(path, key):
         config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
         metadata = get_safetensors_metadata(path, revision=revision)
@@ -49,18 +48,33 @@ def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFi
 def fetch(path: str, revision: str | None, key: str = "model.path") -> Path:
     """Returns the model's local folder; a Hub model is downloaded (with a progress bar) unless it is in the cache.
 
-    Raises ConfigurationError that names `key` if the folder does not exist or the Hub does not provide the model.
+    Raises ConfigurationError that names `key` if the folder does not exist, if the Hub does not provide the model, or
+    if what was downloaded is not a whole model.
     """
     if looks_local(path):
         return _existing(path, key)
+    folder = _in_cache(path, revision, MODEL_FILES)
+    if folder is None:
+        with _reaching(path, key):
+            folder = Path(snapshot_download(path, revision=revision, allow_patterns=MODEL_FILES))
+    _read(folder, key)
+    return folder
+
+
+def _in_cache(path: str, revision: str | None, patterns: list[str] | None = None) -> Path | None:
+    """Returns the folder of a Hub model on this machine; None if it is not in the cache, or only in part."""
     try:
-        cached = Path(snapshot_download(path, revision=revision, local_files_only=True, allow_patterns=MODEL_FILES))
-        read_folder(cached)
-        return cached
+        folder = Path(snapshot_download(path, revision=revision, local_files_only=True, allow_patterns=patterns))
+        read_folder(folder)
     except (LocalEntryNotFoundError, HFValidationError, ConfigurationError):
-        pass
-    with _reaching(path, key):
-        return Path(snapshot_download(path, revision=revision, allow_patterns=MODEL_FILES))
+        return None
+    return folder
+
+
+def _read(folder: Path, key: str) -> ModelFiles:
+    files = read_folder(folder, key)
+    check_tied_head(folder, files, key)
+    return files
 
 
 def looks_local(path: str) -> bool:

@@ -27,7 +27,8 @@ class Place(NamedTuple):
     """The parameter that a tensor of the files belongs to."""
 
     parameter: str
-    """Name of the parameter in the model. If the model does not use the tensor, it has no parameter of this name."""
+    """Name of the parameter, or of the buffer, in the model. If the model does not use the tensor, it has none of this
+    name."""
     whole: bool
     """Whether the tensor is the whole parameter, neither a part of it nor converted."""
 
@@ -37,7 +38,7 @@ def places(model: nn.Module, stored: Iterable[str]) -> dict[str, Place]:
     transforms = get_model_conversion_mapping(cast(PreTrainedModel, model))
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
     converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
-    known = dict(model.named_parameters(remove_duplicate=False))
+    known = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     prefix = getattr(model, "base_model_prefix", None)
     found = {}
     for name in stored:

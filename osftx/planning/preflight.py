@@ -16,9 +16,11 @@ from osftx.errors import ConfigurationError
 from osftx.evaluation.lm_eval.tasks import Task, find_tasks
 from osftx.methods.base import Method, PhaseOutline
 from osftx.models.companions import check_companions
+from osftx.models.context import context_of
 from osftx.models.families import FAMILIES
 from osftx.models.files import ModelFiles, check_trainable, embedding_rows
 from osftx.models.hub import fetch, inspect, looks_local
+from osftx.models.structure import check_structure
 from osftx.models.targets import Target, of_unknown_family
 from osftx.planning.asked_sets import Questions, is_asked, read_questions
 from osftx.planning.outline import by_method, outline, with_records
@@ -83,6 +85,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
                 check_companions(Path(path).expanduser(), key)
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
+            check_structure(model, path, config.model.trust_remote_code, key)
             for method, own in by_method(phases).items():
                 targets[method] = method.targets(config, model, own)
         with found.of(key):
@@ -176,6 +179,7 @@ class _DataReader:
                 lines += method.data_warnings(self.config, extra, targets[method], self.evaluation, training)
         lines += _skipped_advice(_skipped(self.read))
         lines += _dropped_advice(self.evaluation, self.longest)
+        lines += _length_advice(self.model, self.read)
         lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
         return [*lines, *self.replay_advice, *overlap_advice(self.evaluation, training)]
 
@@ -211,7 +215,8 @@ class _DataReader:
         folder = self.evaluation[name].folder if name in self.evaluation else None
         if not is_asked(settings) or folder is None or self.tokenizer is None or self.model is None:
             return
-        positions = self.model.config.get("max_position_embeddings")
+        context = context_of(self.model)
+        positions = context.declared if context is not None and context.ends else None
         self.questions[name] = read_questions(
             f"evaluation.sets.{name}", settings, folder.resolve(), self.tokenizer, positions
         )
@@ -284,6 +289,23 @@ def _dropped_advice(evaluation: Mapping[str, Prepared], longest: int) -> list[st
     ]
 
 
+def _length_advice(model: ModelFiles | None, read: Mapping[str, Prepared]) -> list[str]:
+    """Returns advice about samples that are longer than the model's config declares, and that the model runs."""
+    context = context_of(model) if model is not None else None
+    setting, longest = max(
+        ((setting, prepared.summary.longest_sample) for setting, prepared in read.items()),
+        key=lambda found: found[1],
+        default=("", 0),
+    )
+    if context is None or context.ends or longest <= context.declared:
+        return []
+    return [
+        f"{setting} has a sample of {longest} tokens, but config.json declares {context.declared} positions: the model "
+        "runs it, though it was not made for it; lower max_seq_len (longer samples are dropped), or declare how its "
+        "rotary positions are scaled (rope_scaling)"
+    ]
+
+
 def _model_advice(
     config: ExperimentConfig, model: ModelFiles, targets: Sequence[Target], tokenizer: ChatTokenizer | None
 ) -> list[str]:
@@ -317,7 +339,7 @@ def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) ->
     if model is None:
         return
     config = {**model.config, **(model.config.get("text_config") or {})}
-    vocabulary, positions = config.get("vocab_size"), config.get("max_position_embeddings")
+    vocabulary, context = config.get("vocab_size"), context_of(model)
     if (rows := embedding_rows(model)) is not None:
         vocabulary = min(rows, vocabulary or rows)
     problems = []
@@ -326,11 +348,10 @@ def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) ->
             f"{data.path}: has the token id {data.highest_id}, but the model has vocab_size={vocabulary} (ids below "
             "that); put the model's own tokenizer into its folder, or resize its token embeddings and save it again"
         )
-    if isinstance(positions, int) and 0 < positions < data.longest_sample:
+    if context is not None and context.ends and context.declared < data.longest_sample:
         problems.append(
-            f"{data.path}: has a sample of {data.longest_sample} tokens, but the model has "
-            f"max_position_embeddings={positions}; set {length_key}={positions} or less (longer samples are dropped), "
-            "or shorten them"
+            f"{data.path}: has a sample of {data.longest_sample} tokens, but the model has only {context.declared} "
+            f"positions; set {length_key}={context.declared} or less (longer samples are dropped), or shorten them"
         )
     if problems:
         raise ConfigurationError(problems)

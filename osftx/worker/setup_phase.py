@@ -10,10 +10,12 @@ from torch import nn
 from osftx.config.phase_spec import PhaseSpec
 from osftx.distributed.engine import Engine, Scheduler, after_each_step, be_deterministic, init_distributed, initialize
 from osftx.distributed.load_model import load_model
+from osftx.distributed.loaded_weights import check_loaded
 from osftx.distributed.masters import start_masters
 from osftx.methods.base import AfterStep, OpenedPhase
 from osftx.methods.registry import method_named
-from osftx.models.files import tensor_files
+from osftx.models.completeness import check_complete, empty_model
+from osftx.models.files import read_folder, tensor_files
 from osftx.models.weight_names import lost
 from osftx.probes.packing_check import check_samples_apart
 from osftx.training.batches import Samples, open_samples
@@ -93,12 +95,19 @@ def status(spec: PhaseSpec, ready: ReadyPhase) -> PhaseStatus:
 def load(spec: PhaseSpec, device: torch.device) -> nn.Module:
     """Returns the model that the phase starts from, in partitions. Collective.
 
-    Sets torch's random numbers to the phase's seed. Raises ValueError where packed samples would see each other, and
-    for a model that was changed since the phase was planned.
+    Sets torch's random numbers to the phase's seed. Raises ValueError where packed samples would see each other, where
+    the model is not exactly what its files hold, and where it was changed since the phase was planned.
     """
+    folder, own_code = Path(spec.model.path), spec.model.trust_remote_code
+    shapes = read_folder(folder).shapes
+    if not own_code:  # before the model is loaded, since transformers' own errors name no remedy
+        check_complete(empty_model(folder), shapes, folder)
     torch.manual_seed(spec.training.seed)
-    model = load_model(Path(spec.model.path), spec.model, spec.training, spec.distributed)
+    model = load_model(folder, spec.model, spec.training, spec.distributed)
     check_start(spec)
+    if own_code:  # it need not be able to build a model without weights
+        check_complete(model, shapes, folder)
+    check_loaded(model, folder)
     check_samples_apart(model, device)
     return model
 

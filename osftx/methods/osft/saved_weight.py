@@ -14,6 +14,11 @@ from osftx.methods.osft.decomposition import leak
 from osftx.methods.osft.layer import dense_update
 from osftx.methods.osft.subspace import Subspace
 
+LEAST_LEAK = 1e-3
+"""Share of the update that a weight saved in fp32 may leak in any case; a correct one leaks some 1e-7."""
+MARGIN = 8.0
+"""How many times the rounding of a weight saved in fp32 it may leak in any case."""
+
 
 def saved_weight(before: Tensor | None, blocks: Sequence[Subspace], save_dtype: torch.dtype) -> Merged:
     """Returns W0 + dW on the rank that has W0 (`before`), for a weight made of `blocks`. Collective.
@@ -29,6 +34,8 @@ def saved_weight(before: Tensor | None, blocks: Sequence[Subspace], save_dtype: 
     - `update_kept`: <saved - W0, dW> / ||dW||^2, which is 1 if nothing was rounded away, None for no update;
     - `free_input_share`: see `UseOfKept`;
     - `kept_output_change`: see `_kept_output_change`.
+
+    Raises ValueError if a weight in fp32 leaks more than rounding explains (`_check_leak`).
     """
     updates = [(space, space.bases(), full_master(space.update.delta)) for space in blocks]
     after = _as_trained(blocks[0].weight)
@@ -60,7 +67,27 @@ def saved_weight(before: Tensor | None, blocks: Sequence[Subspace], save_dtype: 
                 "kept_output_change": _kept_output_change(space, delta),
             }
         )
+        if save_dtype is torch.float32:
+            _check_leak(records[-1], norm, float(torch.linalg.norm(saved - old)))
     return Merged(after.to("cpu", save_dtype), records)
+
+
+def _check_leak(record: dict[str, Any], norm: float, change: float) -> None:
+    """Raises ValueError if a weight that is saved in fp32 is not W0 + dW, as the `record` of its leaks shows.
+
+    `norm` is ||W0||, `change` the norm of the difference between the saved weights. This difference is dW plus the
+    rounding of W0 + dW, at most eps (||W0|| + ||dW||) in all. So no more than that, and what dW itself leaks, can lie
+    in frozen directions. `MARGIN` and `LEAST_LEAK` cover that dW was summed in another order when it was put into the
+    weight. A weight that was trained from other numbers than those in the files leaks nearly all of the difference.
+    """
+    moved = record["update_norm"]
+    rounding = MARGIN * torch.finfo(torch.float32).eps * (norm + moved)
+    if record["leak_saved"] * change > (record["leak_fp32"] + LEAST_LEAK) * moved + rounding:
+        raise ValueError(
+            f"{record['name']} as saved would leak {record['leak_saved']:.2g} of its change into frozen directions, "
+            f"though {record['leak_fp32']:.2g} as trained: the weight that was trained is not the one in the files of "
+            "the start model; save that model again with transformers' save_pretrained, and train the phase again"
+        )
 
 
 def _as_trained(weight: nn.Parameter) -> Tensor | None:

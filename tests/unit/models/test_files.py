@@ -43,7 +43,7 @@ def sharded(tmp_path: Path) -> Path:
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
     save_file(zeros(("b.bias", (5,))), folder / second)
     save_file(zeros(("a.weight", (3, 4)), ("c.weight", (2, 2))), folder / first)
-    save_file(zeros(("stale.weight", (9, 9))), folder / "model.safetensors")
+    save_file(zeros(("other.weight", (9, 9))), folder / "consolidated.safetensors")  # Mistral's own format
     index = {"metadata": {}, "weight_map": {"b.bias": second, "a.weight": first, "c.weight": first}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
@@ -92,12 +92,11 @@ def test_a_scalar_counts_as_one_number() -> None:
         ("config.json", b"\xff\xfe"),
         ("config.json", b"[]x"),
         ("config.json", b"3"),
+        ("config.json", b'{"text_config": [3]}'),
         ("model.safetensors", None),
         ("model.safetensors", b""),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
         ("model.safetensors", b"\xff" * 64),
-        ("model.safetensors.index.json", b"{}"),
-        ("model.safetensors.index.json", b"no json"),
     ],
 )
 def test_a_folder_that_is_no_model_is_one_problem(whole: Path, file: str, content: bytes | None) -> None:
@@ -110,6 +109,14 @@ def test_a_folder_that_is_no_model_is_one_problem(whole: Path, file: str, conten
     assert line.startswith(f"model.path={whole}: not a Hugging Face model folder with config.json and safetensors")
     assert "give another folder" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("content", [b"{}", b"no json", b'{"weight_map": 3}', b'{"weight_map": {"a": 3, "b": "c"}}'])
+def test_an_index_that_is_none_is_one_problem(sharded: Path, content: bytes) -> None:
+    (sharded / "model.safetensors.index.json").write_bytes(content)
+    for piece in sharded.glob("model-*.safetensors"):
+        piece.unlink()
+    assert problem(lambda: read_folder(sharded)).startswith(f"model.path={sharded}: ")
 
 
 def test_missing_files_of_weights_are_named(sharded: Path) -> None:
@@ -138,7 +145,7 @@ def test_weights_in_another_form_are_refused_with_the_remedy(whole: Path, file: 
 
 
 def test_such_files_beside_the_weights_do_not_matter(whole: Path) -> None:
-    for name in ("adapter_config.json", "pytorch_model.bin", "model.gguf"):
+    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.gguf", "model.fp16.safetensors"):
         (whole / name).write_bytes(b"{}")
     assert read_folder(whole).shapes == {"a.weight": (3, 4), "b.bias": (5,)}
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from checkout import TINY_BASE
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 
 from osftx.config.schema import (
     DataConfig,
@@ -108,36 +110,70 @@ def test_a_revision_is_that_of_the_hub_names_among_the_paths(
     assert asked == [("some/facts", "test", "v2")]
 
 
-@pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize(
-    ("key", "says"),
-    [
-        ("vocab_size", "has the token id {found}, but the model has vocab_size=5 (ids below that); put"),
-        (
-            "max_position_embeddings",
-            "has a sample of {found} tokens, but the model has max_position_embeddings=5; "
-            "set phases.one.max_seq_len=5 or less",
-        ),
-    ],
-)
-def test_samples_that_the_model_cannot_read_are_refused(home: Path, key: str, says: str, nested: bool) -> None:
-    good = home / "good.jsonl"
-    data = DataConfig(path=str(good))
-    summary = prepare(data, ChatTokenizer.load(str(home / "base")), 100, None).summary
-    found = {"vocab_size": summary.highest_id, "max_position_embeddings": summary.longest}[key]
-    file = home / "base" / "config.json"
-    config = json.loads(file.read_text())
+def resize(home: Path, rows: int) -> None:
+    """Give the model a table of embeddings and a head of so many rows, and no other config."""
+    file = home / "base" / "model.safetensors"
+    tensors = load_file(file)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = tensors[name][:rows].contiguous()
+    save_file(tensors, file)
 
-    def limit(value: int) -> ExperimentConfig:
-        changed = {**config, key: None, "text_config": {key: value}} if nested else {**config, key: value}
-        file.write_text(json.dumps(changed))
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_token_ids_that_the_model_does_not_have_are_refused(home: Path, nested: bool) -> None:
+    good = home / "good.jsonl"
+    highest = prepare(DataConfig(path=str(good)), ChatTokenizer.load(str(home / "base")), 100, None).summary.highest_id
+
+    def limit(rows: int) -> ExperimentConfig:
+        resize(home, rows)
+        own = {"num_hidden_layers": 4, "hidden_size": 128, "vocab_size": rows}
+        change_config(home, **({"vocab_size": None, "text_config": own} if nested else own))
         return experiment(str(good), str(good))
 
-    assert problems(limit(5))[0].startswith(f"phases.one.data.path: {good}: {says.format(found=found)}")
-    enough = found + 1 if key == "vocab_size" else found
-    check(limit(enough), None)
-    # Of the file, so once; the length with each setting that limits it.
-    assert len(problems(limit(enough - 1))) == (1 if key == "vocab_size" else 2)
+    check(limit(highest + 1), None)
+    (told,) = problems(limit(highest))  # of the file, so once
+    assert told.startswith(f"phases.one.data.path: {good}: has the token id {highest}, but the model has ")
+    assert f"vocab_size={highest} (ids below that); put" in told
+
+
+def test_a_config_of_another_vocabulary_is_refused(home: Path) -> None:
+    for size in (300, 320):
+        change_config(home, vocab_size=size)
+        told = problems(experiment("~/good.jsonl", "~/good.jsonl"))
+        assert told[0].startswith(f"model.path=~/base: config.json has vocab_size={size}, but ")
+        assert "embed_tokens.weight has 304 rows; set vocab_size to 304" in told[0]
+
+
+def longest(home: Path) -> int:
+    data = DataConfig(path=str(home / "good.jsonl"))
+    return prepare(data, ChatTokenizer.load(str(home / "base")), 100, None).summary.longest
+
+
+@pytest.mark.parametrize("key", ["max_position_embeddings", "n_positions"])
+def test_samples_beyond_a_table_of_positions_are_refused(home: Path, key: str) -> None:
+    file = home / "base" / "model.safetensors"
+    save_file({**load_file(file), "transformer.wpe.weight": torch.zeros(9, 128)}, file)
+
+    def limit(value: int) -> ExperimentConfig:
+        change_config(home, max_position_embeddings=None, rope_parameters=None)
+        change_config(home, **{key: value})
+        return experiment("~/good.jsonl", "~/good.jsonl")
+
+    check(limit(longest(home)), None)
+    found = problems(limit(5))
+    assert found[0].startswith(f"phases.one.data.path: {home}/good.jsonl: has a sample of {longest(home)} tokens, but ")
+    assert "the model has only 5 positions; set phases.one.max_seq_len=5 or less" in found[0]
+    assert len(found) == 2  # the length with each setting that limits it
+
+
+def test_samples_beyond_what_rotary_positions_were_made_for_earn_one_warning(home: Path) -> None:
+    change_config(home, max_position_embeddings=5)
+    (told,) = warnings_of(experiment("~/good.jsonl", "~/good.jsonl"))
+    assert told.startswith(f"phases.one.data has a sample of {longest(home)} tokens, but config.json declares")
+    assert "declares 5 positions" in told
+    scaled = {"rope_type": "yarn", "factor": 100.0, "original_max_position_embeddings": 5, "rope_theta": 1e4}
+    change_config(home, rope_parameters=scaled)
+    assert warnings_of(experiment("~/good.jsonl", "~/good.jsonl")) == []
 
 
 def test_what_was_prepared_for_nothing_is_removed(home: Path) -> None:

@@ -129,3 +129,29 @@ def test_ranks_that_do_not_write_have_neither_weight_nor_records() -> None:
     blocks = [block(weight, slice(0, 20))]
     train(blocks, weight, torch.float32)
     assert saved_weight(None, blocks, torch.float32) == (None, [])
+
+
+@pytest.mark.parametrize(("size", "most"), [(1.0, 1e-4), (1e-3, 1e-2), (1e-6, 1.0), (0.0, 0.0)])
+def test_rounding_alone_is_no_fault(size: float, most: float) -> None:
+    """However small the update is; of a tiny one much is rounded, and leaks."""
+    torch.manual_seed(0)
+    weight = torch.randn(40, 24)
+    (space,) = blocks = [block(weight, slice(0, 40))]
+    space.update.delta.data *= size
+    train(blocks, weight, torch.float32)
+    _, (record,) = saved_weight(weight.clone(), blocks, torch.float32)
+    assert most / 100 <= record["leak_saved"] <= most
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-4, 0.0])
+def test_a_weight_that_was_trained_from_other_numbers_is_a_fault(size: float) -> None:
+    """The start model was read from other files than those that are saved."""
+    torch.manual_seed(0)
+    weight = torch.randn(40, 24)
+    (space,) = blocks = [block(weight, slice(0, 40))]
+    space.update.delta.data *= size
+    train(blocks, weight, torch.float32)
+    other = weight + 0.05 * torch.randn(40, 24)
+    with pytest.raises(ValueError, match=r"block as saved would leak .* train the phase again"):
+        saved_weight(other, blocks, torch.float32)
+    assert saved_weight(other, blocks, torch.bfloat16).value is not None  # rounding may leak nearly as much
