@@ -61,6 +61,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "methods/",
     ),
     "transformers": (
+        "data/chat/transformers_tokenizer.py",
         "distributed/",
         "models/attention.py",
         "models/weight_names.py",

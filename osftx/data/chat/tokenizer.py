@@ -1,7 +1,7 @@
-"""A chat tokenizer without torch or transformers, built from `tokenizer.json` and the chat template alone.
+"""A chat tokenizer that runs without torch or transformers.
 
-Importing transformers' AutoTokenizer takes seconds and loads torch; the launching process must do neither. For every
-folder that holds a `tokenizer.json`, texts and token ids equal those of `AutoTokenizer.apply_chat_template`.
+Texts and token ids equal those of `AutoTokenizer.apply_chat_template`, since transformers itself has built the
+tokenizer, once and in another process (`built_tokenizer`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,15 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError
+from tokenizers import Tokenizer
 
-from osftx.data.chat.tokenizer_files import CONFIG_FILE, TEMPLATE_FILE, TokenizerFiles, read_tokenizer
+from osftx.data.chat.tokenizer_files import (
+    CONFIG_FILE,
+    TEMPLATE_FILE,
+    TokenizerFiles,
+    compile_placed,
+    read_tokenizer,
+)
 from osftx.errors import ConfigurationError
 
 Message = Mapping[str, Any]
@@ -31,14 +38,16 @@ class ChatTokenizer:
     """Renders conversations with the model's chat template and turns text into token ids."""
 
     def __init__(self, files: TokenizerFiles, now: datetime):
-        self._folder, self._now = files.folder, now
-        self._tokenizer = files.tokenizer
-        self._template, self._tool_template = files.template, files.tool_template
-        self._special_tokens = files.special_tokens
+        self._files, self._now = files, now
+        self._folder = files.folder
+        self._tokenizer = _load(files)
+        self._template = compile_placed(files.template, now)
+        self._tool_template = compile_placed(files.tool_template, now)
+        self._special_tokens = files.tokenizer.special_tokens
         self.renders = files.template is not None
         """Whether there is a chat template. Base models have none, and need none for documents."""
         self.fingerprint = files.fingerprint
-        """SHA-256 of the files that were read, as hexadecimal digits."""
+        """SHA-256 of everything that decides texts and token ids, as hexadecimal digits."""
         self.special_token_ids = frozenset(
             token_id for token_id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
         )
@@ -59,15 +68,14 @@ class ChatTokenizer:
             ConfigurationError: nothing is found under `path`, there is no `tokenizer.json`, or one of the files cannot
                 be read.
         """
-        now = now or datetime.now()
-        return cls(read_tokenizer(path, revision, now), now)
+        return cls(read_tokenizer(path, revision), now or datetime.now())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Makes a receiving process load the tokenizer again: a compiled template cannot be pickled.
+        """Sends the files' contents, from which a receiving process makes what cannot be pickled.
 
         The moment of the chat template stays the same.
         """
-        return ChatTokenizer.load, (str(self._folder), None, self._now)
+        return ChatTokenizer, (self._files, self._now)
 
     @property
     def vocab_size(self) -> int:
@@ -135,3 +143,12 @@ def _for_template(message: Message) -> dict[str, Any]:
     if "reasoning_content" in given:
         return {"thinking": given["reasoning_content"], **given}
     return given
+
+
+def _load(files: TokenizerFiles) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(files.tokenizer.serialized)
+    tokenizer.encode_special_tokens = files.tokenizer.split_special_tokens
+    # The post-processor adds special tokens, which the template has already written, and trims white space off the
+    # offsets, so that a token would seem not to represent the space it begins with.
+    tokenizer.post_processor = None
+    return tokenizer
