@@ -40,7 +40,7 @@ from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Version of the tokenised data; to be raised if the same rows must give other samples, or the same samples another
 layout."""
 BYTES_PER_PROCESS = 1 << 22

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
+from tokenizers.processors import PostProcessor
 
 from osftx.data.chat.tokenizer_files import (
     CONFIG_FILE,
@@ -40,7 +41,7 @@ class ChatTokenizer:
     def __init__(self, files: TokenizerFiles, now: datetime):
         self._files, self._now = files, now
         self._folder = files.folder
-        self._tokenizer = _load(files)
+        self._tokenizer, self._post_processor = _load(files)
         self._template = compile_placed(files.template, now)
         self._tool_template = compile_placed(files.tool_template, now)
         self._special_tokens = files.tokenizer.special_tokens
@@ -129,6 +130,30 @@ class ChatTokenizer:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
+    def encode_document(self, text: str) -> list[int]:
+        """Returns the token ids of a text that stands for itself, as a model reads it that continues texts.
+
+        They are the ids that transformers gives for the text, followed by the end-of-sequence token. Special tokens
+        that the text itself begins or ends with are not added a second time.
+
+        Raises:
+            ConversationError: the tokenizer has no end-of-sequence token, or makes no token of the text.
+        """
+        if self.eos_token_id is None:
+            raise ConversationError(
+                "the tokenizer has no end-of-sequence token to close a document with; name one there"
+            )
+        own = self._tokenizer.encode(text, add_special_tokens=False)
+        if not own.ids:
+            raise ConversationError("the tokenizer makes no token of the text; remove it")
+        whole = self._post_processor.process(own) if self._post_processor is not None else own
+        start = whole.special_tokens_mask.index(0)
+        opening, closing = whole.ids[:start], whole.ids[start + len(own.ids) :]
+        if closing[-1:] != [self.eos_token_id]:
+            closing = [*closing, self.eos_token_id]
+        begins, ends = own.ids[: len(opening)] == opening, own.ids[-len(closing) :] == closing
+        return [*([] if begins else opening), *own.ids, *([] if ends else closing)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of the token ids, special tokens included."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
@@ -145,10 +170,12 @@ def _for_template(message: Message) -> dict[str, Any]:
     return given
 
 
-def _load(files: TokenizerFiles) -> Tokenizer:
+def _load(files: TokenizerFiles) -> tuple[Tokenizer, PostProcessor | None]:
+    """Returns the tokenizer without its post-processor, and the post-processor."""
     tokenizer = Tokenizer.from_str(files.tokenizer.serialized)
     tokenizer.encode_special_tokens = files.tokenizer.split_special_tokens
     # The post-processor adds special tokens, which the template has already written, and trims white space off the
     # offsets, so that a token would seem not to represent the space it begins with.
+    post_processor = tokenizer.post_processor
     tokenizer.post_processor = None
-    return tokenizer
+    return tokenizer, post_processor

@@ -191,6 +191,34 @@ def test_what_was_built_is_kept(tmp_path: Path, bpe: Tokenizer, monkeypatch: pyt
     assert len(runs) == 3
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("around", "text", "own"),
+    [
+        ("<s> $A", "x = 1", ["<s>", "...", "<|endoftext|>"]),
+        ("<s> $A", "<s>x = 1<|endoftext|>", ["<s>", "...", "<|endoftext|>"]),
+        ("<s> $A <|endoftext|>", "x = 1", ["<s>", "...", "<|endoftext|>"]),
+        ("<s> $A <|endoftext|>", "x = 1<|endoftext|>", ["<s>", "...", "<|endoftext|>"]),
+        ("$A <|end|>", "x = 1", ["...", "<|end|>", "<|endoftext|>"]),
+        ("$A", "x = 1", ["...", "<|endoftext|>"]),
+    ],
+)
+def test_a_document_has_what_the_tokenizer_adds_once(
+    tmp_path: Path, bpe: Tokenizer, around: str, text: str, own: list[str]
+) -> None:
+    """The tokenizer's own beginning and end, as in transformers, and the end-of-sequence token once."""
+    tokens = [(name, bpe.token_to_id(name)) for name in ("<s>", "<|endoftext|>", "<|end|>")]
+    opening = Tokenizer.from_str(bpe.to_str())
+    opening.post_processor = processors.TemplateProcessing(single=around, pair=f"{around} $B", special_tokens=tokens)
+    folder = save_tokenizer(tmp_path, opening, CHATML)
+    expected = [bpe.token_to_id(name) for name in own if name != "..."]
+    place = own.index("...")
+    expected[place:place] = bpe.encode("x = 1", add_special_tokens=False).ids
+    assert ChatTokenizer.load(str(folder)).encode_document(text) == expected
+    theirs = AutoTokenizer.from_pretrained(folder)("x = 1")["input_ids"]
+    assert expected[: len(theirs)] == theirs
+
+
 def test_legacy_special_tokens_map(tmp_path: Path, bpe: Tokenizer) -> None:
     save_tokenizer(tmp_path, bpe, CHATML)
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "<|end|>"}}))
