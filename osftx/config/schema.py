@@ -66,6 +66,15 @@ class OnBadRow(Enum):
     skip = "skip"
 
 
+class SpecialTokens(Enum):
+    as_text = "as_text"
+    """Special tokens that contents of a conversation spell out are read as plain text."""
+    allow = "allow"
+    """They are read as special tokens, as `apply_chat_template` of transformers does."""
+    fail = "fail"
+    """A row that holds one cannot be used."""
+
+
 class BestState(Enum):
     ignore = "ignore"
     """The best state is only reported."""
@@ -115,6 +124,11 @@ class DataConfig:
     on_bad_row: OnBadRow = OnBadRow.fail
     """Handling of an unusable row. `fail`: the run is refused. `skip`: the row is left out, counted and listed in
     results.json."""
+
+    special_tokens: SpecialTokens = SpecialTokens.as_text
+    """Handling of special tokens that contents, tool calls or tools spell out, with which a content could end or open
+    a turn. `as_text`: they are plain text. `allow`: they are special tokens. `fail`: the row cannot be used. Documents
+    are read as transformers reads them, unless it is `fail`."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from osftx.config.phases import evaluation_budget, start_model
 from osftx.config.run_layout import RUN_DATA
-from osftx.config.schema import DataConfig, ExperimentConfig
+from osftx.config.schema import DataConfig, ExperimentConfig, SpecialTokens
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import DataSummary, Prepared, prepared_folders, remove_prepared
@@ -141,6 +141,8 @@ class _DataReader:
         """Data of the evaluation sets by name."""
         self.read: dict[str, Prepared] = {}
         """All data that was read, by the setting that names it."""
+        self.settings: dict[str, DataConfig] = {}
+        """Settings of that data."""
         self.replay_advice: list[str] = []
 
     def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
@@ -163,6 +165,7 @@ class _DataReader:
             if extra := self.extra[method]:
                 lines += method.data_warnings(self.config, extra, targets[method], self.evaluation, training)
         lines += _skipped_advice(_skipped(self.read))
+        lines += _special_advice(self.read, self.settings)
         lines += _dropped_advice(self.evaluation, self.longest)
         lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
         return [*lines, *self.replay_advice, *overlap_advice(self.evaluation, training)]
@@ -170,7 +173,7 @@ class _DataReader:
     def _read(self, setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
         check_origin(settings)
         prepared = prepare(settings, self.tokenizer, max_seq_len, self.folder, self.config.data.num_proc, seed)
-        self.read[setting] = prepared
+        self.read[setting], self.settings[setting] = prepared, settings
         return prepared
 
     def _read_phase(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
@@ -251,6 +254,27 @@ def _skipped_advice(skipped: Mapping[str, DataSummary]) -> list[str]:
         f"the first, {summary.skipped_rows[0].place}: {summary.skipped_rows[0].reason}"
         for setting, summary in skipped.items()
     ]
+
+
+def _special_advice(read: Mapping[str, Prepared], settings: Mapping[str, DataConfig]) -> list[str]:
+    """Returns advice about data whose contents spell out special tokens."""
+    lines = []
+    for setting, summary in ((name, one.summary) for name, one in read.items()):
+        if not summary.special_rows:
+            continue
+        count = "1 row spells" if summary.special_rows == 1 else f"{summary.special_rows} rows spell"
+        places, tokens = ", ".join(summary.first_special_rows[:3]), ", ".join(summary.spelled_tokens[:5])
+        plain = settings[setting].special_tokens is SpecialTokens.as_text and summary.turns.keys() - {"pretraining"}
+        lines.append(
+            f"{setting}: {count} out special tokens ({tokens}) in a content, the first: {places}; "
+            + (
+                "they are plain text, so that no content ends or opens a turn; special_tokens=allow reads them as "
+                "special tokens, special_tokens=fail refuses them"
+                if plain
+                else "they are read as special tokens, as transformers does; special_tokens=fail refuses them"
+            )
+        )
+    return lines
 
 
 def _dropped_advice(evaluation: Mapping[str, Prepared], longest: int) -> list[str]:

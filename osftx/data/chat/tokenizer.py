@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from tokenizers.processors import PostProcessor
 
+from osftx.data.chat.special_text import SpecialText
 from osftx.data.chat.tokenizer_files import (
     CONFIG_FILE,
     TEMPLATE_FILE,
@@ -52,6 +53,8 @@ class ChatTokenizer:
         self.special_token_ids = frozenset(
             token_id for token_id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
         )
+        self.special_text = SpecialText(self._tokenizer)
+        """The spellings of the special tokens, which contents may hold."""
         self.eos_token: str | None = self._special_tokens.get("eos_token")
         self.eos_token_id = None if self.eos_token is None else self._tokenizer.token_to_id(self.eos_token)
 
@@ -125,8 +128,11 @@ class ChatTokenizer:
     def encode(self, text: str) -> tuple[list[int], Offsets]:
         """Returns the token ids of the text and the characters that each of them represents; no special token is added.
 
-        Tokens that share a character (a character of several bytes) all have the offsets of that character.
+        Tokens that share a character (a character of several bytes) all have the offsets of that character. What
+        `special_text` hides is read as plain text.
         """
+        if self.special_text.hides_in(text):
+            return self.special_text.encode(text)
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
