@@ -75,6 +75,13 @@ class SpecialTokens(Enum):
     """A row that holds one cannot be used."""
 
 
+class GenerationEos(Enum):
+    keep = "keep"
+    """The model's own generation config is copied."""
+    from_template = "from_template"
+    """The token with which the chat template closes an assistant turn is added to it."""
+
+
 class BestState(Enum):
     ignore = "ignore"
     """The best state is only reported."""
@@ -96,6 +103,9 @@ class ModelConfig:
     `sdpa` (with a mask), `flash_attention_2`, `flex_attention`, `eager`."""
     trust_remote_code: bool = False
     """Whether to run Python code that comes with the model."""
+    generation_eos: GenerationEos = GenerationEos.keep
+    """Where the checkpoints stop when they generate: `eos_token_id` of their generation_config.json. `keep`: as the
+    start model. `from_template`: also at the token with which the chat template closes an assistant turn."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from osftx.models.families import FAMILIES
 from osftx.models.files import ModelFiles, check_trainable, embedding_rows
 from osftx.models.hub import fetch, inspect
 from osftx.models.targets import Target, of_unknown_family
+from osftx.planning.generation_end import added_stop_tokens, end_advice
 from osftx.planning.outline import by_method, outline, with_records
 from osftx.planning.phase_specs import RunFiles
 from osftx.planning.plan import Plan, make_plan
@@ -80,6 +81,9 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
                 targets[method] = method.targets(config, model, own)
         with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
+    added: list[int] = []
+    with found.of():
+        added = added_stop_tokens(config.model.generation_eos, tokenizer)
     records: list[str] = []
     with found.of():
         records = first.method.found_beside(config, path, targets.get(first.method, []))
@@ -97,11 +101,12 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     files = None
     if run_folder is not None and model_folder is not None:
         extra = {setting: one for own in reader.extra.values() for setting, one in own.items()}
-        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(extra))
+        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(extra), added)
     plan = make_plan(config, model, phases, targets, reader.phases, files)
     plan = plan.with_warnings(
         [
             *reader.warnings(phases, targets),
+            *end_advice(tokenizer, added, reader.read.values()),
             *_store_advice(config),
             *_model_advice(config, model, next((own for own in targets.values() if own), []), tokenizer),
             *(lacking(config, plan.phases, None) if run_folder is None else []),

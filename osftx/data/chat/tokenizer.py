@@ -41,7 +41,8 @@ class ChatTokenizer:
 
     def __init__(self, files: TokenizerFiles, now: datetime):
         self._files, self._now = files, now
-        self._folder = files.folder
+        self.folder = files.folder
+        """Folder of the tokenizer's files, which for a Hub name is the local copy."""
         self._tokenizer, self._post_processor = _load(files)
         self._template = compile_placed(files.template, now)
         self._tool_template = compile_placed(files.tool_template, now)
@@ -121,7 +122,7 @@ class ChatTokenizer:
     def no_template(self) -> str:
         """Returns the error message for conversations without a chat template to render them."""
         return (
-            f"{self._folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}), without "
+            f"{self.folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}), without "
             "which messages are no text; use an instruction-tuned model, or put the chat template of your model there"
         )
 

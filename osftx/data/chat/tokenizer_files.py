@@ -13,6 +13,7 @@ from tokenizers import __version__ as tokenizers_version
 from osftx.data.chat.built_tokenizer import READ, BuiltTokenizer, built_tokenizer
 from osftx.data.chat.template import compile_template
 from osftx.errors import ConfigurationError
+from osftx.models.stop_tokens import GENERATION_CONFIG
 
 Placed = tuple[Path, str]
 """A chat template: the file that holds it, and its source text."""
@@ -73,7 +74,7 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # the import takes half a second and is not needed for a local folder
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
-    files = [*FILES, *READ]
+    files = [*FILES, *READ, GENERATION_CONFIG]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except HFValidationError as error:
