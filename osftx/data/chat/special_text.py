@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 
 PLACEHOLDERS = 0x20000
 """First placeholder: a rare ideograph, since a template may write characters that nobody can print as escapes."""
@@ -25,7 +25,9 @@ STAND_INS = 0x100000
 class SpecialText:
     """The spellings of a tokenizer's special tokens, in texts."""
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: Tokenizer, encode: Callable[[Tokenizer, str], Encoding]):
+        """Takes the tokenizer, and the function that encodes a text with it."""
+        self._encode = encode
         tokens = tokenizer.get_added_tokens_decoder()
         special = {number: token for number, token in sorted(tokens.items()) if token.special and token.content}
         self._tokenizer = tokenizer
@@ -43,7 +45,7 @@ class SpecialText:
         if isinstance(value, str):
             found = set(self._spelled.findall(value))
             if self._normalized:
-                ids = self._tokenizer.encode(value, add_special_tokens=False).ids
+                ids = self._encode(self._tokenizer, value).ids
                 found |= {self._special[number].content for number in ids if number in self._special}
             return found
         return set().union(*map(self.find, _parts(value)))
@@ -63,7 +65,7 @@ class SpecialText:
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Returns ids and offsets of a text in which what placeholders hide is read as plain text."""
         plain, real = self._plain = self._plain or self._make_plain()
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = self._encode(self._tokenizer, text)
         pieces, end = [], 0
         for number, (start, stop) in zip(found.ids, found.offsets, strict=True):
             if number in self._special:
@@ -71,7 +73,7 @@ class SpecialText:
                 stand_in = _stand_in(list(self._special).index(number), len(spelling))
                 pieces += [text[end:start], before, stand_in, behind]
                 end = stop
-        encoding = plain.encode(self.show("".join([*pieces, text[end:]])), add_special_tokens=False)
+        encoding = self._encode(plain, self.show("".join([*pieces, text[end:]])))
         return [real.get(number, number) for number in encoding.ids], encoding.offsets
 
     def _make_plain(self) -> tuple[Tokenizer, dict[int, int]]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from tokenizers.processors import PostProcessor
 
 from osftx.data.chat.special_text import SpecialText
@@ -54,7 +54,7 @@ class ChatTokenizer:
         self.special_token_ids = frozenset(
             token_id for token_id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
         )
-        self.special_text = SpecialText(self._tokenizer)
+        self.special_text = SpecialText(self._tokenizer, _encode)
         """The spellings of the special tokens, which contents may hold."""
         self.eos_token: str | None = self._special_tokens.get("eos_token")
         self.eos_token_id = None if self.eos_token is None else self._tokenizer.token_to_id(self.eos_token)
@@ -134,7 +134,7 @@ class ChatTokenizer:
         """
         if self.special_text.hides_in(text):
             return self.special_text.encode(text)
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        encoding = _encode(self._tokenizer, text)
         return encoding.ids, encoding.offsets
 
     def encode_document(self, text: str) -> list[int]:
@@ -150,7 +150,7 @@ class ChatTokenizer:
             raise ConversationError(
                 "the tokenizer has no end-of-sequence token to close a document with; name one there"
             )
-        own = self._tokenizer.encode(text, add_special_tokens=False)
+        own = _encode(self._tokenizer, text)
         if not own.ids:
             raise ConversationError("the tokenizer makes no token of the text; remove it")
         whole = self._post_processor.process(own) if self._post_processor is not None else own
@@ -175,6 +175,18 @@ def _for_template(message: Message) -> dict[str, Any]:
     if "reasoning_content" in given:
         return {"thinking": given["reasoning_content"], **given}
     return given
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
+    """Encodes a text without adding special tokens. Raises ConversationError if the library fails on it."""
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except BaseException as error:
+        # The library's errors are plain exceptions, and its panics are none: they must not end the program.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())
+        raise ConversationError(f"the tokenizer fails on this text ({reason}); correct its tokenizer.json") from error
 
 
 def _load(files: TokenizerFiles) -> tuple[Tokenizer, PostProcessor | None]:

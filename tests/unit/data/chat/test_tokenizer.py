@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from chat_family import CHATML, PLAIN, save_tokenizer
-from tokenizers import AddedToken, Tokenizer, processors
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from osftx.data.chat import built_tokenizer
@@ -217,6 +217,40 @@ def test_a_document_has_what_the_tokenizer_adds_once(
     assert ChatTokenizer.load(str(folder)).encode_document(text) == expected
     theirs = AutoTokenizer.from_pretrained(folder)("x = 1")["input_ids"]
     assert expected[: len(theirs)] == theirs
+
+
+@pytest.mark.process
+def test_a_word_that_the_vocabulary_cannot_write(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="none"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = save_tokenizer(tmp_path, words, None)
+    assert "WordLevel error: Missing [UNK] token" in _problem(str(folder))
+
+
+def _splitting_at(pattern: str, folder: Path, bpe: Tokenizer) -> str:
+    save_tokenizer(folder, bpe, CHATML)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, content["pre_tokenizer"]]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("pattern", "says"), [("(", "(Exception: "), ("(a+)+b", "(PanicException: Onig: Regex search error: retry-limit")]
+)
+def test_regular_expressions_that_are_none_or_run_away(tmp_path: Path, bpe: Tokenizer, pattern: str, says: str) -> None:
+    assert f"cannot build the tokenizer {says}" in _problem(_splitting_at(pattern, tmp_path, bpe))
+
+
+@pytest.mark.process
+def test_a_regular_expression_that_runs_away_on_one_text(tmp_path: Path, bpe: Tokenizer) -> None:
+    tokenizer = ChatTokenizer.load(_splitting_at("(x+)+y", tmp_path, bpe))
+    tokenizer.encode("x")
+    for call in (tokenizer.encode, tokenizer.encode_document):
+        with pytest.raises(ConversationError, match=r"the tokenizer fails on this text \(Onig.*\); correct its"):
+            call("x" * 100)
 
 
 def test_legacy_special_tokens_map(tmp_path: Path, bpe: Tokenizer) -> None:
