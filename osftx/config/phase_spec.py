@@ -143,6 +143,8 @@ class PhaseSpec:
     evaluate_only: bool = False
     """Whether the sets are measured on the model at `model.path` and nothing is trained. result.json then holds only
     `evaluation`."""
+    added_stop_tokens: list[int] = field(default_factory=list)
+    """Token ids that the checkpoint's generation config gets as further stop tokens."""
     callbacks: list[CallbackConfig] = field(default_factory=list)
     """The user's callbacks, in the order in which they are called. They do not change what the phase computes."""
     generation: GenerationSpec | None = None

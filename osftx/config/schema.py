@@ -66,6 +66,22 @@ class OnBadRow(Enum):
     skip = "skip"
 
 
+class SpecialTokens(Enum):
+    as_text = "as_text"
+    """Special tokens that contents of a conversation spell out are read as plain text."""
+    allow = "allow"
+    """They are read as special tokens, as `apply_chat_template` of transformers does."""
+    fail = "fail"
+    """A row that holds one cannot be used."""
+
+
+class GenerationEos(Enum):
+    keep = "keep"
+    """The model's own generation config is copied."""
+    from_template = "from_template"
+    """The token with which the chat template closes an assistant turn is added to it."""
+
+
 class BestState(Enum):
     ignore = "ignore"
     """The best state is only reported."""
@@ -87,6 +103,9 @@ class ModelConfig:
     `sdpa` (with a mask), `flash_attention_2`, `flex_attention`, `eager`."""
     trust_remote_code: bool = False
     """Whether to run Python code that comes with the model."""
+    generation_eos: GenerationEos = GenerationEos.keep
+    """Where the checkpoints stop when they generate: `eos_token_id` of their generation_config.json. `keep`: as the
+    start model. `from_template`: also at the token with which the chat template closes an assistant turn."""
 
 
 @dataclass
@@ -115,6 +134,11 @@ class DataConfig:
     on_bad_row: OnBadRow = OnBadRow.fail
     """Handling of an unusable row. `fail`: the run is refused. `skip`: the row is left out, counted and listed in
     results.json."""
+
+    special_tokens: SpecialTokens = SpecialTokens.as_text
+    """Handling of special tokens that contents, tool calls or tools spell out, with which a content could end or open
+    a turn. `as_text`: they are plain text. `allow`: they are special tokens. `fail`: the row cannot be used. Documents
+    are read as transformers reads them, unless it is `fail`."""
 
 
 @dataclass

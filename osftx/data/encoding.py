@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from osftx.config.schema import TrainOn
-from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
+from osftx.config.schema import SpecialTokens, TrainOn
+from osftx.data.chat.loss_mask import PRETRAINING, EncodedConversation, encode_conversation, encode_document
+from osftx.data.chat.plain_contents import spelled_tokens, with_plain_contents
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 from osftx.data.chunks import Chunk
 from osftx.data.formats import RowError, Shape, conversation_of, document_of, parse, tokens_of
@@ -35,6 +36,8 @@ class Encoded(NamedTuple):
     """Number of messages of each role in the conversations."""
     wrong: list[SkippedRow]
     """Rows that could not be used, in the order in which they were read."""
+    special: dict[str, set[str]]
+    """Special tokens that the contents of usable rows spell out, by the place of the row."""
 
 
 @dataclass(frozen=True)
@@ -45,46 +48,70 @@ class Encoder:
     """The model's tokenizer; with None rows are checked, and give samples without tokens."""
     train_on: TrainOn
     document_column: str
+    special_tokens: SpecialTokens = SpecialTokens.as_text
 
     def encode(self, chunk: Chunk) -> Encoded:
         samples: list[EncodedConversation] = []
         turns: Counter[str] = Counter()
         wrong: list[SkippedRow] = []
+        special: dict[str, set[str]] = {}
         for row in chunk.rows:
             try:
-                made, roles = self._samples(chunk.shape, row)
+                made, roles, spelled = self._samples(chunk.shape, row)
                 samples += made
                 turns.update(roles)
+                if spelled:
+                    special[row.place] = spelled
             except (RowError, ConversationError) as error:
                 wrong.append(SkippedRow(row.place, str(error)))
-        return Encoded(chunk.size, _joined(samples), turns, wrong)
+        return Encoded(chunk.size, _joined(samples), turns, wrong, special)
 
-    def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str]]:
-        """Returns the samples of a row, and the roles of its messages.
+    def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str], set[str]]:
+        """Returns the samples of a row, the roles of its messages, and the special tokens that it spells out.
 
         Raises RowError or ConversationError for a row that cannot be used.
         """
         content = parse(row.content)
         roles: list[str] = []
+        spelled: set[str] = set()
         if shape is Shape.tokenized:
             tokens = tokens_of(content, self.tokenizer.vocab_size if self.tokenizer is not None else None)
             samples = [EncodedConversation(*tokens)]
         elif shape is Shape.documents:
             text = document_of(content, self.document_column)
-            samples = [encode_document(self.tokenizer, text)] if self.tokenizer is not None else []
+            samples = []
+            if self.tokenizer is not None:
+                spelled = self._allowed(self.tokenizer.special_text.find(text))
+                samples = [encode_document(self.tokenizer, text)]
         else:
             conversation = conversation_of(shape, content, self.train_on)
             roles = [message["role"] for message in conversation.messages]
             if self.tokenizer is not None and not self.tokenizer.renders:
-                return [EncodedConversation([], [])], roles  # `prepare` reports the missing template once, not per row
+                return (
+                    [EncodedConversation([], [])],
+                    roles,
+                    spelled,
+                )  # `prepare` reports the missing template once, not per row
             samples = []
             if self.tokenizer is not None:
+                spelled = self._allowed(spelled_tokens(self.tokenizer, conversation))
+                if spelled and self.special_tokens is SpecialTokens.as_text and PRETRAINING not in roles:
+                    conversation = with_plain_contents(self.tokenizer, conversation)
                 samples = encode_conversation(self.tokenizer, conversation, self.train_on)
         if self.tokenizer is None:
-            return [EncodedConversation([], [])], roles
+            return [EncodedConversation([], [])], roles, spelled
         if not any(any(sample.counted[1:]) for sample in samples):
             raise RowError("has no token on which loss is counted; give it a turn, or a label, to train on")
-        return samples, roles
+        return samples, roles, spelled
+
+    def _allowed(self, spelled: set[str]) -> set[str]:
+        """Returns the special tokens that a row spells out. Raises RowError if it must not."""
+        if spelled and self.special_tokens is SpecialTokens.fail:
+            raise RowError(
+                f"spells out the special token {min(spelled)!r} (special_tokens=fail); remove it, or set "
+                "special_tokens=as_text"
+            )
+        return spelled
 
 
 def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Generator[Encoded, None, None]:

@@ -65,6 +65,9 @@ def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, fo
         turns=dict(sum((Counter(one.turns) for one in summaries), Counter())),
         skipped=sum(one.skipped for one in summaries),
         skipped_rows=[row for one in summaries for row in one.skipped_rows],
+        special_rows=sum(one.special_rows for one in summaries),
+        first_special_rows=[place for one in summaries for place in one.first_special_rows],
+        spelled_tokens=sorted({token for one in summaries for token in one.spelled_tokens}),
     )
     chosen = [
         (part, _repeated(len(part.lengths), weight, seed, place))

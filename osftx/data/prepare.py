@@ -47,7 +47,8 @@ layout."""
 BYTES_PER_PROCESS = 1 << 22
 """Bytes of the sources that justify one process: starting a process for less takes longer than tokenising it."""
 MAX_SKIPPED_LISTED = 100
-DECIDING = ("format", "train_on", "document_column", "block_size", "limit", "on_bad_row")
+MAX_SPECIAL_LISTED = 3
+DECIDING = ("format", "train_on", "document_column", "block_size", "limit", "on_bad_row", "special_tokens")
 """Settings that determine the samples of some data, in addition to its content."""
 FINGERPRINT_LENGTH = 32
 """Length of a fingerprint in hexadecimal digits."""
@@ -159,7 +160,7 @@ def _samples(
     """
     size = sum(source.size for entry in entries for source in entry)
     processes = max(1, min(num_proc or _cpus(), size // BYTES_PER_PROCESS))
-    encoder = Encoder(tokenizer, data.train_on, data.document_column)
+    encoder = Encoder(tokenizer, data.train_on, data.document_column, data.special_tokens)
     with (
         _progress(summary.path, size) as advance,
         closing(encode_all(encoder, chunks(entries, data), processes)) as encoded,
@@ -217,6 +218,9 @@ def _usable(
         for part in encoded:
             advance(part.size)
             summary.turns = dict(Counter(summary.turns) + part.turns)
+            summary.special_rows += len(part.special)
+            summary.first_special_rows += list(part.special)[: MAX_SPECIAL_LISTED - len(summary.first_special_rows)]
+            summary.spelled_tokens = sorted({*summary.spelled_tokens, *(set().union(*part.special.values()))})
             if on_bad_row is OnBadRow.skip:
                 summary.skipped += len(part.wrong)
                 summary.skipped_rows += part.wrong[: MAX_SKIPPED_LISTED - len(summary.skipped_rows)]

@@ -75,6 +75,12 @@ class DataSummary:
     """Number of rows that could not be used and were left out."""
     skipped_rows: list[SkippedRow] = field(default_factory=list)
     """The first of the rows that were skipped."""
+    special_rows: int = 0
+    """Number of rows whose contents spell out special tokens."""
+    first_special_rows: list[str] = field(default_factory=list)
+    """Places of the first of these rows."""
+    spelled_tokens: list[str] = field(default_factory=list)
+    """The special tokens that contents spell out, sorted."""
 
 
 class Prepared(NamedTuple):

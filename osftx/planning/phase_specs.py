@@ -1,6 +1,6 @@
 """Makes the specs of the phases. Each phase starts from the checkpoint of the previous one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class RunFiles:
     """Folders of the tokenised samples, by evaluation set."""
     extra_data: Mapping[str, Path] = field(default_factory=dict)
     """Folders of the tokenised samples that a method reads in addition to the phases' own, by setting."""
+    added_stop_tokens: Sequence[int] = ()
+    """Token ids that the checkpoints' generation config gets as further stop tokens."""
 
 
 def make_spec(
@@ -59,6 +61,7 @@ def make_spec(
         evaluate_every_steps=config.evaluation.every_steps,
         evaluate_before=before is None,
         method_settings=phase.config.method_settings,
+        added_stop_tokens=list(files.added_stop_tokens),
         callbacks=[read_callback(entry) for entry in config.callbacks],
         **phase.method.spec_fields(config, phase, source, files.extra_data),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from osftx.config.phases import evaluation_budget, start_model
 from osftx.config.run_layout import RUN_DATA
-from osftx.config.schema import DataConfig, EvaluationSetConfig, ExperimentConfig
+from osftx.config.schema import DataConfig, EvaluationSetConfig, ExperimentConfig, SpecialTokens
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
 from osftx.data.samples import DataSummary, Prepared, prepared_folders, remove_prepared
@@ -23,6 +23,7 @@ from osftx.models.hub import fetch, inspect, looks_local
 from osftx.models.structure import check_structure
 from osftx.models.targets import Target, of_unknown_family
 from osftx.planning.asked_sets import Questions, is_asked, read_questions
+from osftx.planning.generation_end import added_stop_tokens, end_advice
 from osftx.planning.outline import by_method, outline, with_records
 from osftx.planning.phase_specs import RunFiles
 from osftx.planning.plan import Plan, make_plan
@@ -90,6 +91,9 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
                 targets[method] = method.targets(config, model, own)
         with found.of(key):
             tokenizer = ChatTokenizer.load(path, revision)
+    added: list[int] = []
+    with found.of():
+        added = added_stop_tokens(config.model.generation_eos, tokenizer)
     records: list[str] = []
     with found.of():
         records = first.method.found_beside(config, path, targets.get(first.method, []))
@@ -107,11 +111,12 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     files = None
     if run_folder is not None and model_folder is not None:
         extra = {setting: one for own in reader.extra.values() for setting, one in own.items()}
-        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(extra))
+        files = RunFiles(run_folder, model_folder, _folders(reader.evaluation), _folders(extra), added)
     plan = make_plan(config, model, phases, targets, reader.phases, files)
     plan = plan.with_warnings(
         [
             *reader.warnings(phases, targets),
+            *end_advice(tokenizer, added, reader.read.values()),
             *_store_advice(config),
             *_model_advice(config, model, next((own for own in targets.values() if own), []), tokenizer),
             *(lacking(config, plan.phases, None) if run_folder is None else []),
@@ -154,6 +159,8 @@ class _DataReader:
         """All data that was read, by the setting that names it."""
         self.questions: dict[str, Questions] = {}
         """Evaluation sets whose answers are generated, by name."""
+        self.settings: dict[str, DataConfig] = {}
+        """Settings of that data."""
         self.replay_advice: list[str] = []
 
     def read_all(self, phases: Sequence[PhaseOutline], targets: Mapping[Method, list[Target]]) -> None:
@@ -178,6 +185,7 @@ class _DataReader:
             if extra := self.extra[method]:
                 lines += method.data_warnings(self.config, extra, targets[method], self.evaluation, training)
         lines += _skipped_advice(_skipped(self.read))
+        lines += _special_advice(self.read, self.settings)
         lines += _dropped_advice(self.evaluation, self.longest)
         lines += _length_advice(self.model, self.read)
         lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
@@ -186,7 +194,7 @@ class _DataReader:
     def _read(self, setting: str, settings: DataConfig, max_seq_len: int, seed: int) -> Prepared:
         check_origin(settings)
         prepared = prepare(settings, self.tokenizer, max_seq_len, self.folder, self.config.data.num_proc, seed)
-        self.read[setting] = prepared
+        self.read[setting], self.settings[setting] = prepared, settings
         return prepared
 
     def _read_phase(self, phase: PhaseOutline, targets: list[Target] | None) -> None:
@@ -278,6 +286,27 @@ def _skipped_advice(skipped: Mapping[str, DataSummary]) -> list[str]:
         f"the first, {summary.skipped_rows[0].place}: {summary.skipped_rows[0].reason}"
         for setting, summary in skipped.items()
     ]
+
+
+def _special_advice(read: Mapping[str, Prepared], settings: Mapping[str, DataConfig]) -> list[str]:
+    """Returns advice about data whose contents spell out special tokens."""
+    lines = []
+    for setting, summary in ((name, one.summary) for name, one in read.items()):
+        if not summary.special_rows:
+            continue
+        count = "1 row spells" if summary.special_rows == 1 else f"{summary.special_rows} rows spell"
+        places, tokens = ", ".join(summary.first_special_rows[:3]), ", ".join(summary.spelled_tokens[:5])
+        plain = settings[setting].special_tokens is SpecialTokens.as_text and summary.turns.keys() - {"pretraining"}
+        lines.append(
+            f"{setting}: {count} out special tokens ({tokens}) in a content, the first: {places}; "
+            + (
+                "they are plain text, so that no content ends or opens a turn; special_tokens=allow reads them as "
+                "special tokens, special_tokens=fail refuses them"
+                if plain
+                else "they are read as special tokens, as transformers does; special_tokens=fail refuses them"
+            )
+        )
+    return lines
 
 
 def _dropped_advice(evaluation: Mapping[str, Prepared], longest: int) -> list[str]:

@@ -145,6 +145,8 @@ def of_phase(spec: PhaseSpec, parent: str) -> str:
         samples = spec.validation.samples
         own = spec.validation.own_samples if samples is None else None  # for a split: replayed ones are not split
         content["validation"] = settings | {"samples": Path(samples).name if samples is not None else None, "own": own}
+    if spec.added_stop_tokens:
+        content["added_stop_tokens"] = spec.added_stop_tokens
     if spec.method_settings:
         content["method_settings"] = spec.method_settings
     return _hash(content | method_named(spec.method).fingerprint(spec))

@@ -7,6 +7,7 @@ that the method replaces is what `OpenedPhase.merged` returns. No rank holds mor
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,28 @@ from osftx.distributed.zero3 import full_master, set_parameter
 from osftx.methods.base import OpenedPhase
 from osftx.models.companions import companions
 from osftx.models.files import tensor_files
+from osftx.models.stop_tokens import GENERATION_CONFIG, with_stop_tokens
 from osftx.models.weight_names import Place, as_stored, places
-from osftx.utils.files import write_text
+from osftx.utils.files import write_json, write_text
 from osftx.utils.progress import progress
 
 
 def export(
-    model: nn.Module, opened: OpenedPhase, source: Path, folder: Path, save_dtype: torch.dtype
+    model: nn.Module,
+    opened: OpenedPhase,
+    source: Path,
+    folder: Path,
+    save_dtype: torch.dtype,
+    added_stop_tokens: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """Writes the trained model to `folder` and makes the partitioned `model` equal to what was written. Collective.
 
     Returns, on rank 0, the records of the weights that the method replaced (`Merged.records`). The folder appears whole
-    or not at all.
+    or not at all. Its generation config gets the `added_stop_tokens` in addition to the source's.
     """
     partial = folder.with_name(folder.name + ".partial")
     try:
-        return _export(model, opened, source, folder, partial, save_dtype)
+        return _export(model, opened, source, folder, partial, save_dtype, added_stop_tokens)
     except Exception:
         if dist.get_rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
@@ -43,7 +50,13 @@ def export(
 
 
 def _export(
-    model: nn.Module, opened: OpenedPhase, source: Path, folder: Path, partial: Path, save_dtype: torch.dtype
+    model: nn.Module,
+    opened: OpenedPhase,
+    source: Path,
+    folder: Path,
+    partial: Path,
+    save_dtype: torch.dtype,
+    added_stop_tokens: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Writes the folder as `partial` first. See `export`."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -54,7 +67,7 @@ def _export(
         by_file[path].append(name)
     writes = dist.get_rank() == 0
     if writes:
-        _copy_companions(source, partial, save_dtype)
+        _copy_companions(source, partial, save_dtype, added_stop_tokens)
 
     records: list[dict[str, Any]] = []
     parts: dict[str, dict[str, Tensor]] = {}  # of trained parameters, until they are written
@@ -102,7 +115,7 @@ def _turn(value: Tensor | None, turned: bool) -> Tensor | None:
     return value.T if value is not None and turned else value
 
 
-def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> None:
+def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype, added_stop_tokens: Sequence[int]) -> None:
     """Copies what belongs to the model beside the weights: config, generation config, tokenizer, chat template."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -114,3 +127,5 @@ def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype) -> Non
     config.pop("torch_dtype", None)  # the older name of the same key
     config["dtype"] = str(save_dtype).removeprefix("torch.")
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")  # a model may have infinite settings
+    if added_stop_tokens:
+        write_json(folder / GENERATION_CONFIG, with_stop_tokens(source, added_stop_tokens))

@@ -77,7 +77,8 @@ def _write_and_measure(
     """
     ready, best, use_of_best = training.ready, training.best, _use_of_best(spec)
     engine, method, save_dtype = ready.engine, ready.opened.method, DTYPES[spec.training.save_dtype]
-    write = partial(export, engine.module, method, Path(spec.model.path), save_dtype=save_dtype)
+    source, stop_tokens = Path(spec.model.path), spec.added_stop_tokens
+    write = partial(export, engine.module, method, source, save_dtype=save_dtype, added_stop_tokens=stop_tokens)
     if best is not None and use_of_best is BestState.hand_on:
         best.put_back()
     records = write(folder=spec.checkpoint)

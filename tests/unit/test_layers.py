@@ -65,6 +65,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "methods/",
     ),
     "transformers": (
+        "data/chat/transformers_tokenizer.py",
         "distributed/",
         "evaluation/base_comparison.py",
         "evaluation/generation.py",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from osftx.config.schema import DataConfig, DataFormat, DataProcessingConfig, ExperimentConfig, TrainOn
+from osftx.config.schema import DataConfig, DataFormat, DataProcessingConfig, ExperimentConfig, SpecialTokens, TrainOn
 from osftx.config.validate.ranges import at_least, is_missing, out_of_range
 
 PROCESSING_RANGES = {"num_proc": at_least(1)}
@@ -56,6 +56,11 @@ def _problems(path: str, data: DataConfig, length_key: str, max_seq_len: int) ->
         yield (
             f"{path}.train_on={data.train_on.value}: not read with format={data.format.value}, of which everything, or "
             "what the labels say, is trained on; remove it"
+        )
+    if data.special_tokens is not SpecialTokens.as_text and data.format is DataFormat.tokenized:
+        yield (
+            f"{path}.special_tokens={data.special_tokens.value}: not read with format=tokenized, whose rows are token "
+            "ids already; remove it"
         )
 
 

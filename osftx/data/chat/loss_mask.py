@@ -32,14 +32,12 @@ class EncodedConversation:
 
 
 def encode_document(tokenizer: ChatTokenizer, text: str) -> EncodedConversation:
-    """Tokenises a text and appends the end-of-sequence token; every token is counted.
+    """Tokenises a text as a document of its own (`ChatTokenizer.encode_document`); every token is counted.
 
     Raises:
         ConversationError: the tokenizer has no end-of-sequence token.
     """
-    if tokenizer.eos_token_id is None:
-        raise ConversationError("the tokenizer has no end-of-sequence token to close a document with; name one there")
-    ids = [*tokenizer.encode(text)[0], tokenizer.eos_token_id]
+    ids = tokenizer.encode_document(text)
     return EncodedConversation(ids, [True] * len(ids))
 
 

@@ -1,7 +1,7 @@
-"""A chat tokenizer without torch or transformers, built from `tokenizer.json` and the chat template alone.
+"""A chat tokenizer that runs without torch or transformers.
 
-Importing transformers' AutoTokenizer takes seconds and loads torch; the launching process must do neither. For every
-folder that holds a `tokenizer.json`, texts and token ids equal those of `AutoTokenizer.apply_chat_template`.
+Texts and token ids equal those of `AutoTokenizer.apply_chat_template`, since transformers itself has built the
+tokenizer, once and in another process (`built_tokenizer`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,17 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError
+from tokenizers import Encoding, Tokenizer
+from tokenizers.processors import PostProcessor
 
-from osftx.data.chat.tokenizer_files import CONFIG_FILE, TEMPLATE_FILE, TokenizerFiles, read_tokenizer
+from osftx.data.chat.special_text import SpecialText
+from osftx.data.chat.tokenizer_files import (
+    CONFIG_FILE,
+    TEMPLATE_FILE,
+    TokenizerFiles,
+    compile_placed,
+    read_tokenizer,
+)
 from osftx.errors import ConfigurationError
 
 Message = Mapping[str, Any]
@@ -31,17 +40,22 @@ class ChatTokenizer:
     """Renders conversations with the model's chat template and turns text into token ids."""
 
     def __init__(self, files: TokenizerFiles, now: datetime):
-        self._folder, self._now = files.folder, now
-        self._tokenizer = files.tokenizer
-        self._template, self._tool_template = files.template, files.tool_template
-        self._special_tokens = files.special_tokens
+        self._files, self._now = files, now
+        self.folder = files.folder
+        """Folder of the tokenizer's files, which for a Hub name is the local copy."""
+        self._tokenizer, self._post_processor = _load(files)
+        self._template = compile_placed(files.template, now)
+        self._tool_template = compile_placed(files.tool_template, now)
+        self._special_tokens = files.tokenizer.special_tokens
         self.renders = files.template is not None
         """Whether there is a chat template. Base models have none, and need none for documents."""
         self.fingerprint = files.fingerprint
-        """SHA-256 of the files that were read, as hexadecimal digits."""
+        """SHA-256 of everything that decides texts and token ids, as hexadecimal digits."""
         self.special_token_ids = frozenset(
             token_id for token_id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
         )
+        self.special_text = SpecialText(self._tokenizer, _encode)
+        """The spellings of the special tokens, which contents may hold."""
         self.eos_token: str | None = self._special_tokens.get("eos_token")
         self.eos_token_id = None if self.eos_token is None else self._tokenizer.token_to_id(self.eos_token)
 
@@ -59,15 +73,14 @@ class ChatTokenizer:
             ConfigurationError: nothing is found under `path`, there is no `tokenizer.json`, or one of the files cannot
                 be read.
         """
-        now = now or datetime.now()
-        return cls(read_tokenizer(path, revision, now), now)
+        return cls(read_tokenizer(path, revision), now or datetime.now())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Makes a receiving process load the tokenizer again: a compiled template cannot be pickled.
+        """Sends the files' contents, from which a receiving process makes what cannot be pickled.
 
         The moment of the chat template stays the same.
         """
-        return ChatTokenizer.load, (str(self._folder), None, self._now)
+        return ChatTokenizer, (self._files, self._now)
 
     @property
     def vocab_size(self) -> int:
@@ -109,17 +122,44 @@ class ChatTokenizer:
     def no_template(self) -> str:
         """Returns the error message for conversations without a chat template to render them."""
         return (
-            f"{self._folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}), without "
+            f"{self.folder}: no chat template (neither {TEMPLATE_FILE} nor chat_template in {CONFIG_FILE}), without "
             "which messages are no text; use an instruction-tuned model, or put the chat template of your model there"
         )
 
     def encode(self, text: str) -> tuple[list[int], Offsets]:
         """Returns the token ids of the text and the characters that each of them represents; no special token is added.
 
-        Tokens that share a character (a character of several bytes) all have the offsets of that character.
+        Tokens that share a character (a character of several bytes) all have the offsets of that character. What
+        `special_text` hides is read as plain text.
         """
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        if self.special_text.hides_in(text):
+            return self.special_text.encode(text)
+        encoding = _encode(self._tokenizer, text)
         return encoding.ids, encoding.offsets
+
+    def encode_document(self, text: str) -> list[int]:
+        """Returns the token ids of a text that stands for itself, as a model reads it that continues texts.
+
+        They are the ids that transformers gives for the text, followed by the end-of-sequence token. Special tokens
+        that the text itself begins or ends with are not added a second time.
+
+        Raises:
+            ConversationError: the tokenizer has no end-of-sequence token, or makes no token of the text.
+        """
+        if self.eos_token_id is None:
+            raise ConversationError(
+                "the tokenizer has no end-of-sequence token to close a document with; name one there"
+            )
+        own = _encode(self._tokenizer, text)
+        if not own.ids:
+            raise ConversationError("the tokenizer makes no token of the text; remove it")
+        whole = self._post_processor.process(own) if self._post_processor is not None else own
+        start = whole.special_tokens_mask.index(0)
+        opening, closing = whole.ids[:start], whole.ids[start + len(own.ids) :]
+        if closing[-1:] != [self.eos_token_id]:
+            closing = [*closing, self.eos_token_id]
+        begins, ends = own.ids[: len(opening)] == opening, own.ids[-len(closing) :] == closing
+        return [*([] if begins else opening), *own.ids, *([] if ends else closing)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of the token ids, special tokens included."""
@@ -139,3 +179,26 @@ def _for_template(message: Message) -> dict[str, Any]:
     if "reasoning_content" in given:
         return {"thinking": given["reasoning_content"], **given}
     return given
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
+    """Encodes a text without adding special tokens. Raises ConversationError if the library fails on it."""
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except BaseException as error:
+        # The library's errors are plain exceptions, and its panics are none: they must not end the program.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())
+        raise ConversationError(f"the tokenizer fails on this text ({reason}); correct its tokenizer.json") from error
+
+
+def _load(files: TokenizerFiles) -> tuple[Tokenizer, PostProcessor | None]:
+    """Returns the tokenizer without its post-processor, and the post-processor."""
+    tokenizer = Tokenizer.from_str(files.tokenizer.serialized)
+    tokenizer.encode_special_tokens = files.tokenizer.split_special_tokens
+    # The post-processor adds special tokens, which the template has already written, and trims white space off the
+    # offsets, so that a token would seem not to represent the space it begins with.
+    post_processor = tokenizer.post_processor
+    tokenizer.post_processor = None
+    return tokenizer, post_processor

@@ -8,25 +8,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Template, TemplateSyntaxError
-from tokenizers import AddedToken, Tokenizer
 from tokenizers import __version__ as tokenizers_version
 
+from osftx.data.chat.built_tokenizer import READ, BuiltTokenizer, built_tokenizer
 from osftx.data.chat.template import compile_template
 from osftx.errors import ConfigurationError
+from osftx.models.stop_tokens import GENERATION_CONFIG
 
 Placed = tuple[Path, str]
 """A chat template: the file that holds it, and its source text."""
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
-SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 TEMPLATE_FILE = "chat_template.jinja"
 TOOL_TEMPLATE_FILE = "additional_chat_templates/tool_use.jinja"
 LEGACY_TEMPLATE_FILE = "chat_template.json"
 FILES = (
     TOKENIZER_FILE,
     CONFIG_FILE,
-    SPECIAL_TOKENS_FILE,
     TEMPLATE_FILE,
     TOOL_TEMPLATE_FILE,
     LEGACY_TEMPLATE_FILE,
@@ -34,25 +33,22 @@ FILES = (
 
 
 class TokenizerFiles(NamedTuple):
-    """Contents of the tokenizer files."""
+    """Contents of the tokenizer files, as plain data that another process can receive."""
 
     folder: Path
-    tokenizer: Tokenizer
-    template: Template | None
+    tokenizer: BuiltTokenizer
+    template: Placed | None
     """Template for conversations without tools; None if there is no chat template."""
-    tool_template: Template | None
+    tool_template: Placed | None
     """Template for conversations with tools; None if there is no chat template."""
-    special_tokens: dict[str, str]
-    """Texts of the special tokens, by `bos_token`, `eos_token`, ..."""
     fingerprint: str
-    """SHA-256 of the files that were read, as hexadecimal digits."""
+    """SHA-256 of everything that decides texts and token ids, as hexadecimal digits."""
 
 
-def read_tokenizer(path: str, revision: str | None, now: datetime) -> TokenizerFiles:
+def read_tokenizer(path: str, revision: str | None) -> TokenizerFiles:
     """Reads a tokenizer from a local folder, or from the Hub (or its local cache) by a name such as `org/model`.
 
-    `now` is the moment that the chat template takes as the current time. Raises ConfigurationError if nothing is found
-    under `path`, there is no `tokenizer.json`, or a file cannot be read.
+    Raises ConfigurationError if nothing is found under `path`, there is no `tokenizer.json`, or a file cannot be read.
     """
     folder = Path(expanduser(path))
     if not isdir(folder):
@@ -65,17 +61,12 @@ def read_tokenizer(path: str, revision: str | None, now: datetime) -> TokenizerF
                 "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
             ]
         )
-    config = _read_config(folder, contents)
-    found = _find_templates(folder, contents, config)
-    template, tool_template = (_compile(*placed, now) for placed in found) if found is not None else (None, None)
-    return TokenizerFiles(
-        folder=folder,
-        tokenizer=_build_tokenizer(folder, contents[TOKENIZER_FILE], config),
-        template=template,
-        tool_template=tool_template,
-        special_tokens=_special_tokens(config),
-        fingerprint=_fingerprint(contents),
-    )
+    config = _read_json(folder, CONFIG_FILE, contents.get(CONFIG_FILE, b"{}"))
+    template, tool_template = _find_templates(folder, contents, config) or (None, None)
+    _check_whole(folder, contents[TOKENIZER_FILE])
+    tokenizer = built_tokenizer(folder)
+    sources = [placed[1] if placed is not None else None for placed in (template, tool_template)]
+    return TokenizerFiles(folder, tokenizer, template, tool_template, _fingerprint(tokenizer, sources))
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -83,7 +74,7 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download  # the import takes half a second and is not needed for a local folder
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
-    files = list(FILES)
+    files = [*FILES, *READ, GENERATION_CONFIG]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except HFValidationError as error:
@@ -137,65 +128,11 @@ def _read_json(folder: Path, name: str, content: bytes) -> dict[str, Any]:
     return value
 
 
-def _read_config(folder: Path, contents: dict[str, bytes]) -> dict[str, Any]:
-    """Returns the content of `tokenizer_config.json`.
-
-    If it lists no added tokens, the entries of the older `special_tokens_map.json` take precedence.
-    """
-    config = _read_json(folder, CONFIG_FILE, contents.get(CONFIG_FILE, b"{}"))
-    if "added_tokens_decoder" not in config and SPECIAL_TOKENS_FILE in contents:
-        config |= _read_json(folder, SPECIAL_TOKENS_FILE, contents[SPECIAL_TOKENS_FILE])
-    return config
-
-
-def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """Returns the texts of `bos_token`, `eos_token`, ..., which are the variables that a template may use."""
-    tokens = {}
-    for name, value in config.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):  # skips switches such as add_bos_token
-            tokens[name] = text
-    return tokens
-
-
-def _build_tokenizer(folder: Path, content: bytes, config: dict[str, Any]) -> Tokenizer:
-    if "model" not in _read_json(folder, TOKENIZER_FILE, content):  # a Git LFS pointer or a partial download
+def _check_whole(folder: Path, content: bytes) -> None:
+    """Raises ConfigurationError for a file that is cut off, or a pointer of Git LFS to one."""
+    if not content.lstrip().startswith(b"{") or b'"model"' not in content:
+        _read_json(folder, TOKENIZER_FILE, content)
         raise ConfigurationError([f"{folder / TOKENIZER_FILE}: has no `model`; save the tokenizer again"])
-    try:
-        tokenizer = Tokenizer.from_buffer(content)
-    except Exception as error:  # the library has no exception class of its own
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(
-            [
-                f"{folder / TOKENIZER_FILE}: cannot be read by tokenizers {tokenizers_version} ({reason}); save the "
-                "tokenizer again, or install a newer tokenizers"
-            ]
-        ) from error
-    # The file may have truncation and padding enabled, but training samples are neither cut nor padded.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    # The post-processor adds special tokens, which the template has already written, and trims white space off the
-    # offsets, so that a token would seem not to represent the space it begins with.
-    tokenizer.post_processor = None
-    # Tokens that only the configuration names get the ids after the last one, as in transformers.
-    tokenizer.add_tokens(_added_tokens(folder, config))
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    tokenizer.add_special_tokens([text for text in _special_tokens(config).values() if text not in known])
-    return tokenizer
-
-
-def _added_tokens(folder: Path, config: dict[str, Any]) -> list[AddedToken]:
-    """Returns the tokens that `added_tokens_decoder` declares, in the order of their ids."""
-    try:
-        declared = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
-        return [AddedToken(**token) for _, token in declared]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            [
-                f"{folder / CONFIG_FILE}: added_tokens_decoder must be an object with a token under each id ({error}); "
-                "save the tokenizer again"
-            ]
-        ) from error
 
 
 def _find_templates(folder: Path, contents: dict[str, bytes], config: dict[str, Any]) -> tuple[Placed, Placed] | None:
@@ -238,7 +175,14 @@ def _named_templates(place: Path, source: Any) -> dict[str, str]:
     return named
 
 
-def _compile(place: Path, source: str, now: datetime) -> Template:
+def compile_placed(placed: Placed | None, now: datetime) -> Template | None:
+    """Returns the template in compiled form; `now` is the moment that it takes as the current time.
+
+    Raises ConfigurationError if it is not a Jinja2 template.
+    """
+    if placed is None:
+        return None
+    place, source = placed
     try:
         return compile_template(source, now)
     except TemplateSyntaxError as error:
@@ -247,9 +191,6 @@ def _compile(place: Path, source: str, now: datetime) -> Template:
         ) from error
 
 
-def _fingerprint(contents: dict[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name, content in sorted(contents.items()):
-        digest.update(f"{name}:{len(content)}:".encode())
-        digest.update(content)
-    return digest.hexdigest()
+def _fingerprint(tokenizer: BuiltTokenizer, templates: list[str | None]) -> str:
+    content = json.dumps([tokenizers_version, tokenizer._asdict(), templates], sort_keys=True)
+    return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()

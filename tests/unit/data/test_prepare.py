@@ -19,7 +19,7 @@ from datasets.arrow_writer import ArrowWriter
 from refusals import GOOD, refused
 from tokenizers import Tokenizer
 
-from osftx.config.schema import DataConfig, DataFormat, OnBadRow, TrainOn
+from osftx.config.schema import DataConfig, DataFormat, OnBadRow, SpecialTokens, TrainOn
 from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data.chat.conversation import Conversation
@@ -155,6 +155,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "block_size": 8,
     "limit": 3,
     "on_bad_row": OnBadRow.skip,
+    "special_tokens": SpecialTokens.allow,
 }
 
 
@@ -300,6 +301,36 @@ def test_rows_that_are_skipped_are_counted_and_the_first_are_listed(chatml: Chat
     assert summary.skipped_rows[0].reason.startswith("is not JSON")
     assert prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared").summary == summary, "also when it is found again"
     assert prepare(data, chatml, MAX_SEQ_LEN, None).summary == summary
+
+
+def test_rows_that_spell_out_special_tokens(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    """Plain text by default, special tokens if that is wished, or refused; counted, and the first three named."""
+    forged = [{"role": "user", "content": "1<|im_end|>"}, {"role": "assistant", "content": "One."}]
+    path = write(tmp_path / "data.jsonl", *[{"messages": messages} for messages in (GOOD, *[forged] * 4)])
+    end, found = chatml.encode("<|im_end|>")[0][0], {}
+    for setting in (SpecialTokens.as_text, SpecialTokens.allow):
+        data = DataConfig(path=path, special_tokens=setting)
+        folder, summary, *_ = prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+        assert folder is not None
+        found[setting] = [row["input_ids"].count(end) for row in load_samples(folder)]
+        assert (summary.special_rows, summary.spelled_tokens) == (4, ["<|im_end|>"])
+        assert summary.first_special_rows == [f"{path}:{line}" for line in (2, 3, 4)]
+    assert found == {SpecialTokens.as_text: [2] * 5, SpecialTokens.allow: [2, 3, 3, 3, 3]}
+    problem, *others = refused(chatml, tmp_path / "none", path, special_tokens=SpecialTokens.fail)
+    assert problem.startswith(f"{path}:2: spells out the special token '<|im_end|>' (special_tokens=fail); remove it")
+    assert len(others) == 3
+
+
+def test_documents_that_spell_out_special_tokens(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    """Read as transformers reads them, and counted; refused only on request."""
+    path = write(tmp_path / "data.jsonl", {"document": "One.<|endoftext|>Two."})
+    folder, summary, *_ = prepare(DataConfig(path=path), chatml, MAX_SEQ_LEN, tmp_path / "prepared")
+    assert folder is not None
+    assert load_samples(folder)[0]["input_ids"] == chatml.encode_document("One.<|endoftext|>Two.")
+    assert load_samples(folder)[0]["input_ids"].count(chatml.eos_token_id) == 2
+    assert summary.special_rows == 1
+    (problem,) = refused(chatml, tmp_path / "none", path, special_tokens=SpecialTokens.fail)
+    assert "spells out the special token '<|endoftext|>'" in problem
 
 
 def test_nothing_left_after_skipping(chatml: ChatTokenizer, tmp_path: Path) -> None:

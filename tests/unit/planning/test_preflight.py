@@ -1,6 +1,7 @@
 """What is looked at before a run: the model with its tokenizer, and every data file, on the shipped tiny model."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from osftx.config.schema import (
     ModelConfig,
     OnBadRow,
     PhaseConfig,
+    SpecialTokens,
     TrainingConfig,
 )
 from osftx.data.chat.tokenizer import ChatTokenizer
@@ -39,6 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder with a model and a data file."""
     shutil.copytree(TINY_BASE, tmp_path / "base")
     (tmp_path / "good.jsonl").write_text(json.dumps(GOOD) + "\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
@@ -241,6 +244,22 @@ def test_rows_that_are_skipped_earn_a_warning_and_are_listed(home: Path) -> None
         (line,) = [line for line in checked.plan.warnings if "left out" in line]
         assert line.startswith("phases.one.data: 1 rows cannot be used and are left out")
         assert f"{home}/bad.jsonl:2: is not JSON" in line
+
+
+def test_special_tokens_in_contents_are_told_once_with_their_places(home: Path) -> None:
+    turns = [{"role": "user", "content": "Hi.<|im_end|>"}, {"role": "assistant", "content": "Yes."}]
+    (home / "forged.jsonl").write_text(f"{json.dumps({'messages': turns})}\n" * 5)
+    config = experiment("~/forged.jsonl", "~/good.jsonl")
+    for place in (None, home / "run", home / "run"):
+        (line,) = [line for line in check(config, place).plan.warnings if "special" in line]
+        places = ", ".join(f"{home}/forged.jsonl:{number}" for number in (1, 2, 3))
+        assert line.startswith(
+            "phases.one.data: 5 rows spell out special tokens (<|im_end|>) in a content, the first: "
+            f"{places}; they are plain text"
+        )
+    config.phases["one"].data.special_tokens = SpecialTokens.allow
+    (line,) = [line for line in check(config, None).plan.warnings if "spell out" in line]
+    assert "they are read as special tokens" in line
 
 
 def test_a_store_that_cannot_be_one_is_refused_and_one_that_cannot_be_written_pointed_out(

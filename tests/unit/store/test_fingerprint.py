@@ -77,6 +77,7 @@ def changed(**changes: Any) -> PhaseSpec:
         {"model__trust_remote_code": True},
         {"preserve": PreserveSpec(record=None, samples="/run/data/kept", max_tokens=10)},
         {"method_settings": {"rank": 8}},
+        {"added_stop_tokens": [2]},
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from osftx.config.schema import (
     ExperimentConfig,
     ModelConfig,
     PhaseConfig,
+    SpecialTokens,
     TrainingConfig,
     TrainOn,
 )
@@ -64,6 +65,7 @@ def test_settings_that_go_together(data: dict[str, Any]) -> None:
             "train_on=last_assistant: not read with format=documents, of which everything",
         ),
         ({"train_on": TrainOn.everything, "format": DataFormat.tokenized}, "train_on=everything: not read with"),
+        ({"special_tokens": SpecialTokens.fail, "format": DataFormat.tokenized}, "special_tokens=fail: not read with"),
         ({"document_column": ""}, "document_column=: names no column; the default is document"),
     ],
 )

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from chat_family import CHATML, PLAIN, save_tokenizer
-from tokenizers import AddedToken, Tokenizer, processors
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
+from osftx.data.chat import built_tokenizer
+from osftx.data.chat.built_tokenizer import BuiltTokenizer
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 from osftx.errors import ConfigurationError
 
@@ -26,6 +28,8 @@ CONVERSATION = [
     {"role": "assistant", "content": "\n東京タワー 😀 <|im_end|> <b>&amp;</b>  "},
     {"role": "user", "content": "1 + 1 = 2"},
 ]
+
+BUILT = BuiltTokenizer("{}", {"eos_token": "<|im_end|>"}, False)
 
 # Everything that transformers adds to Jinja2, in one template.
 DIALECT = """\
@@ -120,6 +124,133 @@ def test_settings_and_tokens_of_the_configuration(tmp_path: Path, bpe: Tokenizer
     assert size + 1 in ours.special_token_ids
     assert ours.eos_token_id == theirs.eos_token_id == bpe.token_to_id("<|im_end|>")
     assert {i for start, end in offsets for i in range(start, end)} == set(range(len(text))), "none left out"
+
+
+def _equals_transformers(folder: Path) -> ChatTokenizer:
+    ours, theirs = ChatTokenizer.load(str(folder)), AutoTokenizer.from_pretrained(folder)
+    text = theirs.apply_chat_template(CONVERSATION, tokenize=False)
+    assert ours.render(CONVERSATION) == text
+    assert ours.encode(text)[0] == theirs.apply_chat_template(CONVERSATION, return_dict=False)
+    assert (ours.eos_token, ours.eos_token_id) == (theirs.eos_token, theirs.eos_token_id)
+    assert ours.vocab_size == len(theirs)
+    return ours
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "settings",
+    [{"extra_special_tokens": ["<b>"]}, {"additional_special_tokens": ["<b>"]}, {"split_special_tokens": True}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_special_tokens_that_only_the_configuration_has(
+    tmp_path: Path, bpe: Tokenizer, settings: dict[str, Any]
+) -> None:
+    tokenizer = _equals_transformers(save_tokenizer(tmp_path, bpe, CHATML, **settings))
+    assert ("<b>" in [tokenizer.decode([token]) for token in tokenizer.special_token_ids]) == (
+        "split_special_tokens" not in settings
+    )
+
+
+@pytest.mark.process
+def test_a_class_that_brings_defaults_and_rebuilds_the_tokenizer(tmp_path: Path, bpe: Tokenizer) -> None:
+    """Transformers takes GPT-2's end-of-sequence token, which no file names, and GPT-2's own splitting of words."""
+    save_tokenizer(tmp_path, bpe, "{{ bos_token }}" + CHATML)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    assert _equals_transformers(tmp_path).eos_token == "<|endoftext|>"
+
+
+@pytest.mark.process
+def test_tokens_of_the_older_file_of_added_tokens(tmp_path: Path, bpe: Tokenizer) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    size = bpe.get_vocab_size()
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<b>": size}))
+    assert size in _equals_transformers(tmp_path).encode("<b>")[0]
+
+
+@pytest.mark.process
+def test_a_tokenizer_that_needs_code_of_its_own_is_refused(tmp_path: Path, bpe: Tokenizer) -> None:
+    own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+    save_tokenizer(tmp_path, bpe, CHATML, **own)
+    assert "cannot build the tokenizer" in _problem(str(tmp_path))
+
+
+def test_what_was_built_is_kept(tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loads the same files again waits for no process; other files, and a damaged copy, are built anew."""
+    runs = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(built_tokenizer, "_build", lambda folder: runs.append(folder) or BUILT)
+    folder = save_tokenizer(tmp_path / "a", bpe, CHATML)
+    assert [built_tokenizer.built_tokenizer(folder) for _ in range(2)] == [BUILT, BUILT]
+    assert len(runs) == 1
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    kept.write_text("{")
+    built_tokenizer.built_tokenizer(folder)
+    (folder / "added_tokens.json").write_text("{}")
+    built_tokenizer.built_tokenizer(folder)
+    assert len(runs) == 3
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("around", "text", "own"),
+    [
+        ("<s> $A", "x = 1", ["<s>", "...", "<|endoftext|>"]),
+        ("<s> $A", "<s>x = 1<|endoftext|>", ["<s>", "...", "<|endoftext|>"]),
+        ("<s> $A <|endoftext|>", "x = 1", ["<s>", "...", "<|endoftext|>"]),
+        ("<s> $A <|endoftext|>", "x = 1<|endoftext|>", ["<s>", "...", "<|endoftext|>"]),
+        ("$A <|end|>", "x = 1", ["...", "<|end|>", "<|endoftext|>"]),
+        ("$A", "x = 1", ["...", "<|endoftext|>"]),
+    ],
+)
+def test_a_document_has_what_the_tokenizer_adds_once(
+    tmp_path: Path, bpe: Tokenizer, around: str, text: str, own: list[str]
+) -> None:
+    """The tokenizer's own beginning and end, as in transformers, and the end-of-sequence token once."""
+    tokens = [(name, bpe.token_to_id(name)) for name in ("<s>", "<|endoftext|>", "<|end|>")]
+    opening = Tokenizer.from_str(bpe.to_str())
+    opening.post_processor = processors.TemplateProcessing(single=around, pair=f"{around} $B", special_tokens=tokens)
+    folder = save_tokenizer(tmp_path, opening, CHATML)
+    expected = [bpe.token_to_id(name) for name in own if name != "..."]
+    place = own.index("...")
+    expected[place:place] = bpe.encode("x = 1", add_special_tokens=False).ids
+    assert ChatTokenizer.load(str(folder)).encode_document(text) == expected
+    theirs = AutoTokenizer.from_pretrained(folder)("x = 1")["input_ids"]
+    assert expected[: len(theirs)] == theirs
+
+
+@pytest.mark.process
+def test_a_word_that_the_vocabulary_cannot_write(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="none"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = save_tokenizer(tmp_path, words, None)
+    assert "WordLevel error: Missing [UNK] token" in _problem(str(folder))
+
+
+def _splitting_at(pattern: str, folder: Path, bpe: Tokenizer) -> str:
+    save_tokenizer(folder, bpe, CHATML)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, content["pre_tokenizer"]]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("pattern", "says"), [("(", "(Exception: "), ("(a+)+b", "(PanicException: Onig: Regex search error: retry-limit")]
+)
+def test_regular_expressions_that_are_none_or_run_away(tmp_path: Path, bpe: Tokenizer, pattern: str, says: str) -> None:
+    assert f"cannot build the tokenizer {says}" in _problem(_splitting_at(pattern, tmp_path, bpe))
+
+
+@pytest.mark.process
+def test_a_regular_expression_that_runs_away_on_one_text(tmp_path: Path, bpe: Tokenizer) -> None:
+    tokenizer = ChatTokenizer.load(_splitting_at("(x+)+y", tmp_path, bpe))
+    tokenizer.encode("x")
+    for call in (tokenizer.encode, tokenizer.encode_document):
+        with pytest.raises(ConversationError, match=r"the tokenizer fails on this text \(Onig.*\); correct its"):
+            call("x" * 100)
 
 
 def test_legacy_special_tokens_map(tmp_path: Path, bpe: Tokenizer) -> None:
@@ -253,12 +384,15 @@ def test_folder_without_chat_template(tmp_path: Path, bpe: Tokenizer) -> None:
     [
         ("tokenizer.json", "version https://git-lfs.github.com/spec/v1", "is not JSON"),
         ("tokenizer.json", "{}", "has no `model`"),
-        ("tokenizer.json", '{"model": {"type": "Future"}}', "tokenizer.json: cannot be read by tokenizers"),
+        (
+            "tokenizer.json",
+            '{"model": {"type": "Future"}, "added_tokens": []}',
+            "cannot build the tokenizer (Exception: ",
+        ),
         ("tokenizer_config.json", "[]", "must be a JSON object"),
         ("tokenizer_config.json", "[" * 99999, "is not JSON"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {"content": "<x>"}}}', "a token under each id (inv"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": ["<x>"]}', "must be an object with a token under each id"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": {"1": "<x>"}}', "must be an object with a token under"),
+        ("tokenizer.json", '{"model": ' + "[" * 99999, "cannot build the tokenizer (RecursionError: "),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"1": "<x>"}}', "cannot build the tokenizer (TypeError: "),
         ("chat_template.jinja", "{% for x in %}", "not valid Jinja2 (line 1"),
         ("chat_template.jinja", "Größe", "template.jinja: is not UTF-8 text (invalid start byte at byte 3); save"),
         ("additional_chat_templates/tool_use.jinja", "ß", "tool_use.jinja: is not UTF-8 text (unexpected end of data"),

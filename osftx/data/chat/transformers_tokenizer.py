@@ -1,0 +1,72 @@
+"""Builds a tokenizer with transformers and writes it to a file: `python -m osftx.data.chat.transformers_tokenizer`.
+
+Only transformers knows what its classes make of a folder: which file wins, which class rebuilds the vocabulary, which
+special tokens are defaults. A process of its own does it (`built_tokenizer`), so that the launching process need not
+import transformers, and so that a file that crashes the library ends this process alone.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PROBES = (
+    "",
+    " ",
+    "a",
+    "Hello world, it's 12345 o'clock.\n\n\tdef f(x):\r\n    return x  \n",
+    "  two  leading, trailing  ",
+    "Größe é 東京 привет \U0001f600 \u00a0\u200b\ufb01",
+)
+"""Texts on which the written tokenizer must give the ids of transformers' own, each also between special tokens."""
+LONG_RUN = 20_000
+"""Number of equal characters in a row that a tokenizer must get through within the time limit of this program."""
+
+
+def main() -> None:
+    """Builds the tokenizer of the folder given first and writes the result, or the reason of a failure, to the second.
+
+    The result is an object with `serialized` (in the format of `tokenizers`), `special_tokens` and
+    `split_special_tokens`; a failure is an object with `problem`.
+    """
+    folder, target = sys.argv[1:]
+    sys.modules["torch"] = None  # type: ignore[assignment]  # a tokenizer needs none, and the import takes seconds
+    try:
+        result = _build(folder)
+    except BaseException as error:  # a panic of `tokenizers` is no Exception
+        result = {"problem": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    Path(target).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _build(folder: str) -> dict[str, Any]:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    built = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not isinstance(built, PreTrainedTokenizerFast):
+        return {"problem": f"{type(built).__name__} does not tokenise with the library `tokenizers`"}
+    written = Tokenizer.from_str(built.backend_tokenizer.to_str())
+    written.no_truncation()
+    written.no_padding()
+    written.encode_special_tokens = built.split_special_tokens
+    for probe in _probes(built.all_special_tokens):
+        for special in (False, True):
+            theirs = built(probe, add_special_tokens=special, padding=False, truncation=False)["input_ids"]
+            if written.encode(probe, add_special_tokens=special).ids != theirs:
+                return {"problem": f"{type(built).__name__} tokenises {probe!r} otherwise than its own backend"}
+    for character in (" ", "a", "\n", "!", "1"):  # a regular expression may take forever on a long run
+        written.encode(character * LONG_RUN, add_special_tokens=False)
+    return {
+        "serialized": written.to_str(),
+        "special_tokens": built.special_tokens_map,
+        "split_special_tokens": bool(built.split_special_tokens),
+    }
+
+
+def _probes(special_tokens: list[str]) -> list[str]:
+    between = [f"{token}{probe}{token} {probe}" for token in special_tokens[:8] for probe in PROBES]
+    return [*PROBES, *between]
+
+
+if __name__ == "__main__":
+    main()
