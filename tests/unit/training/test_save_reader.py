@@ -37,7 +37,7 @@ class Runs:
         return self.call
 
 
-@pytest.mark.parametrize("call", [os.system, exec, torch.load, pickle.loads, getattr], ids=str)
+@pytest.mark.parametrize("call", [os.system, exec, torch.load, pickle.loads, getattr], ids=lambda call: call.__name__)
 def test_nothing_that_a_pickle_names_is_run(save: Path, tmp_path: Path, call: Any) -> None:
     mark = tmp_path / "mark"
     (save / DESCRIPTION).write_bytes(pickle.dumps(Runs(call, f"touch {mark}")))
