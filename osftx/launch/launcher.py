@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig
 
-QUIET = ("torch.distributed", "torch.distributed.elastic.agent.server.api")
+QUIET = (
+    "torch.distributed",
+    "torch.distributed.elastic.agent.server.api",
+    "torch.distributed.elastic.multiprocessing.errors",
+)
 """Loggers of torch that would report a failure a second time."""
 MEET_S = 300
 """Seconds within which the agents of several nodes, all of which were ready, must meet."""
