@@ -2,7 +2,7 @@
 
 Nothing in a file makes the reader compute more than the file is long: YAML aliases, which can stand for gigabytes, are
 refused, as are numbers that are none and nesting that has no end. Control characters, which a terminal would obey, are
-replaced by their names.
+replaced by their names where content is shown (`visible`).
 """
 
 import json
@@ -35,7 +35,10 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """Returns the content of a YAML file, interpolations as they are. Raises OSError, ValueError or YAMLError."""
+    """Returns the content of a YAML file, interpolations and control characters as they are.
+
+    Raises OSError, ValueError or YAMLError.
+    """
     text = _text(path, YAML_BYTES)
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -44,7 +47,7 @@ def read_yaml(path: Path) -> Any:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH:
             raise ValueError(f"{path}: is nested more than {DEPTH} deep")
-    return _visible(OmegaConf.to_container(OmegaConf.create(text)), path)
+    return OmegaConf.to_container(OmegaConf.create(text))
 
 
 def _text(path: Path, most: int) -> str:
@@ -62,7 +65,7 @@ def _parsed(text: str, path: Path) -> Any:
         raise
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return _visible(content, path)
+    return visible(content, path)
 
 
 def _refuse(word: str) -> float:
@@ -77,13 +80,14 @@ def _bounded(digits: str) -> int:
     return int(digits) if len(digits) <= DIGITS else int(_refuse(f"{digits[:DIGITS]}..."))
 
 
-def _visible(value: Any, path: Path, depth: int = 0) -> Any:
+def visible(value: Any, path: Path, depth: int = 0) -> Any:
+    """Returns the content of the file `path` with the names of control characters in their place. Raises ValueError."""
     if depth > DEPTH:
         raise ValueError(f"{path}: is nested more than {DEPTH} deep")
     if isinstance(value, str):
         return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
     if isinstance(value, dict):
-        return {_visible(key, path, depth + 1): _visible(inner, path, depth + 1) for key, inner in value.items()}
+        return {visible(key, path, depth + 1): visible(inner, path, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_visible(inner, path, depth + 1) for inner in value]
+        return [visible(inner, path, depth + 1) for inner in value]
     return value

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from osftx.config.load import typed
 from osftx.config.run_layout import CONFIG, METRICS, PHASE, PHASE_RESULT, PLAN, RESULTS, SAMPLES, phase_folder
 from osftx.config.schema import ExperimentConfig
-from osftx.results.plain_files import read_json, read_json_lines, read_yaml
+from osftx.results.plain_files import read_json, read_json_lines, read_yaml, visible
 from osftx.results.run_record import Json, PhaseRecord, RunRecord
 from osftx.results.settings import followed
 
@@ -65,7 +65,7 @@ def _phase(run_folder: Path, planned: Json, result: Json, config: ExperimentConf
         result=result,
         steps=_lines_if_any(folder / METRICS),
         record=_json_if_any(folder / PHASE_RESULT),
-        spec=dict(read_yaml(folder / PHASE)) if (folder / PHASE).exists() else None,
+        spec=dict(visible(read_yaml(folder / PHASE), folder / PHASE)) if (folder / PHASE).exists() else None,
         seed=config.phases[name].seed if config is not None and name in config.phases else None,
     )
 
@@ -74,7 +74,7 @@ def _config_if_any(path: Path, own: bool) -> ExperimentConfig | None:
     """Returns the configuration, with defaults for keys that the version of osftx that wrote it did not have."""
     if not path.exists():
         return None
-    settings = dict(read_yaml(path))
+    settings = dict(visible(read_yaml(path), path))
     config = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), settings if own else followed(settings))
     assert isinstance(config, DictConfig)
     return typed(config)

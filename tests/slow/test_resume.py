@@ -207,7 +207,7 @@ def test_a_model_that_was_swapped_before_it_was_loaded_ends_the_phase(undisturbe
     model = Path(spec.model.path)
     planned = start_of(model, None).files
     spec.start_files = [
-        replace(file, sha256="0" * 64) if file.name.endswith(".safetensors") else file for file in planned
+        replace(file, sha256="0" * 64, state=None) if file.name.endswith(".safetensors") else file for file in planned
     ]
     spec.save()
     with pytest.raises(TrainingError, match=r"model\.safetensors: was changed after this phase was planned"):
