@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizer_folders import STYLES, save_style
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from osftx.data.chat.tokenizer import ChatTokenizer
@@ -57,3 +58,16 @@ def test_a_document_is_what_transformers_makes_of_the_text_and_an_end(style: str
         return  # ends that the text has itself are not doubled, which transformers does
     ended = whole if whole[-1] == ours.eos_token_id else [*whole, ours.eos_token_id]
     assert ours.encode_document(text) == ended
+
+
+@pytest.mark.parametrize("style", STYLES)
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=TEXTS)
+def test_what_is_hidden_is_plain_text_and_nothing_else_changes(style: str, text: str) -> None:
+    """All special tokens hidden: as if there were none. None hidden: the ids and offsets of every day."""
+    ours, _ = pair(style)
+    reader = Tokenizer.from_str(ours.special_text._tokenizer.to_str())
+    reader.encode_special_tokens = True
+    plain = reader.encode(text, add_special_tokens=False)
+    assert ours.encode(ours.special_text.hide(text)) == (plain.ids, plain.offsets)
+    assert ours.special_text.encode(text) == ours.encode(text)

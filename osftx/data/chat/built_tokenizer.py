@@ -69,7 +69,10 @@ def _key(folder: Path) -> str:
     program = Path(__file__).with_name("transformers_tokenizer.py")
     found = sorted({path for pattern in READ for path in folder.glob(pattern) if path.is_file()})
     for path in (program, *found):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError([f"{path}: cannot be read ({error.strerror}); make it readable"]) from error
         digest.update(f"{path.name}:{len(content)}:".encode())
         digest.update(content)
     digest.update(json.dumps([_version(name) for name in LIBRARIES]).encode())
@@ -92,12 +95,9 @@ def _build(folder: Path) -> BuiltTokenizer:
             ended = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, env=offline, timeout=TIME_LIMIT, check=False
             )
-            result: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+            result = _result(target, ended)
         except subprocess.TimeoutExpired:
             result = {"problem": f"not done after {TIME_LIMIT} s; a regular expression may run away"}
-        except (OSError, ValueError):
-            lines = ended.stderr.decode(errors="replace").strip().splitlines() or [""]
-            result = {"problem": f"the process that builds it ended with {ended.returncode}: {lines[-1]}"}
     if "problem" in result:
         raise ConfigurationError(
             [
@@ -107,3 +107,12 @@ def _build(folder: Path) -> BuiltTokenizer:
             ]
         )
     return BuiltTokenizer(**result)
+
+
+def _result(target: Path, ended: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
+    """Returns what the program has written, or the problem that it was ended by (a crash of a library, a full disk)."""
+    try:
+        return dict(json.loads(target.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        lines = ended.stderr.decode(errors="replace").strip().splitlines() or [""]
+        return {"problem": f"the process that builds it ended with {ended.returncode}: {lines[-1]}"}

@@ -9,6 +9,7 @@ import pytest
 from chat_family import LLAMA3, SPECIAL_TOKENS, TEMPLATES, save_tokenizer
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
+from osftx.config.schema import TrainOn
 from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.loss_mask import encode_conversation
 from osftx.data.chat.plain_contents import spelled_tokens, with_plain_contents
@@ -56,6 +57,17 @@ def test_ids_and_mask_are_those_of_plain_text(folders: dict[str, Path], style: s
     counted = [token for token, mark in zip(sample.input_ids, sample.counted, strict=True) if mark]
     assert tokenizer.decode(counted).startswith(CHAT[2]["content"])
     assert sum(token in tokenizer.special_token_ids for token in counted) <= 1, "what the template ends the turn with"
+
+
+@pytest.mark.parametrize("style", TEMPLATES)
+def test_contents_of_other_roles_are_counted_as_they_stand(folders: dict[str, Path], style: str) -> None:
+    tokenizer = ChatTokenizer.load(str(folders[style]))
+    plain = with_plain_contents(tokenizer, chat(*CHAT))
+    (sample,) = encode_conversation(tokenizer, plain, TrainOn.all_but_system)
+    counted = tokenizer.decode([token for token, mark in zip(sample.input_ids, sample.counted, strict=True) if mark])
+    assert counted.startswith(FORGED + CHAT[2]["content"])
+    (everything,) = encode_conversation(tokenizer, plain, TrainOn.everything)
+    assert everything.input_ids[: len(sample.input_ids)] == sample.input_ids
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,17 @@ def test_a_tokenizer_that_needs_code_of_its_own_is_refused(tmp_path: Path, bpe: 
     assert "cannot build the tokenizer" in _problem(str(tmp_path))
 
 
+@pytest.mark.process
+def test_a_program_that_crashes_is_told(tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built_tokenizer, "PROGRAM", "no_such_program")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    problem = _problem(str(save_tokenizer(tmp_path / "a", bpe, CHATML)))
+    assert "cannot build the tokenizer (the process that builds it ended with 1: " in problem
+    assert "no_such_program" in problem
+    monkeypatch.setattr(built_tokenizer, "TIME_LIMIT", 0.001)
+    assert "not done after 0.001 s" in _problem(str(tmp_path / "a"))
+
+
 def test_what_was_built_is_kept(tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever loads the same files again waits for no process; other files, and a damaged copy, are built anew."""
     runs = []
