@@ -370,7 +370,7 @@ def _check_fits(model: ModelFiles | None, data: DataSummary, length_key: str) ->
     config = {**model.config, **(model.config.get("text_config") or {})}
     vocabulary, context = config.get("vocab_size"), context_of(model)
     if (rows := embedding_rows(model)) is not None:
-        vocabulary = min(rows, vocabulary or rows)
+        vocabulary = min(rows, vocabulary) if isinstance(vocabulary, int) and vocabulary else rows
     problems = []
     if isinstance(vocabulary, int) and data.highest_id >= vocabulary:
         problems.append(
