@@ -5,7 +5,8 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from osftx.config.schema import DataConfig, TrainOn
-from osftx.data.formats import CONVERSATIONS, SHAPES, RowError, Shape, keys_of, parse, shape_of
+from osftx.data.formats import CONVERSATIONS, SHAPES, Shape, keys_of, parse, shape_of
+from osftx.data.json_text import RowError
 from osftx.data.sources import Row, Source
 from osftx.errors import ConfigurationError
 
@@ -64,7 +65,7 @@ def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         chunk.append(row)
-        size += max(row.size, len(row.content))  # a compressed line is longer than its share of the file
+        size += max(row.size, row.length)  # a compressed line is longer than its share of the file
         if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -83,7 +84,7 @@ def _first_rows(rows: Iterator[Row], data: DataConfig) -> tuple[Shape, list[Row]
     for row in islice(rows, SHAPE_ROWS):
         read.append(row)
         try:
-            content = parse(row.content)
+            content = parse(row.content, data.ignore_fields)
         except RowError:
             continue
         shape = shape_of(content, data.format, data.document_column)

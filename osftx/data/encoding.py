@@ -3,28 +3,36 @@
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 
-from osftx.config.schema import TrainOn
-from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
+from osftx.config.schema import TooLong, TrainOn
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.lengths import fit_conversation, fit_document
+from osftx.data.chat.loss_mask import EncodedConversation, encode_document
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 from osftx.data.chunks import Chunk
-from osftx.data.formats import RowError, Shape, conversation_of, document_of, parse, tokens_of
-from osftx.data.samples import SkippedRow, TokenBatch
+from osftx.data.formats import Shape, conversation_of, document_of, parse, tokens_of
+from osftx.data.json_text import RowError
+from osftx.data.samples import CONTEXT_TURNS, EMPTY_TURNS, SHORTENED, SkippedRow, TokenBatch
 from osftx.data.sources import Row
 from osftx.errors import ConfigurationError
+from osftx.utils.limits import time_limit
 from osftx.utils.processes import end_with_parent
 
 IN_FLIGHT = 3
 """Number of chunks per process that are read ahead, so that no process waits for the reader and memory stays
 bounded."""
+
+ROW_SECONDS, SECONDS_PER_MIB, SECONDS_PER_MESSAGE = 10.0, 10.0, 0.1
+"""Time limit of a conversation: seconds of computing of any, and more for each MiB and message, which is many times of
+what they need. A template that takes longer does not come to an end."""
 
 
 class Encoded(NamedTuple):
@@ -35,6 +43,8 @@ class Encoded(NamedTuple):
     """Number of messages of each role in the conversations."""
     wrong: list[SkippedRow]
     """Rows that could not be used, in the order in which they were read."""
+    adjusted: Counter[str]
+    """Numbers of what was adjusted in the rows, by the names of `DataSummary.adjusted`."""
 
 
 @dataclass(frozen=True)
@@ -45,46 +55,84 @@ class Encoder:
     """The model's tokenizer; with None rows are checked, and give samples without tokens."""
     train_on: TrainOn
     document_column: str
+    roles: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    too_long: TooLong = TooLong.drop
+    max_seq_len: int = 0
+    """Read only where `too_long` is not `drop`."""
 
     def encode(self, chunk: Chunk) -> Encoded:
+        """Returns the samples of all rows of the chunk.
+
+        Raises:
+            ConfigurationError: the chat template does not come to an end with a row.
+        """
         samples: list[EncodedConversation] = []
         turns: Counter[str] = Counter()
+        adjusted: Counter[str] = Counter()
         wrong: list[SkippedRow] = []
         for row in chunk.rows:
             try:
-                made, roles = self._samples(chunk.shape, row)
+                made, roles, changes = self._samples(chunk.shape, row)
                 samples += made
                 turns.update(roles)
+                adjusted.update(changes)
             except (RowError, ConversationError) as error:
                 wrong.append(SkippedRow(row.place, str(error)))
-        return Encoded(chunk.size, _joined(samples), turns, wrong)
+            except RecursionError:
+                wrong.append(SkippedRow(row.place, "is nested too deeply to be a row; make it flatter"))
+        return Encoded(chunk.size, _joined(samples), turns, wrong, adjusted)
 
-    def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str]]:
-        """Returns the samples of a row, and the roles of its messages.
+    def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str], dict[str, int]]:
+        """Returns the samples of a row, the roles of its messages, and what was adjusted.
 
         Raises RowError or ConversationError for a row that cannot be used.
         """
-        content = parse(row.content)
+        content = parse(row.content, self.ignored)
         roles: list[str] = []
+        adjusted: dict[str, int] = {}
         if shape is Shape.tokenized:
             tokens = tokens_of(content, self.tokenizer.vocab_size if self.tokenizer is not None else None)
             samples = [EncodedConversation(*tokens)]
         elif shape is Shape.documents:
             text = document_of(content, self.document_column)
-            samples = [encode_document(self.tokenizer, text)] if self.tokenizer is not None else []
+            samples = self._of_document(text, adjusted)
         else:
-            conversation = conversation_of(shape, content, self.train_on)
+            conversation = conversation_of(shape, content, self.train_on, self.roles, self.ignored)
             roles = [message["role"] for message in conversation.messages]
             if self.tokenizer is not None and not self.tokenizer.renders:
-                return [EncodedConversation([], [])], roles  # `prepare` reports the missing template once, not per row
-            samples = []
-            if self.tokenizer is not None:
-                samples = encode_conversation(self.tokenizer, conversation, self.train_on)
+                return [EncodedConversation([], [])], roles, {}  # `prepare` reports the missing template once
+            samples = self._of_conversation(conversation, row, adjusted)
         if self.tokenizer is None:
-            return [EncodedConversation([], [])], roles
+            return [EncodedConversation([], [])], roles, adjusted
         if not any(any(sample.counted[1:]) for sample in samples):
             raise RowError("has no token on which loss is counted; give it a turn, or a label, to train on")
-        return samples, roles
+        return samples, roles, adjusted
+
+    def _of_document(self, text: str, adjusted: dict[str, int]) -> list[EncodedConversation]:
+        if self.tokenizer is None:
+            return []
+        document = encode_document(self.tokenizer, text)
+        fitted = fit_document(document, self.too_long, self.max_seq_len)
+        adjusted[SHORTENED] = int(fitted.shortened)
+        return fitted.samples
+
+    def _of_conversation(
+        self, conversation: Conversation, row: Row, adjusted: dict[str, int]
+    ) -> list[EncodedConversation]:
+        adjusted[EMPTY_TURNS] = conversation.empty_turns
+        if self.tokenizer is None:
+            return []
+        train_on = conversation.train_on or self.train_on
+        seconds = ROW_SECONDS + SECONDS_PER_MIB * row.length / 2**20 + SECONDS_PER_MESSAGE * len(conversation.messages)
+        try:
+            with time_limit(seconds):
+                fitted = fit_conversation(self.tokenizer, conversation, train_on, self.too_long, self.max_seq_len)
+        except TimeoutError as error:
+            raise ConfigurationError([f"{row.place}: {self.tokenizer.no_end(error)}"]) from error
+        adjusted[SHORTENED] = int(fitted.shortened)
+        adjusted[CONTEXT_TURNS] = sum(sample.context_turns for sample in fitted.samples)
+        return fitted.samples
 
 
 def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Generator[Encoded, None, None]:

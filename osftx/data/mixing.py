@@ -65,6 +65,7 @@ def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, fo
         turns=dict(sum((Counter(one.turns) for one in summaries), Counter())),
         skipped=sum(one.skipped for one in summaries),
         skipped_rows=[row for one in summaries for row in one.skipped_rows],
+        adjusted=dict(sum((Counter(one.adjusted) for one in summaries), Counter())),
     )
     chosen = [
         (part, _repeated(len(part.lengths), weight, seed, place))

@@ -24,6 +24,7 @@ from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.chunks import chunks
 from osftx.data.encoding import Encoded, Encoder, encode_all
 from osftx.data.mixing import weigh
+from osftx.data.row_problems import RowProblems
 from osftx.data.samples import (
     DataSummary,
     Index,
@@ -36,17 +37,27 @@ from osftx.data.samples import (
     write_once,
 )
 from osftx.data.sources import Source, find_sources
-from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
+from osftx.errors import ConfigurationError
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Version of the tokenised data; to be raised if the same rows must give other samples, or the same samples another
 layout."""
 BYTES_PER_PROCESS = 1 << 22
 """Bytes of the sources that justify one process: starting a process for less takes longer than tokenising it."""
 MAX_SKIPPED_LISTED = 100
-DECIDING = ("format", "train_on", "document_column", "block_size", "limit", "on_bad_row")
+DECIDING = (
+    "format",
+    "train_on",
+    "document_column",
+    "block_size",
+    "limit",
+    "on_bad_row",
+    "too_long",
+    "roles",
+    "ignore_fields",
+)
 """Settings that determine the samples of some data, in addition to its content."""
 FINGERPRINT_LENGTH = 32
 """Length of a fingerprint in hexadecimal digits."""
@@ -158,7 +169,15 @@ def _samples(
     """
     size = sum(source.size for entry in entries for source in entry)
     processes = max(1, min(num_proc or _cpus(), size // BYTES_PER_PROCESS))
-    encoder = Encoder(tokenizer, data.train_on, data.document_column)
+    encoder = Encoder(
+        tokenizer,
+        data.train_on,
+        data.document_column,
+        dict(data.roles),
+        tuple(data.ignore_fields),
+        data.too_long,
+        max_seq_len,
+    )
     with (
         _progress(summary.path, size) as advance,
         closing(encode_all(encoder, chunks(entries, data), processes)) as encoded,
@@ -209,28 +228,25 @@ def _usable(
 ) -> Iterator[TokenBatch]:
     """Yields the samples; rows that cannot be used are counted in `summary` or, by `on_bad_row`, an error.
 
-    Raises ConfigurationError with the problems of up to MAX_PROBLEMS_SHOWN rows.
+    Raises ConfigurationError with up to MAX_PROBLEMS_SHOWN different problems of rows.
     """
-    problems: list[str] = []
+    problems = RowProblems()
     try:
         for part in encoded:
             advance(part.size)
             summary.turns = dict(Counter(summary.turns) + part.turns)
+            summary.adjusted = dict(Counter(summary.adjusted) + part.adjusted)
             if on_bad_row is OnBadRow.skip:
                 summary.skipped += len(part.wrong)
                 summary.skipped_rows += part.wrong[: MAX_SKIPPED_LISTED - len(summary.skipped_rows)]
-            else:
-                problems += [f"{place}: {reason}" for place, reason in part.wrong]
-            if len(problems) >= MAX_PROBLEMS_SHOWN:
-                problems = problems[:MAX_PROBLEMS_SHOWN]
-                problems[-1] += f" (reading stopped here, at problem {MAX_PROBLEMS_SHOWN})"
+            elif problems.full_after(part.wrong):
                 break
-            if not problems:
+            if not problems.rows:
                 yield part.samples
     except ConfigurationError as error:
-        raise ConfigurationError(problems + error.problems) from error
-    if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(problems.lines() + error.problems) from error
+    if problems.rows:
+        raise ConfigurationError(problems.lines())
 
 
 @contextmanager

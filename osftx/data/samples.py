@@ -28,6 +28,11 @@ LOCKS = "locks"
 """Name of the folder of lock files, beside the folders of samples; it holds one file for each of them."""
 WAITING = "another run is tokenising the same data; waiting for it"
 DIGEST_BYTES = 8
+EMPTY_TURNS = "empty last turns, left out"
+CONTEXT_TURNS = "first assistant turns, not trained on"
+SHORTENED = "shortened to max_seq_len"
+ADJUSTMENTS = (EMPTY_TURNS, CONTEXT_TURNS, SHORTENED)
+"""Names of what is adjusted in rows, in the order in which it is shown."""
 
 
 class TokenBatch(NamedTuple):
@@ -71,6 +76,8 @@ class DataSummary:
     """Number of rows that could not be used and were left out."""
     skipped_rows: list[SkippedRow] = field(default_factory=list)
     """The first of the rows that were skipped."""
+    adjusted: dict[str, int] = field(default_factory=dict)
+    """Numbers of what was adjusted in rows, by the names in `ADJUSTMENTS`; nothing that was not."""
 
 
 class Prepared(NamedTuple):

@@ -18,6 +18,10 @@ BEGIN = "".join(map(chr, (0xF5B2E, 0x10A0C1, 0xF3D97)))
 END = "".join(map(chr, (0xF71D3, 0x10C4E9, 0xF1A68)))
 
 
+class UncertainOpeningError(ConversationError):
+    """Raised if the template does not show where an assistant turn begins before which there is no other turn."""
+
+
 @dataclass(frozen=True)
 class Range:
     """A half-open range of characters of a text, and whether its last token must be a special one."""
@@ -56,14 +60,21 @@ def find_assistant_turn(tokenizer: ChatTokenizer, messages: Sequence[Message], t
     """Returns the last message, which is the assistant's, as a turn of the text.
 
     Raises:
+        UncertainOpeningError: no turn stands before it, and the template does not show where it begins.
         ConversationError: the template does not show unambiguously what the assistant wrote, or leaves out or changes a
             part of it.
     """
     number = len(messages)
-    opening = tokenizer.render(messages[:-1], tools, add_generation_prompt=True)
+    is_first = all(message["role"] == "system" for message in messages[:-1])
     text = tokenizer.render(messages, tools)
+    try:
+        opening = tokenizer.render(messages[:-1], tools, add_generation_prompt=True)
+    except ConversationError as error:
+        if is_first:  # many templates look at a first message that is not there
+            raise UncertainOpeningError(f"message {number}: {error}") from error
+        raise
     if not text.startswith(opening):
-        raise ConversationError(
+        raise (UncertainOpeningError if is_first else ConversationError)(
             f"message {number}: the chat template writes this turn, or one before it, otherwise than when the model is "
             f"asked for it (then behind {opening[-40:]!r}); end the conversation before it, or use another template"
         )
