@@ -30,7 +30,7 @@ IN_FLIGHT = 3
 """Number of chunks per process that are read ahead, so that no process waits for the reader and memory stays
 bounded."""
 
-ROW_SECONDS, SECONDS_PER_MIB, SECONDS_PER_MESSAGE = 10.0, 10.0, 0.1
+ROW_SECONDS, SECONDS_PER_MIB, SECONDS_PER_MESSAGE = 5.0, 10.0, 0.1
 """Time limit of a conversation: seconds of computing of any, and more for each MiB and message, which is many times of
 what they need. A template that takes longer does not come to an end."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from osftx.config.schema import DataConfig, OnBadRow
@@ -38,6 +38,7 @@ from osftx.data.samples import (
 )
 from osftx.data.sources import Source, find_sources
 from osftx.errors import ConfigurationError
+from osftx.utils.console import SafeConsole
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
@@ -252,9 +253,9 @@ def _usable(
 @contextmanager
 def _progress(path: str, size: int) -> Iterator[Callable[[int], object]]:
     """Shows a bar with the remaining time, in a terminal only; yields the function that takes the bytes read."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"Tokenising {path}", total=size)
+        task = progress.add_task(f"Tokenising {escape(path)}", total=size)
         yield lambda count: progress.advance(task, count)
 
 

@@ -49,8 +49,12 @@ class Checked:
 
     @property
     def skipped(self) -> dict[str, DataSummary]:
-        """Summaries of the data of which rows were left out, by setting."""
-        return _skipped(self.read)
+        """Summaries of the data of which rows were left out or adjusted, by setting."""
+        return {
+            setting: data.summary
+            for setting, data in self.read.items()
+            if data.summary.skipped or data.summary.adjusted
+        }
 
 
 def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool = True) -> Checked:
@@ -163,6 +167,7 @@ class _DataReader:
             if extra := self.extra[method]:
                 lines += method.data_warnings(self.config, extra, targets[method], self.evaluation, training)
         lines += _skipped_advice(_skipped(self.read))
+        lines += _adjusted_advice(self.read)
         lines += _dropped_advice(self.evaluation, self.longest)
         lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
         return [*lines, *self.replay_advice, *overlap_advice(self.evaluation, training)]
@@ -250,6 +255,15 @@ def _skipped_advice(skipped: Mapping[str, DataSummary]) -> list[str]:
         f"{setting}: {summary.skipped} rows cannot be used and are left out (on_bad_row=skip; see results.json); "
         f"the first, {summary.skipped_rows[0].place}: {summary.skipped_rows[0].reason}"
         for setting, summary in skipped.items()
+    ]
+
+
+def _adjusted_advice(read: Mapping[str, Prepared]) -> list[str]:
+    return [
+        f"{setting}: {', '.join(f'{count:,} {what}' for what, count in prepared.summary.adjusted.items())} (see "
+        "docs/how-to/data.md)"
+        for setting, prepared in read.items()
+        if prepared.summary.adjusted
     ]
 
 
