@@ -6,6 +6,7 @@ Neither is a sandbox: they end what does not end by itself, in the process that 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +18,9 @@ except ImportError:  # no POSIX system
 
 AGAIN_S = 1.0
 """Seconds of computing after which the exception is raised once more, if the code has caught the first one."""
+
+FRESH_S = 0.1
+"""Seconds for which a measurement of the memory holds."""
 
 
 class _TimeIsUp(BaseException):
@@ -46,26 +50,38 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-@contextmanager
-def memory_limit(extra_bytes: int) -> Iterator[None]:
-    """Limits the memory that this process may add in the block, as far as the system can do that.
+class MemoryLimit:
+    """Limits the memory that this process may add in a block, as far as the system can do that.
 
-    Python raises MemoryError where the limit is reached.
+    Python raises MemoryError where the limit is reached. What the process has is measured every FRESH_S seconds, so
+    that short blocks cost next to nothing. Blocks are not nested.
     """
-    used = _address_space()
-    if resource is None or used is None:
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = used + extra_bytes
-    if soft != resource.RLIM_INFINITY and soft <= wanted:
-        yield
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+    def __init__(self, extra_bytes: int):
+        self._extra_bytes = extra_bytes
+        self._wanted: int | None = None
+        self._measured_at = -FRESH_S
+        self._before: tuple[int, int] | None = None
+
+    def __enter__(self) -> None:
+        if resource is None or (wanted := self._limit()) is None:
+            return
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if soft == resource.RLIM_INFINITY or soft > wanted:
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+            self._before = soft, hard
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            resource.setrlimit(resource.RLIMIT_AS, self._before)
+            self._before = None
+
+    def _limit(self) -> int | None:
+        now = time.monotonic()
+        if now - self._measured_at >= FRESH_S:
+            used = _address_space()
+            self._measured_at, self._wanted = now, None if used is None else used + self._extra_bytes
+        return self._wanted
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from osftx.utils.limits import memory_limit, time_limit
+from osftx.utils.limits import MemoryLimit, time_limit
 
 COMPILING_SECONDS = 10.0
 EXTRA_BYTES = 1 << 31
@@ -51,6 +51,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(("*", "**"))
 
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.memory_limit = MemoryLimit(EXTRA_BYTES)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Returns the result of an intercepted operator. Raises OverflowError if it would be too long."""
         if _is_too_long(operator, left, right):
@@ -75,7 +79,7 @@ def render(template: Template, **names: Any) -> str:
         RenderingError: the template raises an error, of whatever kind, or writes more than MAX_CHARACTERS.
     """
     try:
-        with memory_limit(EXTRA_BYTES):
+        with template.environment.memory_limit:  # type: ignore[attr-defined]
             text = template.render(**names)
     except (TemplateError, TypeError, ValueError) as error:
         raise RenderingError(_shortened(str(error))) from error
@@ -106,7 +110,7 @@ def compile_template(source: str, now: datetime) -> Template:
     environment.globals["strftime_now"] = now.strftime
     environment.globals.pop("lipsum", None)  # a random text of any length
     try:
-        with time_limit(COMPILING_SECONDS), memory_limit(EXTRA_BYTES):
+        with time_limit(COMPILING_SECONDS), environment.memory_limit:
             return environment.from_string(source)
     except TemplateSyntaxError:
         raise
