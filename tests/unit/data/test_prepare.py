@@ -26,7 +26,7 @@ from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
-from osftx.data.samples import LOCKS, counted_tokens, load_samples, sample_lengths
+from osftx.data.samples import EMPTY_TURNS, LOCKS, SHORTENED, counted_tokens, load_samples, sample_lengths
 from osftx.errors import ConfigurationError
 from osftx.utils import locks
 
@@ -303,6 +303,22 @@ def test_rows_that_are_skipped_are_counted_and_the_first_are_listed(chatml: Chat
     assert summary.skipped_rows[0].reason.startswith("is not JSON")
     assert prepare(data, chatml, MAX_SEQ_LEN, tmp_path / "prepared").summary == summary, "also when it is found again"
     assert prepare(data, chatml, MAX_SEQ_LEN, None).summary == summary
+
+
+def test_what_is_adjusted_is_counted(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    rows = [{"messages": [*GOOD, {"role": "user", "content": ""}]}, {"messages": [*GOOD * 9]}, {"messages": GOOD}]
+    data = DataConfig(path=write(tmp_path / "data.jsonl", *rows), too_long=TooLong.split)
+    prepared = prepare(data, chatml, 40, tmp_path / "prepared")
+    assert prepared.summary.adjusted == {EMPTY_TURNS: 1, SHORTENED: 1}
+    assert prepared.summary.dropped == 0
+    assert max(prepared.lengths) <= 40
+    assert prepare(data, chatml, 40, tmp_path / "prepared").summary == prepared.summary, "also when it is found again"
+
+
+def test_token_ids_show_no_turns(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", {"input_ids": [1, 2], "labels": [1, 2]})
+    (problem,) = refused(chatml, tmp_path / "prepared", path, too_long=TooLong.cut)
+    assert problem.startswith(f"{path}: has tokenized, but too_long=cut, and token ids show no turns; remove too_long")
 
 
 def test_nothing_left_after_skipping(chatml: ChatTokenizer, tmp_path: Path) -> None:
