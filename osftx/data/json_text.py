@@ -37,6 +37,26 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def list_from_json(value: Any, what: str) -> Any:
+    """Returns the value; a text that begins like a JSON list is parsed, since some data keeps lists as text.
+
+    Raises RowError, which names the value as `what`, if it cannot be parsed.
+    """
+    return _from_text(value, what) if isinstance(value, str) and value.lstrip().startswith("[") else value
+
+
+def object_from_json(value: Any, what: str) -> Any:
+    """Returns the value; a text that begins like a JSON object is parsed. Raises RowError as `list_from_json`."""
+    return _from_text(value, what) if isinstance(value, str) and value.lstrip().startswith("{") else value
+
+
+def _from_text(text: str, what: str) -> Any:
+    try:
+        return parse_json(text)
+    except RowError as error:
+        raise RowError(f"{what} is a text that {str(error).partition(';')[0]}; correct it") from error
+
+
 def kind_of(value: Any) -> str:
     """Returns the JSON name of the value's type."""
     if value is None:

@@ -152,7 +152,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("messages", {"messages": None}, "`messages` is null; it must have `messages`"),
     ("messages", {"messages": {"a": 1}}, "`messages` is object; it must have `messages`"),
     ("messages", {"messages": "hi"}, "`messages` is string; it must have `messages`"),
-    ("messages", {"messages": "[1,"}, "`messages` is string, and is not JSON (Expecting value"),
+    ("messages", {"messages": "[1,"}, "`messages` is a text that is not JSON (Expecting value"),
     ("messages", messages("hello"), "message 1 is a JSON string; it must be an object with role and content"),
     ("messages", messages(None), "message 1 is a JSON null; it must be an object with role and content"),
     ("messages", messages([USER, ANSWER]), "message 1 is a JSON list; it must be an object"),
@@ -369,9 +369,9 @@ def test_no_tools(tools: Any) -> None:
 
 
 def test_a_text_that_is_nested_or_half_is_told() -> None:
-    with pytest.raises(RowError, match="`tools` is string, and is nested too deeply"):
+    with pytest.raises(RowError, match="`tools` is a text that is nested too deeply to be a row; correct it"):
         read(messages(*GOOD, tools="[" * 99_999))
-    with pytest.raises(RowError, match=r"`tools` is string, and holds \\ud83d, half of a character"):
+    with pytest.raises(RowError, match=r"`tools` is a text that holds \\ud83d, half of a character"):
         read(messages(*GOOD, tools='[{"name": "\\ud83d"}]'))
 
 
