@@ -9,6 +9,7 @@ from typing import Any
 
 from osftx.config.schema import DataFormat, TrainOn
 from osftx.data.chat.conversation import Conversation
+from osftx.data.filled_nulls import without_filled_arguments, without_filled_schema
 from osftx.data.json_text import RowError, kind_of, list_from_json, object_from_json, parse_json
 from osftx.data.messages import ROLE_NAMES, are_objects, checked_message, named, without_empty_end
 from osftx.data.row_fields import check_row, check_token_row, chosen_by_row
@@ -95,7 +96,9 @@ def conversation_of(
             raise RowError("has no assistant turn; it needs one, since loss is counted on nothing else")
     elif all(message["role"] == "system" for message in checked):
         raise RowError("has a system message alone; it needs a turn to train on")
-    return Conversation(checked, _tools(row), by_row, len(found) - len(messages))
+    tools = _tools(row)
+    written = [without_filled_arguments(message, tools) for message in checked]
+    return Conversation(written, tools, by_row, len(found) - len(messages))
 
 
 def document_of(row: Mapping[str, Any], column: str) -> str:
@@ -235,7 +238,7 @@ def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         tools = [object_from_json(tool, "one of `tools`") for tool in tools]
     if not are_objects(tools):
         raise RowError(f"`tools` is {kind_of(tools)}; it must be a list of objects, the JSON schemas of functions")
-    return list(tools)
+    return [without_filled_schema(tool) for tool in tools]
 
 
 CONVERSATIONS: dict[Shape, Callable[[Mapping[str, Any]], list[Any]]] = {
