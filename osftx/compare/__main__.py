@@ -13,6 +13,7 @@ from osftx.compare.comparison import compare
 from osftx.compare.runs import read_runs
 from osftx.compare.show import show
 from osftx.errors import ConfigurationError
+from osftx.utils.console import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write(comparison, chosen.output)
             print(f"\nComparison: {chosen.output}")
     except ConfigurationError as error:
-        print(f"osftx.compare: {error}", file=sys.stderr)
+        print(printable(f"osftx.compare: {error}"), file=sys.stderr)
         return 2
     return 0
 

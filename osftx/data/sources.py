@@ -32,6 +32,9 @@ MAX_ROW_BYTES = 1 << 25
 whole."""
 ROWS_AT_A_TIME = 100
 """Number of rows that are read at a time from Parquet and from `datasets`."""
+BATCH_BYTES = 1 << 30
+"""Maximum size of the rows of Parquet that are read at a time, unless it is one row. A value that repeats is in the file
+once, so each row may have the size of all."""
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet")
@@ -189,8 +192,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             share = path.stat().st_size // max(file.metadata.num_rows, 1)
             for group in range(file.num_row_groups):
                 held = file.metadata.row_group(group)
-                average = held.total_byte_size // max(held.num_rows, 1)
-                at_a_time = max(1, min(ROWS_AT_A_TIME, MAX_ROW_BYTES // max(average, 1)))
+                at_a_time = max(1, min(ROWS_AT_A_TIME, BATCH_BYTES // max(held.total_byte_size, 1)))
                 for batch in file.iter_batches(at_a_time, [group]):
                     yield batch, share
 

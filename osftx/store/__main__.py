@@ -10,15 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 from rich.table import Table
 
 from osftx.config.run_layout import PHASE_RESULT, saved_steps
 from osftx.config.schema import DEFAULT_STORE
 from osftx.store.entries import MANIFEST, PhaseStore, of_another_format, read_entry
 from osftx.store.fingerprint import LENGTH
+from osftx.utils.console import console, tell
 
-LOG_WIDTH = 160
 ENTRY = re.compile(rf"[0-9a-f]{{{LENGTH}}}")
 REST = re.compile(rf"{ENTRY.pattern}\.(partial|damaged)-[0-9a-f]{{8}}")
 ENTRY_OR_REST = re.compile(rf"{ENTRY.pattern}|{REST.pattern}")
@@ -72,7 +71,7 @@ def _list(store: PhaseStore) -> int:
         held = entry.manifest
         size_mb = f"{held.bytes / 1e6:,.1f}"
         table.add_row(held.fingerprint[:12], held.name, held.created[:19], held.parent[:12], size_mb)
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    console().print(table)
     for folder in _entries(store):
         if read_entry(folder) is None and not of_another_format(folder):
             print(f"damaged: {folder.name[:12]}, {MANIFEST} cannot be read; it is trained again when it is needed")
@@ -94,7 +93,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
         return 2
     (entry,) = found
     held = entry.manifest
-    print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
+    tell(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
     with suppress(OSError, ValueError, KeyError):  # damaged; `verify` reports it
         result = json.loads((entry.folder / PHASE_RESULT).read_text())

@@ -1,7 +1,7 @@
 """Rows of Arrow tables: as JSON would give them, and no longer than JSON may be."""
 
-import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +110,19 @@ def test_a_row_that_is_too_long_is_measured_before_it_is_read() -> None:
     assert length == 2000
 
 
-def test_a_compressed_file_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a few kilobytes unpack to is never in memory as a whole."""
-    monkeypatch.setattr(sys.modules["osftx.data.sources"], "MAX_ROW_BYTES", 1 << 16)
+def test_a_value_that_repeats_is_not_unpacked_for_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = sys.modules["osftx.data.sources"]
+    monkeypatch.setattr(sources, "BATCH_BYTES", 5 << 20)
     path = tmp_path / "rows.parquet"
-    texts = [json.dumps(number) * 30_000 for number in range(50)]
-    parquet.write_table(pa.table({"document": texts}), path, compression="zstd", use_dictionary=False)
-    assert path.stat().st_size < 30_000
+    parquet.write_table(pa.table({"document": ["x" * (1 << 20)] * 50}), path)
+    assert path.stat().st_size < 1 << 21
     read: list[int] = []
-    monkeypatch.setattr(
-        sys.modules["osftx.data.sources"], "rows_of", lambda batch, limit: read.append(batch.num_rows) or iter(())
-    )
+
+    def watched(batch: pa.RecordBatch, _: int) -> Iterator[Any]:
+        read.append(batch.nbytes)
+        return iter(())
+
+    monkeypatch.setattr(sources, "rows_of", watched)
     contents(path)
-    assert sum(read) == 50
-    assert max(read) <= 2
+    assert sum(read) > 50 << 20
+    assert max(read) < 6 << 20
