@@ -33,8 +33,8 @@ whole."""
 ROWS_AT_A_TIME = 100
 """Number of rows that are read at a time from Parquet and from `datasets`."""
 BATCH_BYTES = 1 << 30
-"""Maximum size of the rows of Parquet that are read at a time, unless it is one row. A value that repeats is in the file
-once, so each row may have the size of all."""
+"""Maximum size of the rows of Parquet that are read at a time, unless it is one row. A value that repeats is in the
+file once, so each row may have the size of all."""
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet")
