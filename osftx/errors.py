@@ -44,6 +44,10 @@ class ConfigurationError(ValueError):
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n".join([f"{count} in the configuration or the data:", *shown]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets the error come whole from another process: by default only its text would come."""
+        return type(self), (self.problems,)
+
 
 class TrainingError(RuntimeError):
     """A phase failed after it was started. The message names the phase, the rank, the cause, and how to continue."""

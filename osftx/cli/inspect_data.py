@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from osftx.data.inspection import Inspection, inspect, passages
-from osftx.data.samples import Prepared
+from osftx.data.samples import ADJUSTMENTS, Prepared
 from osftx.planning.preflight import Checked
-from osftx.utils.console import console
+from osftx.utils.console import console, printable
 
 BAR = 24
 """Number of columns of the longest bar of the histogram."""
@@ -52,6 +52,9 @@ def _table(data: Mapping[str, Prepared], figures: Mapping[str, Inspection]) -> T
         "skipped, unusable": [f"{prepared.summary.skipped:,}" for prepared in data.values()],
         "messages": [_turns(prepared.summary.turns) for prepared in data.values()],
     }
+    for what in ADJUSTMENTS:
+        if any(prepared.summary.adjusted.get(what) for prepared in data.values()):
+            rows[what] = [f"{prepared.summary.adjusted.get(what, 0):,}" for prepared in data.values()]
     for heading, cells in rows.items():
         shown.add_row(heading, *cells)
     return shown
@@ -71,7 +74,7 @@ def _show_lengths(screen: Console, figures: Inspection) -> None:
 
 def _marked(runs: list[tuple[str, bool]], colours: bool) -> Text:
     text = Text()
-    for run, counted in runs:
+    for run, counted in ((printable(run), counted) for run, counted in runs):
         if counted and not colours:
             text.append(f"{MARKS[0]}{run}{MARKS[1]}")
         else:

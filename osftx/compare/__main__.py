@@ -13,7 +13,7 @@ from osftx.compare.comparison import Comparison, compare
 from osftx.compare.runs import LabelledRun, read_runs
 from osftx.compare.show import show
 from osftx.errors import ConfigurationError
-from osftx.utils.console import replace_what_cannot_be_shown
+from osftx.utils.console import printable, replace_what_cannot_be_shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write(comparison, chosen.output)
             print(f"\nComparison: {chosen.output}")
     except ConfigurationError as error:
-        print(f"osftx.compare: {error}", file=sys.stderr)
+        print(printable(f"osftx.compare: {error}"), file=sys.stderr)
         return 2
     return 0
 

@@ -40,6 +40,10 @@ class Accelerator(Enum):
     cpu = "cpu"
 
 
+MESSAGE_ROLES = ("system", "user", "assistant", "tool", "pretraining")
+"""Roles that a message may have."""
+
+
 class DataFormat(Enum):
     auto = "auto"
     """The format is recognised by the keys of the first rows."""
@@ -80,6 +84,14 @@ class GenerationEos(Enum):
     """The model's own generation config is copied."""
     from_template = "from_template"
     """The token with which the chat template closes an assistant turn is added to it."""
+
+
+class TooLong(Enum):
+    drop = "drop"
+    cut = "cut"
+    """A conversation ends with the last turn that fits; a document is cut at the limit."""
+    split = "split"
+    """A conversation becomes several samples at its user turns, a document consecutive pieces."""
 
 
 class BestState(Enum):
@@ -134,6 +146,13 @@ class DataConfig:
     on_bad_row: OnBadRow = OnBadRow.fail
     """Handling of an unusable row. `fail`: the run is refused. `skip`: the row is left out, counted and listed in
     results.json."""
+    too_long: TooLong = TooLong.drop
+    """Handling of a conversation or document that is longer than `max_seq_len`. `drop`: it is left out and counted.
+    `cut`: it ends with the last turn that fits. `split`: it becomes several samples."""
+    roles: dict[str, str] = field(default_factory=dict)
+    """Roles by the names that the data has for them, such as {chatgpt: assistant}."""
+    ignore_fields: list[str] = field(default_factory=list)
+    """Names of fields of rows and messages that are read as if they were not there."""
 
     special_tokens: SpecialTokens = SpecialTokens.as_text
     """Handling of special tokens that contents, tool calls or tools spell out, with which a content could end or open

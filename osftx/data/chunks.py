@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from osftx.config.schema import DataConfig, TrainOn
-from osftx.data.formats import CONVERSATIONS, SHAPES, RowError, Shape, keys_of, parse, shape_of
+from osftx.config.schema import DataConfig, TooLong, TrainOn
+from osftx.data.formats import CONVERSATIONS, SHAPES, Shape, keys_of, parse, shape_of
+from osftx.data.json_text import RowError
 from osftx.data.sources import Row, Source
 from osftx.errors import ConfigurationError
+from osftx.utils.console import tell
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 1 << 18
 """Maximum rows of a chunk, and maximum bytes, which only its last row may exceed."""
@@ -49,7 +51,7 @@ def chunks(entries: list[list[Source]], data: DataConfig) -> Iterator[Chunk]:
             _check_settings(source, shape, data)
             if shape in CONVERTED and shape not in told:
                 keys = " and ".join(f"`{key}`" for key in shape.value)
-                print(f"{source.name}: rows have {keys}, and are read as conversations", flush=True)
+                tell(f"{source.name}: rows have {keys}, and are read as conversations")
                 told.add(shape)
             for chunk in _cut(chain(first, rows)):
                 left = None if left is None else left - len(chunk)
@@ -64,7 +66,7 @@ def _cut(rows: Iterable[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         chunk.append(row)
-        size += max(row.size, len(row.content))  # a compressed line is longer than its share of the file
+        size += max(row.size, row.length)  # a compressed line is longer than its share of the file
         if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -83,7 +85,7 @@ def _first_rows(rows: Iterator[Row], data: DataConfig) -> tuple[Shape, list[Row]
     for row in islice(rows, SHAPE_ROWS):
         read.append(row)
         try:
-            content = parse(row.content)
+            content = parse(row.content, data.ignore_fields)
         except RowError:
             continue
         shape = shape_of(content, data.format, data.document_column)
@@ -110,6 +112,11 @@ def _check_settings(source: Source, shape: Shape, data: DataConfig) -> None:
         problems.append(
             f"{source.name}: has {shape.name}, but document_column={data.document_column}, which is for documents "
             "alone; remove document_column"
+        )
+    if data.too_long is not TooLong.drop and shape is Shape.tokenized:
+        problems.append(
+            f"{source.name}: has {shape.name}, but too_long={data.too_long.value}, and token ids show no turns; remove "
+            "too_long"
         )
     if data.train_on is not TrainOn.assistant and shape in (Shape.documents, Shape.tokenized):
         problems.append(

@@ -3,29 +3,37 @@
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 
-from osftx.config.schema import SpecialTokens, TrainOn
-from osftx.data.chat.loss_mask import PRETRAINING, EncodedConversation, encode_conversation, encode_document
+from osftx.config.schema import SpecialTokens, TooLong, TrainOn
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.lengths import fit_conversation, fit_document
+from osftx.data.chat.loss_mask import PRETRAINING, EncodedConversation, encode_document
 from osftx.data.chat.plain_contents import spelled_tokens, with_plain_contents
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 from osftx.data.chunks import Chunk
-from osftx.data.formats import RowError, Shape, conversation_of, document_of, parse, tokens_of
-from osftx.data.samples import SkippedRow, TokenBatch
+from osftx.data.formats import Shape, conversation_of, document_of, parse, tokens_of
+from osftx.data.json_text import RowError
+from osftx.data.samples import CONTEXT_TURNS, EMPTY_TURNS, SHORTENED, SkippedRow, TokenBatch
 from osftx.data.sources import Row
 from osftx.errors import ConfigurationError
+from osftx.utils.limits import time_limit
 from osftx.utils.processes import end_with_parent
 
 IN_FLIGHT = 3
 """Number of chunks per process that are read ahead, so that no process waits for the reader and memory stays
 bounded."""
+
+ROW_SECONDS, SECONDS_PER_MIB, SECONDS_PER_MESSAGE = 5.0, 10.0, 0.1
+"""Time limit of a conversation: seconds of computing of any, and more for each MiB and message, which is many times of
+what they need. A template that takes longer does not come to an end."""
 
 
 class Encoded(NamedTuple):
@@ -36,8 +44,23 @@ class Encoded(NamedTuple):
     """Number of messages of each role in the conversations."""
     wrong: list[SkippedRow]
     """Rows that could not be used, in the order in which they were read."""
+    adjusted: Counter[str]
+    """Numbers of what was adjusted in the rows, by the names of `DataSummary.adjusted`."""
     special: dict[str, set[str]]
     """Special tokens that the contents of usable rows spell out, by the place of the row."""
+
+
+@dataclass
+class _Read:
+    """What is made of one row."""
+
+    samples: list[EncodedConversation] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+    """Roles of its messages."""
+    adjusted: dict[str, int] = field(default_factory=dict)
+    """Numbers of what was adjusted."""
+    spelled: set[str] = field(default_factory=set)
+    """Special tokens that its contents spell out."""
 
 
 @dataclass(frozen=True)
@@ -48,61 +71,85 @@ class Encoder:
     """The model's tokenizer; with None rows are checked, and give samples without tokens."""
     train_on: TrainOn
     document_column: str
+    roles: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    too_long: TooLong = TooLong.drop
+    max_seq_len: int = 0
+    """Read only where `too_long` is not `drop`."""
     special_tokens: SpecialTokens = SpecialTokens.as_text
 
     def encode(self, chunk: Chunk) -> Encoded:
+        """Returns the samples of all rows of the chunk.
+
+        Raises:
+            ConfigurationError: the chat template does not come to an end with a row.
+        """
         samples: list[EncodedConversation] = []
         turns: Counter[str] = Counter()
+        adjusted: Counter[str] = Counter()
         wrong: list[SkippedRow] = []
         special: dict[str, set[str]] = {}
         for row in chunk.rows:
             try:
-                made, roles, spelled = self._samples(chunk.shape, row)
-                samples += made
-                turns.update(roles)
-                if spelled:
-                    special[row.place] = spelled
+                read = self._read(chunk.shape, row)
             except (RowError, ConversationError) as error:
                 wrong.append(SkippedRow(row.place, str(error)))
-        return Encoded(chunk.size, _joined(samples), turns, wrong, special)
+            except RecursionError:
+                wrong.append(SkippedRow(row.place, "is nested too deeply to be a row; make it flatter"))
+            else:
+                samples += read.samples
+                turns.update(read.roles)
+                adjusted.update(read.adjusted)
+                if read.spelled:
+                    special[row.place] = read.spelled
+        return Encoded(chunk.size, _joined(samples), turns, wrong, adjusted, special)
 
-    def _samples(self, shape: Shape, row: Row) -> tuple[list[EncodedConversation], list[str], set[str]]:
-        """Returns the samples of a row, the roles of its messages, and the special tokens that it spells out.
-
-        Raises RowError or ConversationError for a row that cannot be used.
-        """
-        content = parse(row.content)
-        roles: list[str] = []
-        spelled: set[str] = set()
+    def _read(self, shape: Shape, row: Row) -> _Read:
+        """Returns what is made of a row. Raises RowError or ConversationError for a row that cannot be used."""
+        content = parse(row.content, self.ignored)
         if shape is Shape.tokenized:
             tokens = tokens_of(content, self.tokenizer.vocab_size if self.tokenizer is not None else None)
-            samples = [EncodedConversation(*tokens)]
+            read = _Read([EncodedConversation(*tokens)])
         elif shape is Shape.documents:
-            text = document_of(content, self.document_column)
-            samples = []
-            if self.tokenizer is not None:
-                spelled = self._allowed(self.tokenizer.special_text.find(text))
-                samples = [encode_document(self.tokenizer, text)]
+            read = self._of_document(document_of(content, self.document_column))
         else:
-            conversation = conversation_of(shape, content, self.train_on)
+            conversation = conversation_of(shape, content, self.train_on, self.roles, self.ignored)
             roles = [message["role"] for message in conversation.messages]
             if self.tokenizer is not None and not self.tokenizer.renders:
-                return (
-                    [EncodedConversation([], [])],
-                    roles,
-                    spelled,
-                )  # `prepare` reports the missing template once, not per row
-            samples = []
-            if self.tokenizer is not None:
-                spelled = self._allowed(spelled_tokens(self.tokenizer, conversation))
-                if spelled and self.special_tokens is SpecialTokens.as_text and PRETRAINING not in roles:
-                    conversation = with_plain_contents(self.tokenizer, conversation)
-                samples = encode_conversation(self.tokenizer, conversation, self.train_on)
+                # `prepare` reports the missing template once, not per row.
+                return _Read([EncodedConversation([], [])], roles)
+            read = self._of_conversation(conversation, roles, row)
         if self.tokenizer is None:
-            return [EncodedConversation([], [])], roles, spelled
-        if not any(any(sample.counted[1:]) for sample in samples):
+            read.samples = [EncodedConversation([], [])]
+        elif not any(any(sample.counted[1:]) for sample in read.samples):
             raise RowError("has no token on which loss is counted; give it a turn, or a label, to train on")
-        return samples, roles, spelled
+        return read
+
+    def _of_document(self, text: str) -> _Read:
+        if self.tokenizer is None:
+            return _Read()
+        spelled = self._allowed(self.tokenizer.special_text.find(text))
+        fitted = fit_document(encode_document(self.tokenizer, text), self.too_long, self.max_seq_len)
+        return _Read(fitted.samples, [], {SHORTENED: int(fitted.shortened)}, spelled)
+
+    def _of_conversation(self, conversation: Conversation, roles: list[str], row: Row) -> _Read:
+        read = _Read(roles=roles, adjusted={EMPTY_TURNS: conversation.empty_turns})
+        if self.tokenizer is None:
+            return read
+        train_on = conversation.train_on or self.train_on
+        seconds = ROW_SECONDS + SECONDS_PER_MIB * row.length / 2**20 + SECONDS_PER_MESSAGE * len(conversation.messages)
+        try:
+            with time_limit(seconds):
+                read.spelled = self._allowed(spelled_tokens(self.tokenizer, conversation))
+                if read.spelled and self.special_tokens is SpecialTokens.as_text and PRETRAINING not in roles:
+                    conversation = with_plain_contents(self.tokenizer, conversation)
+                fitted = fit_conversation(self.tokenizer, conversation, train_on, self.too_long, self.max_seq_len)
+        except TimeoutError as error:
+            raise ConfigurationError([f"{row.place}: {self.tokenizer.no_end(error)}"]) from error
+        read.samples = fitted.samples
+        read.adjusted[SHORTENED] = int(fitted.shortened)
+        read.adjusted[CONTEXT_TURNS] = sum(sample.context_turns for sample in fitted.samples)
+        return read
 
     def _allowed(self, spelled: set[str]) -> set[str]:
         """Returns the special tokens that a row spells out. Raises RowError if it must not."""

@@ -1,29 +1,23 @@
-"""Interprets a row as a conversation, a document or token ids, and defines the error for an invalid row.
+"""Interprets a row as a conversation, a document or token ids.
 
 To add a chat format, add its keys to `Shape`, and to `CONVERSATIONS` the function that turns a row into messages.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any
 
 from osftx.config.schema import DataFormat, TrainOn
 from osftx.data.chat.conversation import Conversation
+from osftx.data.filled_nulls import without_filled_arguments, without_filled_schema
+from osftx.data.json_text import RowError, kind_of, list_from_json, object_from_json, parse_json
+from osftx.data.messages import ROLE_NAMES, are_objects, checked_message, named, without_empty_end
+from osftx.data.row_fields import check_row, check_token_row, chosen_by_row
 from osftx.data.sources import MAX_ROW_BYTES
+from osftx.data.table_rows import Unusable
 
-ROLES = ("system", "user", "assistant", "tool", "pretraining")
-MESSAGE_KEYS = ("role", "content", "tool_calls", "reasoning_content", "train", "name", "tool_call_id")
-TEXT_KEYS = ("reasoning_content", "name", "tool_call_id")
-ROLE_NAMES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
-              "tool": "tool", "observation": "tool"}  # fmt: skip
-"""Roles by the values that `from` may have."""
 IGNORED_LABEL = -100
 """Label of a token that the loss does not count (the default of torch's cross-entropy)."""
-
-
-class RowError(ValueError):
-    """Raised for an invalid row; the message says what is wrong, what is allowed and what to do, without the place."""
 
 
 class Shape(Enum):
@@ -51,41 +45,70 @@ def keys_of(shape: Shape, document_column: str) -> tuple[str, ...]:
     return shape.value or (document_column,)
 
 
-def parse(content: Any) -> dict[str, Any]:
-    """Returns the row as an object. `content` is JSON as bytes, or the row of a table.
+def parse(content: Any, ignored: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the row as an object, without the fields `ignored`.
+
+    Args:
+        content: JSON as bytes, or the row of a table.
+        ignored: names of fields that are left out, as `data.ignore_fields` says.
 
     Raises:
-        RowError: it is not JSON in UTF-8, or not an object.
+        RowError: it is not JSON in UTF-8, or not an object, or longer than a row may be.
     """
+    if isinstance(content, Unusable):
+        raise RowError(content.reason)
     row = _parse_line(content) if isinstance(content, bytes) else content
     if not isinstance(row, dict):
-        raise RowError(f"is a JSON {_kind(row)}; each line must be an object, such as one with a list `messages`")
-    return row
+        raise RowError(f"is a JSON {kind_of(row)}; each line must be an object, such as one with a list `messages`")
+    return _without(row, ignored)
 
 
-def conversation_of(shape: Shape, row: Mapping[str, Any], train_on: TrainOn) -> Conversation:
+def conversation_of(
+    shape: Shape,
+    row: Mapping[str, Any],
+    train_on: TrainOn,
+    roles: Mapping[str, str] | None = None,
+    ignored: Collection[str] = (),
+) -> Conversation:
     """Returns the conversation of a row and checks its messages; other columns (identifiers, sources) are ignored.
+
+    Args:
+        shape: the layout of the row.
+        row: the row as an object.
+        train_on: messages that are counted, unless the row itself says otherwise.
+        roles: roles by names that the data has for them, in addition to `ROLE_NAMES`.
+        ignored: names of fields of messages that are left out.
 
     Raises:
         RowError: there is no conversation, a message is invalid, or nothing of it would be trained on.
     """
-    messages = CONVERSATIONS[shape](row)
-    checked = [_checked(number, message) for number, message in enumerate(messages, 1)]
+    check_row(row, conversation=True)
+    by_row = chosen_by_row(row) if train_on is not TrainOn.everything else None
+    train_on = by_row or train_on
+    names = ROLE_NAMES | dict(roles or {})
+    found = [
+        named(_without(object_from_json(message, "a message"), ignored), names) for message in CONVERSATIONS[shape](row)
+    ]
+    messages = without_empty_end(found, train_on)
+    checked = [checked_message(number, message) for number, message in enumerate(messages, 1)]
     if train_on in (TrainOn.assistant, TrainOn.last_assistant):
         if not any(message["role"] in ("assistant", "pretraining") for message in checked):
             raise RowError("has no assistant turn; it needs one, since loss is counted on nothing else")
     elif all(message["role"] == "system" for message in checked):
         raise RowError("has a system message alone; it needs a turn to train on")
-    return Conversation(checked, _tools(row))
+    tools = _tools(row)
+    written = [without_filled_arguments(message, tools) for message in checked]
+    return Conversation(written, tools, by_row, len(found) - len(messages))
 
 
 def document_of(row: Mapping[str, Any], column: str) -> str:
     """Returns the text of a row. Raises RowError if there is none."""
+    check_row(row, conversation=False)
     text = row.get(column)
     if column not in row:
         raise RowError(f"has the keys {sorted(row)}; it must have `{column}`, as data.document_column says")
     if not isinstance(text, str) or not text.strip():
-        raise RowError(f"`{column}` is {_kind(text)}; it must be text that is not blank")
+        raise RowError(f"`{column}` is {kind_of(text)}; it must be text that is not blank")
     return text
 
 
@@ -112,45 +135,37 @@ def tokens_of(row: Mapping[str, Any], vocab_size: int | None) -> tuple[list[int]
                 f"`labels` has {label} at place {place}, where the id is {token}; a label must be the id, or -100 for "
                 "a token that is not counted (labels are not shifted)"
             )
-    return ids, [label != IGNORED_LABEL for label in labels]
+    counted = [label != IGNORED_LABEL for label in labels]
+    check_token_row(row, counted)
+    return ids, counted
 
 
 def _parse_line(line: bytes) -> Any:
     if len(line.rstrip(b"\r\n")) > MAX_ROW_BYTES:
-        raise RowError(f"is longer than {MAX_ROW_BYTES >> 20} MiB; split it into several rows")
+        raise _too_long()
     try:
-        row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        if b"\\u" in line:  # JSON escapes can encode half of a character, which UTF-8 cannot
-            json.dumps(row, ensure_ascii=False).encode()
+        text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RowError(
             f"is not UTF-8 text ({error.reason} at byte {error.start + 1}); save the file as UTF-8"
         ) from error
-    except UnicodeEncodeError as error:
-        half = error.object[error.start].encode("unicode_escape").decode()
-        before = error.object[max(0, error.start - 20) : error.start]
-        raise RowError(f"holds {half}, half of a character, behind {before!r}; write the whole character") from error
-    except RecursionError as error:
-        raise RowError("is nested too deeply to be a row; each line must be one object") from error
-    except json.JSONDecodeError as error:
-        raise RowError(
-            f"is not JSON ({error.msg} at character {error.pos + 1}); each line must be one object"
-        ) from error
-    except RowError:
-        raise
-    except ValueError as error:  # a number with thousands of digits
-        raise RowError(f"is not JSON that can be read ({str(error).partition(';')[0]}); correct it") from error
-    return row
+    return parse_json(text)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise RowError(f"holds {name}, which JSON does not have; write a number, or null")
+def _too_long() -> RowError:
+    return RowError(f"is longer than {MAX_ROW_BYTES >> 20} MiB; split it into several rows")
+
+
+def _without(values: Any, ignored: Collection[str]) -> Any:
+    if ignored and isinstance(values, dict):
+        return {key: value for key, value in values.items() if key not in ignored}
+    return values
 
 
 def _list_of(row: Mapping[str, Any], key: str, what: str) -> list[Any]:
-    values = row.get(key)
+    values = list_from_json(row.get(key), f"`{key}`")
     if not isinstance(values, list) or not values:
-        given = f"`{key}` is {_kind(values)}" if key in row else f"has the keys {sorted(row)}"
+        given = f"`{key}` is {kind_of(values)}" if key in row else f"has the keys {sorted(row)}"
         raise RowError(f"{given}; it must have `{key}`, a list of at least one {what}")
     return values
 
@@ -159,29 +174,26 @@ def _numbers(row: Mapping[str, Any], key: str) -> list[int]:
     values = _list_of(row, key, "token")
     for place, value in enumerate(values, 1):
         if type(value) is not int:  # bool is a subclass of int
-            raise RowError(f"`{key}` has a JSON {_kind(value)} at place {place}; it must hold whole numbers alone")
+            raise RowError(f"`{key}` has a JSON {kind_of(value)} at place {place}; it must hold whole numbers alone")
     return values
 
 
 def _messages(row: Mapping[str, Any]) -> list[Any]:
-    return _list_of(row, "messages", "message")
+    return _after_system(row, _list_of(row, "messages", "message"))
 
 
 def _from_conversations(row: Mapping[str, Any]) -> list[Any]:
     """Returns the messages of turns with `from` and `value`; turns that have a role already are left unchanged."""
-    messages = [_from_turn(number, turn) for number, turn in enumerate(_list_of(row, "conversations", "turn"), 1)]
-    return [*_system(row), *messages]
+    return _after_system(
+        row, [_from_turn(object_from_json(turn, "a turn")) for turn in _list_of(row, "conversations", "turn")]
+    )
 
 
-def _from_turn(number: int, turn: Any) -> Any:
+def _from_turn(turn: Any) -> Any:
     if not isinstance(turn, dict) or "role" in turn:
         return turn
-    sender = turn.get("from")
-    role = ROLE_NAMES.get(sender) if isinstance(sender, str) else None
-    if role is None:
-        raise RowError(f"turn {number} is from {sender!r}; `from` must be one of {', '.join(ROLE_NAMES)}")
     rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
-    return {"role": role, "content": turn.get("value"), **rest}
+    return {"role": turn.get("from"), "content": turn.get("value"), **rest}
 
 
 def _from_instruction(row: Mapping[str, Any]) -> list[Any]:
@@ -189,69 +201,44 @@ def _from_instruction(row: Mapping[str, Any]) -> list[Any]:
     for key in ("instruction", "output", "input"):
         value = row.get(key)
         if key != "input" and (not isinstance(value, str) or not value.strip()):
-            given = f"`{key}` is {_kind(value)}" if key in row else f"has the keys {sorted(row)}"
+            given = f"`{key}` is {kind_of(value)}" if key in row else f"has the keys {sorted(row)}"
             raise RowError(f"{given}; it must have `{key}`, a text that is not blank")
         if value is not None and not isinstance(value, str):
-            raise RowError(f"`{key}` is {_kind(value)}; it must be text")
+            raise RowError(f"`{key}` is {kind_of(value)}; it must be text")
     if row.get("history"):
         raise RowError("has a `history`, which is not read; write the turns as `messages`")
     question = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
-    return [*_system(row), {"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
+    return _after_system(row, [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}])
 
 
-def _system(row: Mapping[str, Any]) -> list[Any]:
-    return [{"role": "system", "content": row["system"]}] if row.get("system") not in (None, "") else []
+def _after_system(row: Mapping[str, Any], messages: list[Any]) -> list[Any]:
+    """Returns the messages behind the system message that the row has beside them, unless they begin with it.
+
+    Raises RowError if they begin with another one.
+    """
+    system = row.get("system")
+    if system in (None, ""):
+        return messages
+    first = object_from_json(messages[0], "a message")
+    if isinstance(first, dict) and first.get("role", first.get("from")) == "system":
+        if first.get("content", first.get("value")) == system:
+            return messages
+        raise RowError("has a `system` beside messages that begin with another system message; keep one of them")
+    return [{"role": "system", "content": system}, *messages]
 
 
 def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Returns the tools; the list, or each of them, may be given as JSON text."""
     tools = row.get("tools")
+    if isinstance(tools, str):
+        tools = list_from_json(tools, "`tools`") if tools.strip() else None
     if tools is None or tools == []:
         return None
-    if not _are_objects(tools):
-        raise RowError(f"`tools` is {_kind(tools)}; it must be a list of objects, the JSON schemas of functions")
-    return list(tools)
-
-
-def _checked(number: int, message: Any) -> dict[str, Any]:
-    """Returns the message without its null entries, after checking it.
-
-    Unknown keys are rejected rather than dropped silently, since a template may read any key. Raises RowError.
-    """
-    if not isinstance(message, dict):
-        raise RowError(f"message {number} is a JSON {_kind(message)}; it must be an object with role and content")
-    role, content, calls = message.get("role"), message.get("content"), message.get("tool_calls")
-    if role not in ROLES:
-        raise RowError(f"message {number} has the role {role!r}; it must be one of {', '.join(ROLES)}")
-    here = f"message {number} ({role})"
-    if calls and not (role == "assistant" and _are_objects(calls)):
-        raise RowError(f"{here} has `tool_calls` that are {_kind(calls)}; an assistant turn may have a list of objects")
-    if not isinstance(content, str) and not (content is None and calls):
-        raise RowError(f"{here} has a content that is {_kind(content)}; it must be text")
-    if not (content or "").strip() and not calls:
-        raise RowError(f"{here} has an empty content; write it or remove the message")
-    for key in TEXT_KEYS:
-        if message.get(key) is not None and not isinstance(message[key], str):
-            raise RowError(f"{here} has a `{key}` that is {_kind(message[key])}; it must be text")
-    if not isinstance(message.get("train"), bool | None):
-        raise RowError(f"{here} has a `train` that is {_kind(message['train'])}; it must be true or false")
-    if unknown := sorted(key for key, value in message.items() if key not in MESSAGE_KEYS and value is not None):
-        raise RowError(
-            f"{here} has the keys {', '.join(unknown)}; a message has {', '.join(MESSAGE_KEYS)}: remove others"
-        )
-    return {key: value for key, value in message.items() if value not in (None, []) or key == "content"}
-
-
-def _are_objects(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, dict) for value in values)
-
-
-def _kind(value: Any) -> str:
-    """Returns the JSON name of the value's type."""
-    if value is None:
-        return "null"
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list", dict: "object"}
-    name = names.get(type(value), type(value).__name__)
-    return f"empty {name}" if value in ([], {}, "") else name
+    if isinstance(tools, list):
+        tools = [object_from_json(tool, "one of `tools`") for tool in tools]
+    if not are_objects(tools):
+        raise RowError(f"`tools` is {kind_of(tools)}; it must be a list of objects, the JSON schemas of functions")
+    return [without_filled_schema(tool) for tool in tools]
 
 
 CONVERSATIONS: dict[Shape, Callable[[Mapping[str, Any]], list[Any]]] = {

@@ -68,6 +68,7 @@ def weigh(parts: Mapping[int, Prepared], weights: Sequence[float], seed: int, fo
         special_rows=sum(one.special_rows for one in summaries),
         first_special_rows=[place for one in summaries for place in one.first_special_rows],
         spelled_tokens=sorted({token for one in summaries for token in one.spelled_tokens}),
+        adjusted=dict(sum((Counter(one.adjusted) for one in summaries), Counter())),
     )
     chosen = [
         (part, _repeated(len(part.lengths), weight, seed, place))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from osftx.config.schema import DataConfig, OnBadRow
@@ -25,6 +25,7 @@ from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.chunks import chunks
 from osftx.data.encoding import Encoded, Encoder, encode_all
 from osftx.data.mixing import weigh
+from osftx.data.row_problems import RowProblems
 from osftx.data.samples import (
     DataSummary,
     Index,
@@ -37,7 +38,8 @@ from osftx.data.samples import (
     write_once,
 )
 from osftx.data.sources import Source, find_sources
-from osftx.errors import MAX_PROBLEMS_SHOWN, ConfigurationError
+from osftx.errors import ConfigurationError
+from osftx.utils.console import SafeConsole
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
@@ -48,7 +50,18 @@ BYTES_PER_PROCESS = 1 << 22
 """Bytes of the sources that justify one process: starting a process for less takes longer than tokenising it."""
 MAX_SKIPPED_LISTED = 100
 MAX_SPECIAL_LISTED = 3
-DECIDING = ("format", "train_on", "document_column", "block_size", "limit", "on_bad_row", "special_tokens")
+DECIDING = (
+    "format",
+    "train_on",
+    "document_column",
+    "block_size",
+    "limit",
+    "on_bad_row",
+    "too_long",
+    "roles",
+    "ignore_fields",
+    "special_tokens",
+)
 """Settings that determine the samples of some data, in addition to its content."""
 FINGERPRINT_LENGTH = 32
 """Length of a fingerprint in hexadecimal digits."""
@@ -160,7 +173,16 @@ def _samples(
     """
     size = sum(source.size for entry in entries for source in entry)
     processes = max(1, min(num_proc or _cpus(), size // BYTES_PER_PROCESS))
-    encoder = Encoder(tokenizer, data.train_on, data.document_column, data.special_tokens)
+    encoder = Encoder(
+        tokenizer,
+        data.train_on,
+        data.document_column,
+        dict(data.roles),
+        tuple(data.ignore_fields),
+        data.too_long,
+        max_seq_len,
+        data.special_tokens,
+    )
     with (
         _progress(summary.path, size) as advance,
         closing(encode_all(encoder, chunks(entries, data), processes)) as encoded,
@@ -211,9 +233,9 @@ def _usable(
 ) -> Iterator[TokenBatch]:
     """Yields the samples; rows that cannot be used are counted in `summary` or, by `on_bad_row`, an error.
 
-    Raises ConfigurationError with the problems of up to MAX_PROBLEMS_SHOWN rows.
+    Raises ConfigurationError with up to MAX_PROBLEMS_SHOWN different problems of rows.
     """
-    problems: list[str] = []
+    problems = RowProblems()
     try:
         for part in encoded:
             advance(part.size)
@@ -221,29 +243,26 @@ def _usable(
             summary.special_rows += len(part.special)
             summary.first_special_rows += list(part.special)[: MAX_SPECIAL_LISTED - len(summary.first_special_rows)]
             summary.spelled_tokens = sorted({*summary.spelled_tokens, *(set().union(*part.special.values()))})
+            summary.adjusted = dict(Counter(summary.adjusted) + part.adjusted)
             if on_bad_row is OnBadRow.skip:
                 summary.skipped += len(part.wrong)
                 summary.skipped_rows += part.wrong[: MAX_SKIPPED_LISTED - len(summary.skipped_rows)]
-            else:
-                problems += [f"{place}: {reason}" for place, reason in part.wrong]
-            if len(problems) >= MAX_PROBLEMS_SHOWN:
-                problems = problems[:MAX_PROBLEMS_SHOWN]
-                problems[-1] += f" (reading stopped here, at problem {MAX_PROBLEMS_SHOWN})"
+            elif problems.full_after(part.wrong):
                 break
-            if not problems:
+            if not problems.rows:
                 yield part.samples
     except ConfigurationError as error:
-        raise ConfigurationError(problems + error.problems) from error
-    if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(problems.lines() + error.problems) from error
+    if problems.rows:
+        raise ConfigurationError(problems.lines())
 
 
 @contextmanager
 def _progress(path: str, size: int) -> Iterator[Callable[[int], object]]:
     """Shows a bar with the remaining time, in a terminal only; yields the function that takes the bytes read."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"Tokenising {path}", total=size)
+        task = progress.add_task(f"Tokenising {escape(path)}", total=size)
         yield lambda count: progress.advance(task, count)
 
 

@@ -32,6 +32,11 @@ KNOWN = "digests.json"
 """Name of the file of known digests, in the folder of lock files."""
 WAITING = "another run is tokenising the same data; waiting for it"
 DIGEST_BYTES = 8
+EMPTY_TURNS = "empty last turns, left out"
+CONTEXT_TURNS = "first assistant turns, not trained on"
+SHORTENED = "shortened to max_seq_len"
+ADJUSTMENTS = (EMPTY_TURNS, CONTEXT_TURNS, SHORTENED)
+"""Names of what is adjusted in rows, in the order in which it is shown."""
 
 
 class TokenBatch(NamedTuple):
@@ -81,6 +86,8 @@ class DataSummary:
     """Places of the first of these rows."""
     spelled_tokens: list[str] = field(default_factory=list)
     """The special tokens that contents spell out, sorted."""
+    adjusted: dict[str, int] = field(default_factory=dict)
+    """Numbers of what was adjusted in rows, by the names in `ADJUSTMENTS`; nothing that was not."""
 
 
 class Prepared(NamedTuple):

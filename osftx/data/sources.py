@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from osftx.config.schema import DataConfig
+from osftx.data.json_text import with_single_keys
+from osftx.data.table_rows import rows_of
 from osftx.errors import ConfigurationError
 from osftx.utils.manifest import digest, files_in
 
@@ -30,6 +32,9 @@ MAX_ROW_BYTES = 1 << 25
 whole."""
 ROWS_AT_A_TIME = 100
 """Number of rows that are read at a time from Parquet and from `datasets`."""
+BATCH_BYTES = 1 << 30
+"""Maximum size of the rows of Parquet that are read at a time, unless it is one row. A value that repeats is in the
+file once, so each row may have the size of all."""
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet")
@@ -44,9 +49,11 @@ class Row(NamedTuple):
     place: str
     """Source, and line or row number, counted from 1."""
     content: Any
-    """The row: JSON as bytes, still to be parsed and checked, or the row of a table as an object."""
+    """The row: JSON as bytes, still to be parsed and checked, the row of a table as an object, or `Unusable`."""
     size: int
     """Number of bytes of the source that the row accounts for."""
+    length: int = 0
+    """Number of bytes of the row itself, which a compressed source may keep in fewer."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ def _lines(path: Path) -> Iterator[Row]:
                     rest = file.readline(MAX_ROW_BYTES + 1)
                 if line.strip():
                     before, place = place, raw.tell()
-                    yield Row(f"{path}:{number}", line, place - before)
+                    yield Row(f"{path}:{number}", line, place - before, len(line))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
@@ -153,7 +160,7 @@ def _lines(path: Path) -> Iterator[Row]:
 def _json_rows(path: Path) -> Iterator[Row]:
     """Yields the objects of a JSON list, which is read as a whole."""
     try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+        rows = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=with_single_keys)
     except OSError as error:
         raise _unreadable(str(path), error.strerror) from error
     except UnicodeDecodeError as error:
@@ -173,7 +180,8 @@ def _json_rows(path: Path) -> Iterator[Row]:
         raise ConfigurationError([f"{path}: is not a JSON list; the file must be one list of objects"])
     size = path.stat().st_size // max(len(rows), 1)
     for number, row in enumerate(rows, 1):
-        yield Row(f"{path}: row {number}", json.dumps(row).encode(), size)  # is checked like a line of JSONL
+        line = json.dumps(row).encode()  # is checked like a line of JSONL
+        yield Row(f"{path}: row {number}", line, size, len(line))
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -182,39 +190,30 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     def batches() -> "Iterator[tuple[RecordBatch, int]]":
         with ParquetFile(path) as file:
             share = path.stat().st_size // max(file.metadata.num_rows, 1)
-            for batch in file.iter_batches(ROWS_AT_A_TIME):
-                yield batch, share
+            for group in range(file.num_row_groups):
+                held = file.metadata.row_group(group)
+                at_a_time = max(1, min(ROWS_AT_A_TIME, BATCH_BYTES // max(held.total_byte_size, 1)))
+                for batch in file.iter_batches(at_a_time, [group]):
+                    yield batch, share
 
-    return _arrow_rows(str(path), batches())
+    return _table_rows(str(path), batches())
 
 
-def _arrow_rows(name: str, batches: "Iterable[tuple[RecordBatch | Table, int]]") -> Iterator[Row]:
-    """Yields the rows of each batch, with the number of bytes that each row accounts for."""
+def _table_rows(name: str, batches: "Iterable[tuple[RecordBatch | Table, int]]") -> Iterator[Row]:
+    """Yields the rows of each batch, with the number of bytes of the source that each row accounts for."""
     from pyarrow import ArrowException
 
     number = 0
     try:
         for batch, share in batches:
-            for row in batch.to_pylist():
+            for row, length in rows_of(batch, MAX_ROW_BYTES):
                 number += 1
-                yield Row(f"{name}: row {number}", _without_nulls(row), share)
-    except (OSError, ArrowException, UnicodeDecodeError) as error:
+                yield Row(f"{name}: row {number}", row, share, length)
+    except (OSError, ArrowException, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).split("\n", maxsplit=1)[0]
         raise ConfigurationError(
             [f"{name}: row {number + 1}: cannot be read ({reason}); the file is damaged: write it again"]
         ) from error
-
-
-def _without_nulls(value: Any) -> Any:
-    """Returns the value without null entries in objects.
-
-    A column has the keys of all its objects; the keys that an object does not have are null there.
-    """
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list) and value and isinstance(value[0], dict | list):
-        return [_without_nulls(inner) for inner in value]
-    return value
 
 
 def _saved(path: Path, split: str) -> Source:
@@ -267,7 +266,7 @@ def _data_set(name: str, loaded: "Dataset", fingerprint: Callable[[], str]) -> S
     share = size // max(loaded.num_rows, 1)
 
     def rows() -> Iterator[Row]:
-        return _arrow_rows(name, ((table, share) for table in loaded.with_format("arrow").iter(ROWS_AT_A_TIME)))
+        return _table_rows(name, ((table, share) for table in loaded.with_format("arrow").iter(ROWS_AT_A_TIME)))
 
     return Source(name, size, fingerprint, rows)
 

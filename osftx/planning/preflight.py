@@ -56,8 +56,12 @@ class Checked:
 
     @property
     def skipped(self) -> dict[str, DataSummary]:
-        """Summaries of the data of which rows were left out, by setting."""
-        return _skipped(self.read)
+        """Summaries of the data of which rows were left out or adjusted, by setting."""
+        return {
+            setting: data.summary
+            for setting, data in self.read.items()
+            if data.summary.skipped or data.summary.adjusted
+        }
 
 
 def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool = True) -> Checked:
@@ -186,6 +190,7 @@ class _DataReader:
                 lines += method.data_warnings(self.config, extra, targets[method], self.evaluation, training)
         lines += _skipped_advice(_skipped(self.read))
         lines += _special_advice(self.read, self.settings)
+        lines += _adjusted_advice(self.read)
         lines += _dropped_advice(self.evaluation, self.longest)
         lines += _length_advice(self.model, self.read)
         lines += [line for data in self.phases.values() if data.held_out is not None for line in data.held_out.advice]
@@ -307,6 +312,15 @@ def _special_advice(read: Mapping[str, Prepared], settings: Mapping[str, DataCon
             )
         )
     return lines
+
+
+def _adjusted_advice(read: Mapping[str, Prepared]) -> list[str]:
+    return [
+        f"{setting}: {', '.join(f'{count:,} {what}' for what, count in prepared.summary.adjusted.items())} (see "
+        "docs/how-to/data.md)"
+        for setting, prepared in read.items()
+        if prepared.summary.adjusted
+    ]
 
 
 def _dropped_advice(evaluation: Mapping[str, Prepared], longest: int) -> list[str]:

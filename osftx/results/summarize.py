@@ -35,8 +35,8 @@ def summarize(
 
     `arguments` are the words after `python -m osftx` that repeat the run. `start` is the fingerprint of the model from
     which the first phase started. `measured_beside` are the entries of `retention` that are measured beside the
-    evaluation sets, by name; None where nothing is measured. `skipped` is the data from which rows were left out, by
-    setting.
+    evaluation sets, by name; None where nothing is measured. `skipped` is the data from which rows were left out or in
+    which they were adjusted, by setting.
     """
     states = [BASE_STATE, *(spec.name for spec, _ in finished)]
     measured = {spec.name: result["evaluation"] for spec, result in finished}
@@ -57,6 +57,9 @@ def summarize(
         "command": shlex.join([Path(sys.executable).name, "-m", "osftx", *arguments]),
         "versions": _versions(),
         "skipped_rows": _skipped_rows(skipped),
+        "adjusted_rows": [
+            {"setting": setting, "adjusted": data.adjusted} for setting, data in skipped.items() if data.adjusted
+        ],
     }
     found = [value(results, objective) for objective in as_list(config.objective)]
     results["objective"] = found[0] if isinstance(config.objective, str) else found
@@ -81,6 +84,7 @@ def _skipped_rows(skipped: Mapping[str, DataSummary]) -> list[dict[str, Any]]:
     return [
         {"setting": setting, "rows": data.skipped, "first": [row._asdict() for row in data.skipped_rows]}
         for setting, data in skipped.items()
+        if data.skipped
     ]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,10 +15,8 @@ from osftx.config.schema import DEFAULT_STORE
 from osftx.store.entries import FINGERPRINT, MANIFEST, MARKER, PhaseStore, entry_problems, of_another_format, read_entry
 from osftx.store.prune import prune
 from osftx.store.verify import WHOLE, verify
-from osftx.utils.console import replace_what_cannot_be_shown
+from osftx.utils.console import console, replace_what_cannot_be_shown, tell
 from osftx.utils.manifest import unreadable
-
-LOG_WIDTH = 160
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,23 +74,23 @@ def _list(store: PhaseStore) -> int:
         table.add_row(
             held.fingerprint[:12], escape(held.name), escape(held.created[:19]), escape(held.parent[:12]), size_mb
         )
-    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+    console().print(table)
     for folder in _entries(store):
         if (reason := unreadable(folder, [MANIFEST])) is not None:
-            print(f"not to be read: {folder.name[:12]} ({reason})")
+            tell(f"not to be read: {folder.name[:12]} ({reason})")
         elif of_another_format(folder):
-            print(f"not used: {folder.name[:12]}, {next(entry_problems(folder))}")
+            tell(f"not used: {folder.name[:12]}, {next(entry_problems(folder))}")
         elif read_entry(folder) is None:
             problem = next(entry_problems(folder))
-            print(f"damaged: {folder.name[:12]}, {problem}; it is trained again when it is needed")
+            tell(f"damaged: {folder.name[:12]}, {problem}; it is trained again when it is needed")
     if sizes := [path.stat().st_size for path in store.eigenvectors.glob("*.safetensors")]:
-        print(f"decompositions: {len(sizes)}, {sum(sizes) / 1e6:,.1f} MB")
+        tell(f"decompositions: {len(sizes)}, {sum(sizes) / 1e6:,.1f} MB")
     for folder in _folders(store.unfinished):
         if (reason := unreadable(folder, [])) is not None:
-            print(f"unfinished: {folder.name[:12]}, not to be read ({reason})")
+            tell(f"unfinished: {folder.name[:12]}, not to be read ({reason})")
             continue
         steps = saved_steps(folder)
-        print(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
+        tell(f"unfinished: {folder.name[:12]}, " + (f"saved after step {steps[0]}" if steps else "not saved yet"))
     return 0
 
 
@@ -107,13 +104,13 @@ def _show(store: PhaseStore, beginning: str) -> int:
         return 2
     (entry,) = found
     held = entry.manifest
-    print(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
-    print(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
+    tell(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
+    tell(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged; `verify` reports it
         result = json.loads((entry.folder / PHASE_RESULT).read_text())
-        print(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
+        tell(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():
-        print(f"  {file['sha256'][:12]} {file['size']:>14,}  {name}")
+        tell(f"  {file['sha256'][:12]} {file['size']:>14,}  {name}")
     return 0
 
 
@@ -121,7 +118,7 @@ def _verify(store: PhaseStore) -> int:
     damaged = 0
     for name, problem in verify(store):
         damaged += problem is not None
-        print(f"{name}: {problem or WHOLE}")
+        tell(f"{name}: {problem or WHOLE}")
     return 1 if damaged else 0
 
 

@@ -3,10 +3,22 @@
 import math
 from collections.abc import Iterator
 
-from osftx.config.schema import DataConfig, DataFormat, DataProcessingConfig, ExperimentConfig, SpecialTokens, TrainOn
+from osftx.config.schema import (
+    MESSAGE_ROLES,
+    DataConfig,
+    DataFormat,
+    DataProcessingConfig,
+    ExperimentConfig,
+    SpecialTokens,
+    TooLong,
+    TrainOn,
+)
 from osftx.config.validate.ranges import at_least, is_missing, out_of_range
 
 PROCESSING_RANGES = {"num_proc": at_least(1)}
+NEEDED_FIELDS = ("messages", "conversations", "role", "from", "content", "value", "input_ids", "labels", "instruction",
+                 "output")  # fmt: skip
+"""Fields without which a row or a message is none."""
 DATA_RANGES = {"block_size": at_least(2), "limit": at_least(1)}
 
 
@@ -62,6 +74,25 @@ def _problems(path: str, data: DataConfig, length_key: str, max_seq_len: int) ->
             f"{path}.special_tokens={data.special_tokens.value}: not read with format=tokenized, whose rows are token "
             "ids already; remove it"
         )
+    if data.too_long is not TooLong.drop and (data.format is DataFormat.tokenized or data.block_size is not None):
+        reason = "format=tokenized" if data.block_size is None else f"block_size={data.block_size}"
+        yield f"{path}.too_long={data.too_long.value}: not read with {reason}, where no turns are known; remove it"
+    yield from _name_problems(path, data)
+
+
+def _name_problems(path: str, data: DataConfig) -> Iterator[str]:
+    """Yields problems of the names of roles and of fields."""
+    for name, role in data.roles.items():
+        if not str(name).strip():
+            yield f"{path}.roles={data.roles}: a name is blank; remove it"
+        if role not in MESSAGE_ROLES:
+            yield f"{path}.roles={{{name}: {role}}}: must be one of {', '.join(MESSAGE_ROLES)}; correct it"
+    if wrong := [name for name in data.ignore_fields if not name.strip()]:
+        yield f"{path}.ignore_fields={data.ignore_fields}: has the blank name {wrong[0]!r}; remove it"
+    needed = {*NEEDED_FIELDS, data.document_column}
+    for name in data.ignore_fields:
+        if name in needed:
+            yield f"{path}.ignore_fields={data.ignore_fields}: {name} is what samples are made of; remove it"
 
 
 def _path_problems(path: str, data: DataConfig) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from osftx.config.schema import TrainOn
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -14,3 +16,7 @@ class Conversation:
     `tool_call_id`."""
     tools: list[dict[str, Any]] | None = None
     """JSON schemas of the tools, in the form that the chat template receives; None if there are no tools."""
+    train_on: TrainOn | None = None
+    """Messages that are counted, if the row itself says it; None: those that the settings choose."""
+    empty_turns: int = 0
+    """Number of empty turns at the end that were left out."""

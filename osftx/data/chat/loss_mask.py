@@ -13,12 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osftx.config.schema import TrainOn
+from osftx.data.chat.arguments import forms
 from osftx.data.chat.conversation import Conversation
-from osftx.data.chat.template_checks import check_is_written
+from osftx.data.chat.template_checks import check_content_is_written, check_is_written
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError, Message, Offsets, Tools
-from osftx.data.chat.turns import AssistantTurn, Range, find_assistant_turn, find_contents
+from osftx.data.chat.turns import AssistantTurn, Range, UncertainOpeningError, find_assistant_turn, find_contents
 
 PRETRAINING = "pretraining"
+
+
+class NothingCountedError(ConversationError):
+    """Raised if no message of a conversation is counted."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class EncodedConversation:
     """Token ids of the whole sample, (tokens,)."""
     counted: list[bool]
     """Whether the loss counts the prediction of each token, (tokens,)."""
+    context_turns: int = 0
+    """Number of assistant turns at the beginning of the conversation that are not counted, since the template does not
+    show where they begin."""
 
 
 def encode_document(tokenizer: ChatTokenizer, text: str) -> EncodedConversation:
@@ -63,14 +71,51 @@ def encode_conversation(
     chosen = _chosen([message["role"] for message in messages], train_on)
     chosen = [i for i in chosen if messages[i].get("train") is not False]
     if not chosen:
-        raise ConversationError(f"no message is trained on (train_on={train_on.value}); mark one, or remove the row")
+        raise NothingCountedError(f"no message is trained on (train_on={train_on.value}); mark one, or remove the row")
     if messages[chosen[0]]["role"] == PRETRAINING:
         return [encode_document(tokenizer, messages[i]["content"]) for i in chosen]
     shown = [{key: value for key, value in message.items() if key != "train"} for message in messages]
+    refusal: ConversationError | None = None
+    for form in forms(shown):
+        try:
+            return _encode(tokenizer, form, tools, chosen, train_on)
+        except ConversationError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _encode(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int], train_on: TrainOn
+) -> list[EncodedConversation]:
+    context = _uncertain_start(tokenizer, messages, tools, chosen)
     if train_on is TrainOn.everything:
         left_out = [i for i in range(len(messages)) if i not in chosen]
-        return [_all_but(tokenizer, shown, tools, left_out)]
-    return _samples(tokenizer, shown, tools, chosen)
+        return [_all_but(tokenizer, messages, tools, left_out, context)]
+    return _samples(tokenizer, messages, tools, [i for i in chosen if i not in context], context)
+
+
+def _uncertain_start(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int]
+) -> Sequence[int]:
+    """Returns the index of an assistant turn at the beginning of which the template does not show where it begins.
+
+    Conversations that were cut into pieces begin like this, but no model is asked for a turn before any other: many
+    templates cannot write the text that would stand before it, or write it otherwise.
+
+    Raises:
+        ConversationError: nothing else is counted.
+    """
+    first = next((i for i, message in enumerate(messages) if message["role"] != "system"), None)
+    if first is None or first not in chosen or messages[first]["role"] != "assistant":
+        return ()
+    try:
+        find_assistant_turn(tokenizer, messages[: first + 1], tools)
+    except UncertainOpeningError:
+        if len(chosen) == 1:
+            raise
+        return (first,)
+    return ()
 
 
 def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
@@ -89,19 +134,26 @@ def _chosen(roles: Sequence[str], train_on: TrainOn) -> Sequence[int]:
 
 
 def _samples(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int]
+    tokenizer: ChatTokenizer,
+    messages: Sequence[Message],
+    tools: Tools,
+    chosen: Sequence[int],
+    context: Sequence[int],
 ) -> list[EncodedConversation]:
     """Returns samples that together count every chosen message.
 
-    Each sample is the conversation up to the last message that is not counted yet.
+    Each sample is the conversation up to the last message that is not counted yet. Turns in `context` are read in all
+    of them and counted in none.
     """
     turns = _assistant_turns(tokenizer, messages, tools, chosen)
-    samples = []
+    samples: list[EncodedConversation] = []
     remaining = list(chosen)
     while remaining:
         beginning = messages[: remaining[-1] + 1]
         text = tokenizer.render(beginning, tools)
         check_is_written(tokenizer, beginning, tools, text)
+        for i in context:
+            check_content_is_written(i + 1, messages[i], text)
         here = [i for i in remaining if i not in turns or turns[i].stands_in(text)]
         if remaining[-1] not in here:  # the turn was found in this very text
             raise ConversationError(
@@ -109,21 +161,28 @@ def _samples(
                 "time; use another template"
             )
         ranges = _ranges(tokenizer, beginning, tools, text, here, turns)
-        samples.append(EncodedConversation(*_mark(tokenizer, text, ranges)))
+        ids, counted = _mark(tokenizer, text, ranges)
+        samples.append(EncodedConversation(ids, counted, 0 if samples else len(context)))
         remaining = [i for i in remaining if i not in here]
     return samples
 
 
 def _all_but(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, left_out: Sequence[int]
+    tokenizer: ChatTokenizer,
+    messages: Sequence[Message],
+    tools: Tools,
+    left_out: Sequence[int],
+    context: Sequence[int],
 ) -> EncodedConversation:
     """Returns the whole text as one sample that counts all tokens but the first and those of the messages `left_out`.
+
+    It is not compared with what the model sees when it writes the turns in `context`, which are counted like the rest.
 
     Raises ConversationError if the template rewrites a turn when later turns follow.
     """
     text = tokenizer.render(messages, tools)
     check_is_written(tokenizer, messages, tools, text)
-    turns = _assistant_turns(tokenizer, messages, tools, range(len(messages)))
+    turns = _assistant_turns(tokenizer, messages, tools, [i for i in range(len(messages)) if i not in context])
     for i, turn in turns.items():
         if not turn.stands_in(text):
             raise ConversationError(

@@ -24,8 +24,9 @@ def check_turn_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message],
     calls = message.get("tool_calls") or []
     for key in texts:
         _check(number, key, message[key], turn)
+    _check_arguments([message], turn, number - 1)
     for call in calls:
-        for value in _call_values(_function(call, number), number, turn):
+        for value in _call_values(_function(call, number), number):
             _check(number, "tool_calls", value, turn)
     if texts == ["content"] and not calls:
         return
@@ -52,8 +53,55 @@ def check_is_written(tokenizer: ChatTokenizer, messages: Sequence[Message], tool
         key = f"content ({messages[i]['role']})"
         _check(i + 1, key, messages[i]["content"], text)
         _check(i + 1, key, marks[i], written)
+    _check_arguments(messages, text)
     if tools and tokenizer.render(messages) == text:
         raise ConversationError("the chat template does not write the tools; use another template, or remove them")
+
+
+def check_content_is_written(number: int, message: Message, text: str) -> None:
+    """Checks that the text holds the content of a message. Raises ConversationError if it does not."""
+    if message.get("content"):
+        _check(number, "content", message["content"], text)
+
+
+def _check_arguments(messages: Sequence[Message], text: str, first: int = 0) -> None:
+    """Checks the forms in which a text writes the arguments of the tool calls of `messages`.
+
+    A template that quotes arguments given as text with `tojson`, or writes an object in Python's notation where it
+    expects a text, writes calls as no model is trained to write them. What contents say does not count.
+
+    Args:
+        messages: the messages that the text shows.
+        text: what the template has written of them.
+        first: index of the first of the messages in the conversation.
+
+    Raises:
+        ConversationError: arguments are written in one of these forms.
+    """
+    contents = [message["content"] for message in messages if isinstance(message.get("content"), str)]
+    for i, message in enumerate(messages, first):
+        for call in message.get("tool_calls") or []:
+            function = call.get("function", call) if isinstance(call, Mapping) else {}
+            function = function if isinstance(function, Mapping) else {}
+            arguments = function.get("arguments")
+            wrong, given, other = _misread(arguments)
+            if any(text.count(form) > sum(content.count(form) for content in contents) for form in wrong):
+                raise ConversationError(
+                    f"message {i + 1}: the chat template writes the arguments of {function.get('name')} {given}; give "
+                    f"them as {other}"
+                )
+
+
+def _misread(arguments: Any) -> tuple[list[str], str, str]:
+    """Returns the forms that no call has, how they come about, and the form to give the arguments in instead."""
+    if isinstance(arguments, str):
+        quoted = {
+            json.dumps(one, ensure_ascii=ascii) for one in (arguments, arguments.strip()) for ascii in (False, True)
+        }
+        return sorted(quoted), "as a quoted text, since they are given as text", "an object"
+    if isinstance(arguments, Mapping) and arguments:
+        return [str(arguments)], "in Python's notation, since they are given as an object", "JSON text"
+    return [], "", ""
 
 
 def _check(number: int, key: str, value: Any, text: str) -> None:
@@ -96,20 +144,19 @@ def _named(call: Mapping[str, Any]) -> dict[str, Any]:
     return {**call, "name": MARK + "name"}
 
 
-def _call_values(function: Mapping[str, Any], number: int, turn: str) -> Iterator[Any]:
+def _call_values(function: Mapping[str, Any], number: int) -> Iterator[Any]:
     """Yields the values that the turn must contain: the function's name, the arguments' names and their values.
 
-    Raises ConversationError if the arguments are given as text and the template quotes them.
+    Raises ConversationError if the arguments are a blank text, which no template can write as arguments.
     """
     yield function["name"]
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
         yield from _leaves(arguments)
-    elif arguments.strip() not in turn or json.dumps(arguments, ensure_ascii=False) in turn:
-        raise ConversationError(
-            f"message {number}: the chat template writes the arguments of {function['name']} as a quoted text, since "
-            "they are given as text; give them as an object"
-        )
+    elif arguments.strip():
+        yield arguments
+    else:
+        raise ConversationError(f"message {number}: the arguments of {function['name']} are a blank text; write {{}}")
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jinja2 import TemplateError
 from tokenizers import Encoding, Tokenizer
 from tokenizers.processors import PostProcessor
 
 from osftx.data.chat.special_text import SpecialText
+from osftx.data.chat.template import RenderingError, render
 from osftx.data.chat.tokenizer_files import (
     CONFIG_FILE,
     TEMPLATE_FILE,
@@ -99,25 +99,28 @@ class ChatTokenizer:
 
         Raises:
             ConfigurationError: there is no chat template.
-            ConversationError: the template rejects these messages (such as roles that do not alternate).
+            ConversationError: the template rejects these messages (such as roles that do not alternate), or fails.
         """
         template = self._template if tools is None else self._tool_template
         if template is None:
             raise ConfigurationError([self.no_template()])
         try:
-            return template.render(
+            return render(
+                template,
                 messages=[_for_template(message) for message in messages],
                 tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,
             )
-        except (
-            TemplateError,
-            TypeError,
-            ValueError,
-        ) as error:  # TypeError and ValueError come from the template's own expressions
-            raise ConversationError(f"the chat template refuses the conversation: {error}") from error
+        except RenderingError as error:
+            raise ConversationError(
+                f"the chat template refuses the conversation: {error} (template of {self.folder})"
+            ) from error
+
+    def no_end(self, reason: Exception) -> str:
+        """Returns the error message for a template that does not come to an end with a conversation."""
+        return f"the chat template of {self.folder} does not come to an end with it, {reason}; use another template"
 
     def no_template(self) -> str:
         """Returns the error message for conversations without a chat template to render them."""

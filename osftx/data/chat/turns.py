@@ -18,6 +18,10 @@ BEGIN = "".join(map(chr, (0xF5B2E, 0x10A0C1, 0xF3D97)))
 END = "".join(map(chr, (0xF71D3, 0x10C4E9, 0xF1A68)))
 
 
+class UncertainOpeningError(ConversationError):
+    """Raised if the template does not show where an assistant turn begins before which there is no other turn."""
+
+
 @dataclass(frozen=True)
 class Range:
     """A half-open range of characters of a text, and whether its last token must be a special one."""
@@ -56,22 +60,45 @@ def find_assistant_turn(tokenizer: ChatTokenizer, messages: Sequence[Message], t
     """Returns the last message, which is the assistant's, as a turn of the text.
 
     Raises:
+        UncertainOpeningError: no turn stands before it, and the template does not show where it begins.
         ConversationError: the template does not show unambiguously what the assistant wrote, or leaves out or changes a
             part of it.
     """
-    number = len(messages)
-    opening = tokenizer.render(messages[:-1], tools, add_generation_prompt=True)
     text = tokenizer.render(messages, tools)
-    if not text.startswith(opening):
-        raise ConversationError(
-            f"message {number}: the chat template writes this turn, or one before it, otherwise than when the model is "
-            f"asked for it (then behind {opening[-40:]!r}); end the conversation before it, or use another template"
-        )
+    opening = _opening(tokenizer, messages, tools, text)
     closing = _find_closing(tokenizer, messages[:-1], tools)
     if closing.eos_behind:
         text = text.removesuffix(tokenizer.eos_token or "")
     check_turn_is_written(tokenizer, messages, tools, text[len(opening) :])
     return AssistantTurn(text, Range(len(opening), len(text.rstrip()), closing.with_special))
+
+
+def _opening(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, text: str) -> str:
+    """Returns the text after which the model writes the last message; `text`, that of all messages, begins with it.
+
+    Raises ConversationError, or UncertainOpeningError, if it does not.
+    """
+    number = len(messages)
+    is_first = all(message["role"] == "system" for message in messages[:-1])
+    try:
+        opening = tokenizer.render(messages[:-1], tools, add_generation_prompt=True)
+    except ConversationError:
+        if not is_first:
+            raise
+        opening = None  # many templates look at a first message that is not there
+    if opening is not None and text.startswith(opening):
+        return opening
+    if is_first:
+        raise UncertainOpeningError(
+            f"message {number}: the conversation begins with this turn of the assistant, of which the chat template "
+            "does not show where the model would begin to write, and nothing else is trained on; put a question before "
+            "it, or leave such rows out with data.on_bad_row=skip"
+        )
+    assert opening is not None
+    raise ConversationError(
+        f"message {number}: the chat template writes this turn, or one before it, otherwise than when the model is "
+        f"asked for it (then behind {opening[-40:]!r}); end the conversation before it, or use another template"
+    )
 
 
 def _find_closing(tokenizer: ChatTokenizer, before: Sequence[Message], tools: Tools) -> _Closing:

@@ -21,6 +21,7 @@ from osftx.sweep.optuna.settings import OptunaSweeperConf, Pruner, Sampler
 from osftx.sweep.optuna.space import Parameter, grid, parameters
 from osftx.sweep.optuna.study import create_study, resume_study
 from osftx.sweep.resume import RESUME, mask_settings
+from osftx.utils.console import printable
 from osftx.utils.masking import mask
 
 RETRY_OF = "retry_of"
@@ -166,7 +167,8 @@ def _tell(study: optuna.Study, trial: Trial, done: JobReturn) -> None:
     """
     if done.status is not JobStatus.COMPLETED:
         cause = done._return_value  # the property would raise the exception
-        print(f"job {trial.number} failed: {type(cause).__name__}: {cause}", file=sys.stderr, flush=True)
+        reason = printable(f"{type(cause).__name__}: {cause}")
+        print(f"job {trial.number} failed: {reason}", file=sys.stderr, flush=True)
         study.tell(trial, state=TrialState.FAIL)
         return
     if study.get_trials(deepcopy=False)[trial.number].user_attrs.get(PRUNED):

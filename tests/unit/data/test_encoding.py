@@ -29,7 +29,7 @@ class Sleeping(Encoder):
 
     def encode(self, chunk: Chunk) -> Encoded:
         time.sleep(0.1 / (1 + chunk.size))
-        return Encoded(chunk.size, NOTHING, Counter(), [], {})
+        return Encoded(chunk.size, NOTHING, Counter(), [], Counter(), {})
 
 
 @dataclass(frozen=True)

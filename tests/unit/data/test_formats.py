@@ -11,7 +11,8 @@ from refusals import GOOD, refused
 from osftx.config.schema import DataConfig, DataFormat, TrainOn
 from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.tokenizer import ChatTokenizer
-from osftx.data.formats import RowError, Shape, conversation_of, parse, shape_of
+from osftx.data.formats import Shape, conversation_of, parse, shape_of
+from osftx.data.json_text import RowError
 from osftx.data.prepare import prepare
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": None}}}
@@ -72,7 +73,7 @@ def test_null_is_as_if_it_were_not_there() -> None:
     assert read({"messages": [turn("assistant", "x", tool_calls=[])], "tools": []}).messages == [turn("assistant", "x")]
 
 
-@pytest.mark.parametrize("tools", [{}, "", 0, False, "[]", ["x"]])
+@pytest.mark.parametrize("tools", [{}, "x", 0, False, "[1]", ["x"]])
 def test_tools_are_a_list_of_objects(tools: Any) -> None:
     with pytest.raises(RowError, match=r"`tools` is .*; it must be a list of objects"):
         read({"messages": [turn("assistant", "x")], "tools": tools})
@@ -150,7 +151,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("messages", {"messages": []}, "`messages` is empty list; it must have `messages`"),
     ("messages", {"messages": None}, "`messages` is null; it must have `messages`"),
     ("messages", {"messages": {"a": 1}}, "`messages` is object; it must have `messages`"),
-    ("messages", {"messages": "[]"}, "`messages` is string; it must have `messages`"),
+    ("messages", {"messages": "hi"}, "`messages` is string; it must have `messages`"),
+    ("messages", {"messages": "[1,"}, "`messages` is a text that is not JSON (Expecting value"),
     ("messages", messages("hello"), "message 1 is a JSON string; it must be an object with role and content"),
     ("messages", messages(None), "message 1 is a JSON null; it must be an object with role and content"),
     ("messages", messages([USER, ANSWER]), "message 1 is a JSON list; it must be an object"),
@@ -158,7 +160,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("messages", messages({"content": "x"}), "message 1 has the role None; it must be one of system, user, assistant"),
     ("messages", messages(turn(["user"], "x")), "message 1 has the role ['user']; it must be"),  # type: ignore[arg-type]
     ("messages", messages({"role": "user"}), "message 1 (user) has a content that is null; it must be text"),
-    ("messages", messages(turn("user", [{"text": "x"}])), "message 1 (user) has a content that is list; it must be"),
+    ("messages", messages(turn("user", [{"text": "x"}])), "message 1 (user) has a content that is list, and part 1"),
+    ("messages", messages(turn("user", ["x"])), "and part 1 of it is string without a `type`; it must be text, or"),
+    ("messages", messages(turn("user", [{"type": "image_url", "image_url": "u"}]), ANSWER), "type 'image_url' with"),
+    ("messages", messages(turn("user", [{"type": "text", "text": "x", "n": 1}]), ANSWER), "with the keys n, text"),
     ("messages", messages(turn("user", True)), "message 1 (user) has a content that is boolean; it must be text"),
     ("messages", messages(turn("user", {})), "message 1 (user) has a content that is empty object; it must be text"),
     ("messages", messages(turn("user", "")), "message 1 (user) has an empty content; write it or remove"),
@@ -174,17 +179,21 @@ WRONG: list[tuple[str, Any, str]] = [
     ("messages", messages(turn("tool", "x", tool_call_id=7), ANSWER), "has a `tool_call_id` that is number; it"),
     ("messages", messages(USER, turn("assistant", "x", train="no")), "has a `train` that is string; it must be"),
     ("messages", messages(USER, turn("assistant", "x", train=0)), "has a `train` that is number; it must be true or"),
-    ("messages", messages(USER, turn("assistant", "x", weight=0)), "message 2 (assistant) has the keys weight; a"),
+    ("messages", messages(USER, turn("assistant", "x", weight=0.5)), "`weight` that is 0.5; it must be 0 or 1"),
+    ("messages", messages(USER, turn("assistant", "x", weight=0, train=True)), "has `train` and `weight`, which"),
+    ("messages", messages(USER, turn("assistant", "x", mask=1)), "message 2 (assistant) has the keys mask; a message"),
+    ("messages", '{"messages": [], "messages": []}', "has the key 'messages' twice in one object; keep one of them"),
+    ("messages", '{"a": 1e999}', "holds the number 1e999, which is beyond the range of a float; write it as text"),
     ("messages", messages(*GOOD, tools={"name": "x"}), "`tools` is object; it must be a list of objects"),
     ("messages", messages(*GOOD, tools=["x"]), "`tools` is list; it must be a list of objects"),
     # The shapes that are converted.
     ("conversations", messages(*GOOD), "has the keys ['messages']; it must have `conversations`"),
     ("conversations", from_value(), "`conversations` is empty list; it must have `conversations`"),
-    ("conversations", from_value({"from": "bot", "value": "x"}), "turn 1 is from 'bot'; `from` must be one of human"),
-    ("conversations", from_value({"from": ["gpt"], "value": "x"}), "turn 1 is from ['gpt']; `from` must be one of"),
-    ("conversations", from_value({"value": "x"}), "turn 1 is from None; `from` must be one of human, user, gpt"),
+    ("conversations", from_value({"from": "bot", "value": "x"}), "message 1 has the role 'bot'; it must be one of"),
+    ("conversations", from_value({"from": ["gpt"], "value": "x"}), "message 1 has the role ['gpt']; it must be one"),
+    ("conversations", from_value({"value": "x"}), "message 1 has the role None; it must be one of system"),
     ("conversations", from_value({"from": "gpt"}), "message 1 (assistant) has a content that is null; it must be text"),
-    ("conversations", from_value({"from": "gpt", "value": "x", "loss": 1}), "message 1 (assistant) has the keys loss"),
+    ("conversations", from_value({"from": "gpt", "value": "x", "loss": 2}), "has a `loss` that is number; it must"),
     ("conversations", from_value("x"), "message 1 is a JSON string; it must be an object"),
     ("conversations", from_value({"from": "human", "value": "x"}), "has no assistant turn; it needs one"),
     ("instruction", {"instruction": "x"}, "has the keys ['instruction']; it must have `output`, a text that is not"),
@@ -284,13 +293,25 @@ def test_all_problems_are_found_at_once(chatml: ChatTokenizer, tmp_path: Path) -
     assert [problem.split(": ")[0] for problem in problems] == [f"{data}:{line}" for line in (2, 3, 5)]
 
 
-def test_reading_stops_at_twenty_problems(chatml: ChatTokenizer, tmp_path: Path) -> None:
+def test_many_rows_with_the_same_reason_are_told_once(chatml: ChatTokenizer, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
-    data.write_text("no\n" * 1000)
+    data.write_text("no\n" * 1000 + "[]\n")
+    many, other = refused(chatml, tmp_path / "prepared", str(data))
+    assert many == (
+        f"{data}:1: is not JSON (Expecting value at character 1); each line must be one object (1,000 rows have this "
+        f"reason, also {data}:2 and {data}:3; on_bad_row=skip leaves them out)"
+    )
+    assert other.startswith(f"{data}:1001: is a JSON empty list")
+
+
+def test_reading_stops_at_twenty_different_problems(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [messages(turn("user", "x", **{"key" + "z" * number: 1}), ANSWER) for number in range(50)]
+    data.write_text("\n".join(map(json.dumps, rows)))
     problems = refused(chatml, tmp_path / "prepared", str(data))
     assert len(problems) == 20
     assert problems[-1].startswith(f"{data}:20: ")
-    assert problems[-1].endswith("(reading stopped here, at problem 20)")
+    assert problems[-1].endswith("(reading stopped here, at row 20 of those that cannot be used)")
 
 
 def test_problems_of_rows_and_of_the_file_come_together(chatml: ChatTokenizer, tmp_path: Path) -> None:
@@ -327,3 +348,57 @@ def test_rows_of_a_json_list_are_checked_like_lines(chatml: ChatTokenizer, tmp_p
     data.write_text(f'[{{"document": "x"}}, {{"document": {text}}}]')
     (problem,) = refused(chatml, tmp_path / "prepared", str(data))
     assert problem.startswith(f"{data}: row 2: holds ")
+
+
+@pytest.mark.parametrize("content", ["xy", [{"type": "text", "text": "x"}, {"type": "text", "text": "y", "n": None}]])
+def test_parts_of_text_are_joined(content: Any) -> None:
+    assert read(messages(turn("user", content), ANSWER)).messages == [turn("user", "xy"), ANSWER]
+
+
+@pytest.mark.parametrize("as_text", [json.dumps, lambda value: value])
+@pytest.mark.parametrize("each_as_text", [json.dumps, lambda value: value])
+def test_lists_and_objects_may_be_json_text(as_text: Any, each_as_text: Any) -> None:
+    caller = turn("assistant", None, tool_calls=as_text([each_as_text(CALL)]))
+    row = {"messages": as_text([each_as_text(m) for m in (USER, caller)]), "tools": as_text([each_as_text(TOOLS[0])])}
+    assert read(row) == Conversation([USER, turn("assistant", None, tool_calls=[CALL])], TOOLS)
+
+
+@pytest.mark.parametrize("tools", ["", "[]", " ", None, []])
+def test_no_tools(tools: Any) -> None:
+    assert read(messages(*GOOD, tools=tools)).tools is None
+
+
+def test_a_text_that_is_nested_or_half_is_told() -> None:
+    with pytest.raises(RowError, match="`tools` is a text that is nested too deeply to be a row; correct it"):
+        read(messages(*GOOD, tools="[" * 99_999))
+    with pytest.raises(RowError, match=r"`tools` is a text that holds \\ud83d, half of a character"):
+        read(messages(*GOOD, tools='[{"name": "\\ud83d"}]'))
+
+
+def test_names_of_roles_that_the_settings_give() -> None:
+    row = from_value({"from": "user", "value": "1"}, {"from": "chatgpt", "value": "One."})
+    assert conversation_of(Shape.conversations, row, TrainOn.assistant, {"chatgpt": "assistant"}).messages == GOOD
+    with pytest.raises(RowError, match=r"message 2 has the role 'chatgpt'.*or set data.roles={chatgpt: assistant}"):
+        read(row)
+    row = messages(USER, turn("bing", "One."))
+    assert conversation_of(Shape.messages, row, TrainOn.assistant, {"bing": "assistant"}).messages == GOOD
+
+
+def test_fields_that_are_ignored() -> None:
+    row = messages(USER, turn("assistant", "One.", mood="fine"), weight=3)
+    content = parse(json.dumps(row).encode(), ("mood", "weight"))
+    assert conversation_of(Shape.messages, content, TrainOn.assistant, ignored=("mood", "weight")).messages == GOOD
+
+
+@pytest.mark.parametrize("end", [[turn("user", "")], [turn("user", " "), turn("assistant", None)], []])
+def test_empty_turns_at_the_end_are_left_out(end: list[Any]) -> None:
+    found = read(messages(*GOOD, *end))
+    assert (found.messages, found.empty_turns) == (GOOD, len(end))
+
+
+def test_a_system_message_beside_the_messages() -> None:
+    system = turn("system", "Be brief.")
+    assert read(messages(*GOOD, system="Be brief.")).messages == [system, *GOOD]
+    assert read(messages(system, *GOOD, system="Be brief.")).messages == [system, *GOOD]
+    with pytest.raises(RowError, match="beside messages that begin with another system message"):
+        read(messages(system, *GOOD, system="Be long."))

@@ -19,14 +19,14 @@ from datasets.arrow_writer import ArrowWriter
 from refusals import GOOD, refused
 from tokenizers import Tokenizer
 
-from osftx.config.schema import DataConfig, DataFormat, OnBadRow, SpecialTokens, TrainOn
+from osftx.config.schema import DataConfig, DataFormat, OnBadRow, SpecialTokens, TooLong, TrainOn
 from osftx.data import chunks as chunks_module
 from osftx.data import prepare as module
 from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation, encode_document
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prepare import prepare
-from osftx.data.samples import LOCKS, counted_tokens, load_samples, sample_lengths
+from osftx.data.samples import EMPTY_TURNS, LOCKS, SHORTENED, counted_tokens, load_samples, sample_lengths
 from osftx.errors import ConfigurationError
 from osftx.utils import locks
 
@@ -156,6 +156,9 @@ OTHER_SETTINGS: dict[str, Any] = {
     "limit": 3,
     "on_bad_row": OnBadRow.skip,
     "special_tokens": SpecialTokens.allow,
+    "too_long": TooLong.cut,
+    "roles": {"bot": "assistant"},
+    "ignore_fields": ["weight"],
 }
 
 
@@ -333,6 +336,22 @@ def test_documents_that_spell_out_special_tokens(chatml: ChatTokenizer, tmp_path
     assert "spells out the special token '<|endoftext|>'" in problem
 
 
+def test_what_is_adjusted_is_counted(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    rows = [{"messages": [*GOOD, {"role": "user", "content": ""}]}, {"messages": [*GOOD * 9]}, {"messages": GOOD}]
+    data = DataConfig(path=write(tmp_path / "data.jsonl", *rows), too_long=TooLong.split)
+    prepared = prepare(data, chatml, 40, tmp_path / "prepared")
+    assert prepared.summary.adjusted == {EMPTY_TURNS: 1, SHORTENED: 1}
+    assert prepared.summary.dropped == 0
+    assert max(prepared.lengths) <= 40
+    assert prepare(data, chatml, 40, tmp_path / "prepared").summary == prepared.summary, "also when it is found again"
+
+
+def test_token_ids_show_no_turns(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", {"input_ids": [1, 2], "labels": [1, 2]})
+    (problem,) = refused(chatml, tmp_path / "prepared", path, too_long=TooLong.cut)
+    assert problem.startswith(f"{path}: has tokenized, but too_long=cut, and token ids show no turns; remove too_long")
+
+
 def test_nothing_left_after_skipping(chatml: ChatTokenizer, tmp_path: Path) -> None:
     path = write(tmp_path / "data.jsonl", "no", "neither")
     (problem,) = refused(chatml, tmp_path / "prepared", path, on_bad_row=OnBadRow.skip)
@@ -382,8 +401,9 @@ def test_processes_give_the_same_samples_and_problems(data: DataConfig, chatml: 
             prepare(data, chatml, 100, tmp_path / "prepared", num_proc=count)
         problems.append(caught.value.problems)
     assert problems[0] == problems[1]
-    assert [problem.split(": ")[0] for problem in problems[0]] == [f"{data.path}:{line}" for line in range(1, 41, 2)]
-    assert problems[0][-1].endswith("(reading stopped here, at problem 20)")
+    (problem,) = problems[0]
+    assert problem.startswith(f"{data.path}:1: is not JSON")
+    assert f"50 rows have this reason, also {data.path}:3 and {data.path}:5" in problem
     assert kept(tmp_path / "prepared") == []
 
 

@@ -174,6 +174,11 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "JSON that is cut off": ("a.json", lambda path: path.write_text(f"[\n{LINE},"), "{path}:3: is not JSON"),
     "JSON that is not UTF-8": ("a.json", lambda path: path.write_bytes(b'["\xe9"]'), "{path}: is not UTF-8 text"),
     "JSON that is nested": ("a.json", lambda path: path.write_text("[" * 99999), "{path}: is not JSON that can be"),
+    "JSON with a key twice": (
+        "a.json",
+        lambda path: path.write_text('[{"document": "x", "document": "y"}]'),
+        "{path}: is not JSON that can be read (has the key 'document' twice in one object; keep one of them); correct",
+    ),
     "an empty JSON list": ("a.json", lambda path: path.write_text("[]"), "{path}: is empty; it must have a row"),
     "JSON of numbers": ("a.json", lambda path: path.write_text("[1]"), "{path}: row 1: is a JSON number; each line"),
     "Parquet that is none": ("a.parquet", lambda path: path.write_text(LINE * 9), "{path}: row 1: cannot be read ("),

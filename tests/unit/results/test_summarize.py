@@ -8,7 +8,7 @@ import pytest
 from measured_phases import ACCURACY, ARGUMENTS, NAMES, SETS, experiment, finished, measured
 
 from osftx.config.schema import EvaluationSetConfig, ExperimentConfig
-from osftx.data.samples import DataSummary, SkippedRow
+from osftx.data.samples import EMPTY_TURNS, DataSummary, SkippedRow
 from osftx.results.summarize import Finished, summarize
 
 
@@ -184,6 +184,14 @@ def test_rows_that_were_left_out_are_listed_by_setting() -> None:
     assert results["skipped_rows"] == [
         {"setting": "phases.one.data", "rows": 2, "first": [{"place": "a:3", "reason": "is wrong"}]}
     ]
+
+
+def test_rows_that_were_adjusted_are_counted_by_setting() -> None:
+    data = DataSummary("one.jsonl", adjusted={EMPTY_TURNS: 3})
+    phases = finished(experiment(), Path("/run"), "one")
+    results = summarize(experiment(), phases, Path("/run"), ARGUMENTS, "start", None, {"phases.one.data": data})
+    assert results["adjusted_rows"] == [{"setting": "phases.one.data", "adjusted": {EMPTY_TURNS: 3}}]
+    assert results["skipped_rows"] == []
 
 
 def test_benchmarks_stand_in_the_retention_table() -> None:

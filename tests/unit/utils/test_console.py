@@ -1,4 +1,4 @@
-"""Output in an encoding that does not have every character: each program prints on, with a mark instead."""
+"""Output in an encoding that does not have every character, and text that would command the terminal."""
 
 import io
 import os
@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
+from rich.markup import escape
+from rich.table import Table
 
-from osftx.utils.console import complain, replace_what_cannot_be_shown
+from osftx.utils.console import SafeConsole, complain, printable, replace_what_cannot_be_shown, tell
 from osftx.utils.files import write_json, write_text
 
+HOSTILE = "a\x1b]0;title\x07b\x9b31mc\x00\u202ed\re"
+SHOWN = r"a\x1b]0;title\x07b\x9b31mc\x00\u202ed\re"
 ENCODINGS = ({"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"})
 
 
@@ -56,3 +60,33 @@ def osftx(environment: dict[str, str], *overrides: str) -> subprocess.CompletedP
         timeout=120,
         check=False,
     )
+
+
+def test_control_characters_are_shown_as_escapes() -> None:
+    assert printable(HOSTILE) == SHOWN
+    assert printable("é\t東\n😀") == "é\t東\n😀"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_console_shows_them_in_lines_and_tables(is_terminal: bool) -> None:
+    file = io.StringIO()
+    screen = SafeConsole(
+        file=file, force_terminal=is_terminal, width=160, color_system="truecolor" if is_terminal else None
+    )
+    table = Table()
+    table.add_column(escape(HOSTILE))
+    table.add_row(escape(HOSTILE))
+    screen.print(table)
+    screen.print(escape(HOSTILE), style="yellow", highlight=False)
+    printed = file.getvalue()
+    assert r"\x1b]0;title" in printed
+    for character in "\x9b\x00\u202e\x07\r":
+        assert character not in printed
+    assert "\x1b]" not in printed
+    assert ("\x1b[33m" in printed) == is_terminal, "the console's own colours stay"
+
+
+def test_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(f"{HOSTILE}\nsecond line")
+    tell(HOSTILE)
+    assert capsys.readouterr() == (f"{SHOWN}\n", f"osftx: {SHOWN}\nsecond line\n")

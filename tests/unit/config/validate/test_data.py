@@ -13,6 +13,7 @@ from osftx.config.schema import (
     ModelConfig,
     PhaseConfig,
     SpecialTokens,
+    TooLong,
     TrainingConfig,
     TrainOn,
 )
@@ -35,6 +36,7 @@ def experiment(**data: Any) -> ExperimentConfig:
         {"block_size": 2, "format": DataFormat.documents},
         {"train_on": TrainOn.everything, "format": DataFormat.messages},
         {"limit": 1},
+        {"too_long": TooLong.split, "roles": {"chatgpt": "assistant"}, "ignore_fields": ["weight"]},
     ],
 )
 def test_settings_that_go_together(data: dict[str, Any]) -> None:
@@ -66,6 +68,12 @@ def test_settings_that_go_together(data: dict[str, Any]) -> None:
         ),
         ({"train_on": TrainOn.everything, "format": DataFormat.tokenized}, "train_on=everything: not read with"),
         ({"special_tokens": SpecialTokens.fail, "format": DataFormat.tokenized}, "special_tokens=fail: not read with"),
+        ({"too_long": TooLong.cut, "format": DataFormat.tokenized}, "too_long=cut: not read with format=tokenized"),
+        ({"too_long": TooLong.split, "block_size": 8}, "too_long=split: not read with block_size=8, where no turns"),
+        ({"roles": {"chatgpt": "asistant"}}, "roles={chatgpt: asistant}: must be one of system, user, assistant, tool"),
+        ({"roles": {" ": "user"}}, "roles={' ': 'user'}: a name is blank; remove it"),
+        ({"ignore_fields": [""]}, "ignore_fields=['']: has the blank name ''; remove it"),
+        ({"ignore_fields": ["content"]}, "ignore_fields=['content']: content is what samples are made of; remove it"),
         ({"document_column": ""}, "document_column=: names no column; the default is document"),
     ],
 )
