@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+IN_TEXT = re.compile(r"\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)
 """How safetensors and Arrow write the system's error number into their own error."""
 CUT = re.compile(r"unexpected pos|PytorchStreamWriter failed")
 """torch's words for a file that could not be written whole; it does not say why."""

@@ -35,7 +35,7 @@ def wrapped(error: Exception) -> Exception:
         (PermissionError(errno.EACCES, "", "/a"), "/a: Permission denied; make it writable for you"),
         (OSError(errno.EROFS, "", "/a"), "/a: Read-only file system; make it writable for you"),
         (RuntimeError("Error while serializing: I/O error: No space (os error 28)"), "/run: No space left on device"),
-        (RuntimeError("[Errno 28] Error writing bytes to file"), "/run: No space left on device"),
+        (RuntimeError("Error writing bytes to file. Detail: [errno 28] No space"), "/run: No space left on device"),
         (RuntimeError("[enforce fail at inline_container.cc:676] . unexpected pos 64 vs 0"), "/run: No space left"),
         (wrapped(OSError(errno.ENOSPC, "", "/a/b")), "/a/b: No space left on device"),
         (CheckpointError(OSError(errno.ENOSPC, "", "/a/b")), "/a/b: No space left on device"),
