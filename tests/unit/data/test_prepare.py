@@ -319,9 +319,9 @@ def test_rows_that_spell_out_special_tokens(chatml: ChatTokenizer, tmp_path: Pat
         assert (summary.special_rows, summary.spelled_tokens) == (4, ["<|im_end|>"])
         assert summary.first_special_rows == [f"{path}:{line}" for line in (2, 3, 4)]
     assert found == {SpecialTokens.as_text: [2] * 5, SpecialTokens.allow: [2, 3, 3, 3, 3]}
-    problem, *others = refused(chatml, tmp_path / "none", path, special_tokens=SpecialTokens.fail)
-    assert problem.startswith(f"{path}:2: spells out the special token '<|im_end|>' (special_tokens=fail); remove it")
-    assert len(others) == 3
+    (problem,) = refused(chatml, tmp_path / "none", path, special_tokens=SpecialTokens.fail)
+    assert "spells out the special token '<|im_end|>' (special_tokens=fail); remove it" in problem
+    assert f"{path}:2" in problem
 
 
 def test_documents_that_spell_out_special_tokens(chatml: ChatTokenizer, tmp_path: Path) -> None:

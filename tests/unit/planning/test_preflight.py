@@ -281,8 +281,10 @@ def test_a_store_that_cannot_be_one_is_refused_and_one_that_cannot_be_written_po
 
 
 def change_config(home: Path, **settings: object) -> None:
+    """Changes keys of the model's config.json; None removes a key."""
     place = home / "base" / "config.json"
-    place.write_text(json.dumps(json.loads(place.read_text()) | settings))
+    changed = json.loads(place.read_text()) | settings
+    place.write_text(json.dumps({key: value for key, value in changed.items() if value is not None}))
 
 
 def warnings_of(config: ExperimentConfig) -> list[str]:

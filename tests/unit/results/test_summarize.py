@@ -189,7 +189,7 @@ def test_rows_that_were_left_out_are_listed_by_setting() -> None:
 def test_rows_that_were_adjusted_are_counted_by_setting() -> None:
     data = DataSummary("one.jsonl", adjusted={EMPTY_TURNS: 3})
     phases = finished(experiment(), Path("/run"), "one")
-    results = summarize(experiment(), phases, Path("/run"), ARGUMENTS, "start", None, {"phases.one.data": data})
+    results = summarize(experiment(), phases, Path("/run"), ARGUMENTS, "start", {}, {"phases.one.data": data})
     assert results["adjusted_rows"] == [{"setting": "phases.one.data", "adjusted": {EMPTY_TURNS: 3}}]
     assert results["skipped_rows"] == []
 

@@ -27,7 +27,7 @@ def test_everything_beside_the_weights_is_handed_on(tmp_path: Path) -> None:
         (source / name).write_text(f"content of {name}")
     (source / "config.json").write_text('{"model_type": "llama", "torch_dtype": "float16", "scale": Infinity}')
     (source / "model.safetensors").write_text("weights")
-    export._copy_companions(source, folder, torch.bfloat16)
+    export._copy_companions(source, folder, torch.bfloat16, ())
     assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {*names, "config.json"}
     assert all((folder / name).read_text() == f"content of {name}" for name in names)
     assert json.loads((folder / "config.json").read_text()) == {

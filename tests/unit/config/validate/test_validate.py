@@ -271,7 +271,7 @@ def test_evaluation_sets_need_a_path_and_a_known_phase() -> None:
         ),
         (
             EvaluationSetConfig(path="f.jsonl", score="f1", train_on=TrainOn.everything),
-            ["evaluation.sets.facts.train_on=everything: with score or against_base the model the prompts"],
+            ["evaluation.sets.facts.train_on=everything: with score or against_base the model answers"],
         ),
         (
             EvaluationSetConfig(path="f.jsonl", max_new_tokens=0),
