@@ -147,7 +147,12 @@ BAD = {
     ),
     "more bad lines than anyone reads": Bad(
         "phases.skills.data.path=TMP/all_bad.jsonl",
-        ("20 problems", "TMP/all_bad.jsonl:1: ", "TMP/all_bad.jsonl:20: ", "reading stopped here"),
+        (
+            "1 problem",
+            "TMP/all_bad.jsonl:1: ",
+            "25 rows have this reason, also TMP/all_bad.jsonl:2 and ",
+            "on_bad_row=skip",
+        ),
     ),
     "everything dropped": Bad(
         "phases.skills.max_seq_len=5",
