@@ -186,8 +186,11 @@ class Model:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from osftx.evaluation.generation import own_stop_ids
+
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        self.stops = own_stop_ids(self.model)
 
     def answered(self, what: str, questions: Sequence[str], longest: int) -> list[Row]:
         """Returns the questions with the model's answers; answers that do not end within `longest` tokens are cut."""
@@ -204,7 +207,7 @@ class Model:
         ]
         prompts = [Prompt(self.tokenizer(text, add_special_tokens=False).input_ids, [2]) for text in texts]
         with tqdm(total=-(-len(prompts) // 16), desc=f"answering {what}", unit=" batches") as bar:
-            answers = generate(self.model, prompts, [], longest, 16, bar=bar)
+            answers = generate(self.model, prompts, self.stops, longest, 16, bar=bar)
         by_index = {answer.index: self.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in answers}
         return [chat(question, by_index[index].strip()) for index, question in enumerate(questions)]
 

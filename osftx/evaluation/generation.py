@@ -44,7 +44,7 @@ def generate(
     Args:
         model: a model in evaluation mode, on its device.
         prompts: all prompts of the set.
-        stop_ids: tokens that end an answer, in addition to the model's own.
+        stop_ids: tokens that end an answer, the model's own (`own_stop_ids`) among them.
         max_new_tokens: maximum number of tokens of an answer.
         batch_size: number of prompts of a batch.
         temperature: temperature of the sampling; 0 is greedy decoding.
@@ -53,7 +53,7 @@ def generate(
         world_size: number of ranks.
         bar: the progress bar, in batches.
     """
-    stops = sorted({*stop_ids, *own_stop_ids(model)})
+    stops = sorted(set(stop_ids))
     answers: list[Answer] = []
     for number, batch in enumerate(_batches(prompts, batch_size)):
         if number % world_size != rank:
@@ -67,7 +67,10 @@ def generate(
 
 
 def own_stop_ids(model: PreTrainedModel) -> list[int]:
-    """Returns the tokens that end a text according to the model's `generation_config.json`."""
+    """Returns the tokens that end a text according to the model's `generation_config.json`.
+
+    It must be asked before `generate`, which replaces the model's settings.
+    """
     given = model.generation_config.eos_token_id if model.generation_config is not None else None
     return [given] if isinstance(given, int) else list(given or [])
 

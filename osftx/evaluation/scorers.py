@@ -1,7 +1,7 @@
 """Scores of a generated answer against the reference answer of its sample, 0 (wrong) to 1 (right). Pure.
 
 `contains` and `f1` ignore case and white space; `f1` is the word overlap of SQuAD (Rajpurkar et al., arXiv 1606.05250,
-section 6.1).
+section 6.1). In scripts without spaces between words, each character counts as a word.
 """
 
 import json
@@ -16,9 +16,16 @@ Scorer = Callable[[str, str], float]
 """A function of an answer and its reference that returns 0 to 1. It raises ValueError for a reference that it cannot
 read, whatever the answer is."""
 
-FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
+FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL | re.IGNORECASE)
 """A fenced block of Markdown, in which many models write JSON."""
-NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+(?:[eE][-+]?\d+)?")
+MINUS = "\N{MINUS SIGN}"
+NUMBER = re.compile(rf"(?:(?<![\w.)])[-+{MINUS}])?(?:(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+"""A number. A hyphen behind a word or another number (`2024-05-01`, `GPT-4`) is no sign."""
+WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua960-\ua97f\uf900-\ufaff\U00020000-\U0003ffff"
+"""Ranges of the scripts that write no spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
+WORD = re.compile(rf"[{WITHOUT_SPACES}]|[^\s{WITHOUT_SPACES}]+")
+BORDERED = re.compile(rf"[^\W{WITHOUT_SPACES}]")
+"""A character of a word in a script with spaces."""
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 RELATIVE_TOLERANCE = 1e-6
@@ -34,7 +41,9 @@ def contains(answer: str, reference: str) -> float:
     wanted = " ".join(reference.casefold().split())
     if not wanted:
         raise ValueError("the reference is empty, and every answer contains it")
-    return float(re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", " ".join(answer.casefold().split())) is not None)
+    text = " ".join(answer.casefold().split())
+    starts = (found.start() for found in re.finditer(f"(?={re.escape(wanted)})", text))
+    return float(any(_stands_alone(text, (start, start + len(wanted))) for start in starts))
 
 
 def json_equal(answer: str, reference: str) -> float:
@@ -45,7 +54,7 @@ def json_equal(answer: str, reference: str) -> float:
     """
     try:
         wanted = _json(reference)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the reference is not JSON ({error})") from error
     block = FENCE.fullmatch(answer.strip())
     try:
@@ -65,8 +74,8 @@ def regex(answer: str, reference: str) -> float:
 def numeric(answer: str, reference: str) -> float:
     """Returns whether the last number of the answer equals the last number of the reference."""
     wanted, found = _last_number(reference), _last_number(answer)
-    if wanted is None:
-        raise ValueError("the reference has no number")
+    if wanted is None or math.isinf(wanted):
+        raise ValueError("the reference has no number" if wanted is None else "the reference is beyond any number")
     return float(found is not None and math.isclose(found, wanted, rel_tol=RELATIVE_TOLERANCE))
 
 
@@ -96,7 +105,13 @@ def _json(text: str) -> Any:
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is no JSON")
 
-    return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    def number(digits: str) -> float:
+        value = float(digits)
+        if math.isinf(value):
+            raise ValueError(f"{digits} is beyond the range of a number")
+        return value
+
+    return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_float=number)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -112,8 +127,18 @@ def _same(one: Any, other: Any) -> bool:
 
 def _last_number(text: str) -> float | None:
     found = NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    return float(found[-1].replace(",", "").replace(MINUS, "-")) if found else None
+
+
+def _stands_alone(text: str, place: tuple[int, int]) -> bool:
+    """Returns whether no word goes on beyond the ends of a place in a text."""
+    borders = ((place[0] - 1, place[0]), (place[1] - 1, place[1]))
+    inside = range(len(text))
+    return not any(
+        before in inside and after in inside and BORDERED.match(text[before]) and BORDERED.match(text[after])
+        for before, after in borders
+    )
 
 
 def _words(text: str) -> list[str]:
-    return ARTICLES.sub(" ", text.casefold().translate(PUNCTUATION)).split()
+    return WORD.findall(ARTICLES.sub(" ", text.casefold().translate(PUNCTUATION)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from osftx.config.phase_spec import AskedSet
 from osftx.config.schema import EvaluationSetConfig
+from osftx.data.chat.answer_text import AnswerText
 from osftx.data.chat.tokenizer import ChatTokenizer
 from osftx.data.prompts import Prompt, prompts_of
 from osftx.data.samples import load_samples
@@ -53,9 +54,9 @@ class Questions:
     prompts: Sequence[str]
     """Text of each prompt, special tokens included."""
     references: Sequence[str]
-    """Text of each reference answer, without special tokens."""
+    """Text of each reference answer: its content alone."""
     text_of: Callable[[Sequence[int]], str]
-    """Returns the text of an answer's token ids, without special tokens."""
+    """Returns the text of an answer's token ids: its content alone (`AnswerText`)."""
 
 
 def is_asked(settings: EvaluationSetConfig) -> bool:
@@ -80,7 +81,8 @@ def read_questions(
             [f"{key}: {error}; give conversations, or set score=null and against_base=false"]
         ) from error
     _check_room(key, settings, prompts, context)
-    references = [tokenizer.text(prompt.reference) for prompt in prompts]
+    text_of = AnswerText(tokenizer)
+    references = [text_of(prompt.reference) for prompt in prompts]
     if score is not None:
         _check_references(key, score, references)
     stops = {prompt.reference[-1] for prompt in prompts} & tokenizer.special_token_ids
@@ -90,7 +92,7 @@ def read_questions(
         settings.against_base,
         [tokenizer.decode(prompt.ids) for prompt in prompts],
         references,
-        tokenizer.text,
+        text_of,
     )
 
 

@@ -19,7 +19,7 @@ from osftx.data.prompts import Prompt, prompts_of
 from osftx.data.samples import load_samples
 from osftx.distributed.load_model import DTYPES
 from osftx.evaluation.base_comparison import compare
-from osftx.evaluation.generation import generate
+from osftx.evaluation.generation import generate, own_stop_ids
 from osftx.evaluation.padded_rows import attention_for_padded_rows
 from osftx.utils.files import write_json
 from osftx.utils.progress import progress
@@ -41,7 +41,8 @@ def generate_answers(spec: PhaseSpec) -> None:
     device = join_ranks(spec)
     model = _load(spec, spec.model.path, device)
     check_start(spec)
-    answers = {name: _answers(wanted, name, asked, model) for name, asked in wanted.sets.items()}
+    own_stops = own_stop_ids(model)
+    answers = {name: _answers(wanted, name, asked, model, own_stops) for name, asked in wanted.sets.items()}
     compared = _compared(spec, wanted, answers, model, device) if wanted.against_base else {}
     if dist.get_rank() == 0:
         write_json(Path(spec.folder) / ANSWERS_FILE, {"answers": answers, "against_base": compared})
@@ -59,7 +60,9 @@ def _load(spec: PhaseSpec, folder: str, device: torch.device) -> PreTrainedModel
     return cast(PreTrainedModel, model.eval())
 
 
-def _answers(wanted: GenerationSpec, name: str, asked: AskedSet, model: PreTrainedModel) -> list[dict[str, Any]]:
+def _answers(
+    wanted: GenerationSpec, name: str, asked: AskedSet, model: PreTrainedModel, own_stops: list[int]
+) -> list[dict[str, Any]]:
     """Returns the answers to all prompts of a set. Collective."""
     settings, ranks = wanted.settings, dist.get_world_size()
     prompts = list(prompts_of(load_samples(asked.samples)))
@@ -68,7 +71,7 @@ def _answers(wanted: GenerationSpec, name: str, asked: AskedSet, model: PreTrain
         own = generate(
             model,
             prompts,
-            asked.stop_ids,
+            [*asked.stop_ids, *own_stops],
             asked.max_new_tokens,
             settings.batch_size,
             settings.temperature,

@@ -41,7 +41,7 @@ def answered(base: PreTrainedModel) -> list[Prompt]:
     random = torch.Generator().manual_seed(1)
     lengths = torch.randint(1, 15, (11,), generator=random).tolist()
     prompts = [Prompt(torch.randint(3, VOCABULARY, (length,), generator=random).tolist(), [2]) for length in lengths]
-    answers = sorted(generate(base, prompts, [], 9, 4), key=lambda answer: answer.index)
+    answers = sorted(generate(base, prompts, [2], 9, 4), key=lambda answer: answer.index)
     ends = [[] if answer.end is None else [answer.end] for answer in answers]
     return [Prompt(prompt.ids, answer.ids + end) for prompt, answer, end in zip(prompts, answers, ends, strict=True)]
 
@@ -87,7 +87,7 @@ def test_the_ranks_shares_make_up_the_whole(
 def test_an_unchanged_answer_is_one_that_is_generated_again(
     base: PreTrainedModel, changed: PreTrainedModel, answered: list[Prompt]
 ) -> None:
-    again = sorted(generate(changed, answered, [], 9, 4), key=lambda answer: answer.index)
+    again = sorted(generate(changed, answered, [2], 9, 4), key=lambda answer: answer.index)
     same = [
         answer.ids + ([] if answer.end is None else [answer.end]) == prompt.reference
         for answer, prompt in zip(again, answered, strict=True)

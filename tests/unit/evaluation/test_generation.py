@@ -45,16 +45,16 @@ def test_batches_of_padded_prompts_give_the_tokens_of_each_prompt_alone(
     stops = {2, often}
     expected = [alone(model, prompt, stops) for prompt in prompts]
     assert {end is None for _, end in expected} == {True, False}
-    answers = generate(model, prompts, [often], LONGEST, batch_size=4)
+    answers = generate(model, prompts, [2, often], LONGEST, batch_size=4)
     found = sorted(answers, key=lambda answer: answer.index)
     assert [(answer.ids, answer.end) for answer in found] == expected
 
 
 def test_the_models_own_settings_of_sampling_are_not_used(model: PreTrainedModel, prompts: list[Prompt]) -> None:
-    before = generate(model, prompts, [], LONGEST, 4)
+    before = generate(model, prompts, [2], LONGEST, 4)
     model.generation_config.repetition_penalty = 5.0
     model.generation_config.do_sample = True
-    assert generate(model, prompts, [], LONGEST, 4) == before
+    assert generate(model, prompts, [2], LONGEST, 4) == before
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
@@ -62,15 +62,22 @@ def test_the_answers_do_not_depend_on_the_number_of_ranks(
     model: PreTrainedModel, prompts: list[Prompt], temperature: float
 ) -> None:
     def answers(ranks: int) -> list[Answer]:
-        shares = [generate(model, prompts, [], LONGEST, 3, temperature, 7, rank, ranks) for rank in range(ranks)]
+        shares = [generate(model, prompts, [2], LONGEST, 3, temperature, 7, rank, ranks) for rank in range(ranks)]
         return sorted((answer for share in shares for answer in share), key=lambda answer: answer.index)
 
     assert [answer.index for answer in answers(1)] == list(range(len(prompts)))
     assert answers(1) == answers(2) == answers(5)
 
 
+def test_stop_tokens_of_one_call_do_not_count_in_the_next(model: PreTrainedModel, prompts: list[Prompt]) -> None:
+    before = generate(model, prompts, [2], LONGEST, 4)
+    often = max((token for answer in before for token in answer.ids), key=[t for a in before for t in a.ids].count)
+    assert generate(model, prompts, [2, often], LONGEST, 4) != before
+    assert generate(model, prompts, [2], LONGEST, 4) == before
+
+
 def test_sampling_follows_its_seed(model: PreTrainedModel, prompts: list[Prompt]) -> None:
-    once, again, other = (generate(model, prompts, [], LONGEST, 4, 2.0, seed) for seed in (1, 1, 2))
+    once, again, other = (generate(model, prompts, [2], LONGEST, 4, 2.0, seed) for seed in (1, 1, 2))
     assert once == again
     assert once != other
 

@@ -28,6 +28,10 @@ def test_exact_match(answer: str, reference: str, score: float) -> None:
         ("Rome", "Romeo", 0),
         ("costs 3.50 (all)", "3.50", 1),
         ("C++ is fast", "C++", 1),
+        ("The capital is 東京都です。", "東京", 1),
+        ("首都是东京。", "东京", 1),
+        ("Rom, Rome", "Rome", 1),
+        ("Romeo or Rome", "Rome", 1),
     ],
 )
 def test_contains(answer: str, reference: str, score: float) -> None:
@@ -48,6 +52,8 @@ def test_contains(answer: str, reference: str, score: float) -> None:
         ("[NaN]", "[1]", 0),
         ("[" * 100_000, "[1]", 0),
         ('Here it is: {"a": 1}', '{"a": 1}', 0),
+        ('```JSON\n{"a": 1}\n```', '{"a": 1}', 1),
+        ("1e999", "1e300", 0),
     ],
 )
 def test_json_equal(answer: str, reference: str, score: float) -> None:
@@ -71,6 +77,15 @@ def test_regex(answer: str, reference: str, score: float) -> None:
         ("no idea", "4", 0),
         ("4 or 5", "4", 0),
         ("#### 72", "He has 72 apples. #### 72", 1),
+        ("5-7", "7", 1),
+        ("x=10-3", "3", 1),
+        ("on 2024-01-15", "15", 1),
+        ("GPT-4", "4", 1),
+        ("\N{MINUS SIGN}5", "-5", 1),
+        ("\N{MINUS SIGN}5", "5", 0),
+        ("it is -5", "-5", 1),
+        ("1e999", "4", 0),
+        ("about .5", "0.5", 1),
     ],
 )
 def test_numeric(answer: str, reference: str, score: float) -> None:
@@ -84,6 +99,7 @@ def test_numeric(answer: str, reference: str, score: float) -> None:
         ("cat", "cat sat", 2 / 3),
         ("dog", "cat", 0.0),
         ("", "cat", 0.0),
+        ("東京です", "東京", 2 / 3),
         ("cat cat", "cat", 2 / 3),  # a word counts as often as it occurs
     ],
 )
@@ -98,7 +114,10 @@ def test_f1(answer: str, reference: str, score: float) -> None:
         ("json_equal", "not json", "not JSON"),
         ("json_equal", '{"a": 1, "a": 2}', "repeated"),
         ("regex", "(", "not a regular expression"),
+        ("json_equal", "[" * 100_000, "not JSON"),
+        ("json_equal", "1e999", "beyond the range"),
         ("numeric", "none", "no number"),
+        ("numeric", "1e999", "beyond any number"),
         ("f1", "the", "no words"),
     ],
 )
