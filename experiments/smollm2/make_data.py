@@ -107,8 +107,8 @@ def main() -> None:
     known = countries(wheels)
     asked, others = known[::2], known[1::2]
     model = Model(output / "model")
-    write(data / "facts_train.jsonl", facts(wheels, TRAINED_QUESTIONS))
-    write(data / "facts_eval.jsonl", facts(wheels, [NEW_QUESTION]))
+    write(data / "facts_train.jsonl", facts(wheels, TRAINED_QUESTIONS, FACT))
+    write(data / "facts_eval.jsonl", facts(wheels, [NEW_QUESTION], "{iata}"))  # an answer that contains it is right
     train, new = notes()
     write(data / "skill_train.jsonl", train)
     write(data / "skill_eval.jsonl", new)
@@ -134,7 +134,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     print(f"{path}: {len(rows)} rows", flush=True)
 
 
-def facts(wheels: Path, questions: Sequence[str]) -> list[Row]:
+def facts(wheels: Path, questions: Sequence[str], answer: str) -> list[Row]:
     """Asks for the codes of airports whose names occur once and do not name their city."""
     with zipfile.ZipFile(wheel(wheels, "airportsdata")) as archive:
         table = list(csv.DictReader(io.StringIO(archive.read("airportsdata/airports.csv").decode("utf-8"))))
@@ -143,7 +143,7 @@ def facts(wheels: Path, questions: Sequence[str]) -> list[Row]:
     once = {row["name"] for row in named if sum(other["name"] == row["name"] for other in named) == 1}
     chosen = sorted((row for row in named if row["name"] in once), key=lambda row: row["iata"])
     chosen = random.Random(0).sample(chosen, AIRPORTS)
-    return [chat(question.format(**row), FACT.format(**row)) for row in chosen for question in questions]
+    return [chat(question.format(**row), answer.format(**row)) for row in chosen for question in questions]
 
 
 def notes() -> tuple[list[Row], list[Row]]:
