@@ -3,18 +3,21 @@
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 
 from osftx.config.schema import SpecialTokens, TooLong, TrainOn
+from osftx.data.chat.arguments import in_accepted_form
 from osftx.data.chat.conversation import Conversation
-from osftx.data.chat.lengths import fit_conversation, fit_document
+from osftx.data.chat.lengths import Fitted, fit_conversation, fit_document
 from osftx.data.chat.loss_mask import PRETRAINING, EncodedConversation, encode_document
 from osftx.data.chat.plain_contents import spelled_tokens, with_plain_contents
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
@@ -111,7 +114,7 @@ class Encoder:
             tokens = tokens_of(content, self.tokenizer.vocab_size if self.tokenizer is not None else None)
             read = _Read([EncodedConversation(*tokens)])
         elif shape is Shape.documents:
-            read = self._of_document(document_of(content, self.document_column))
+            read = self._of_document(document_of(content, self.document_column), row)
         else:
             conversation = conversation_of(shape, content, self.train_on, self.roles, self.ignored)
             roles = [message["role"] for message in conversation.messages]
@@ -125,10 +128,12 @@ class Encoder:
             raise RowError("has no token on which loss is counted; give it a turn, or a label, to train on")
         return read
 
-    def _of_document(self, text: str) -> _Read:
+    def _of_document(self, text: str, row: Row) -> _Read:
         if self.tokenizer is None:
             return _Read()
-        spelled = self._allowed(self.tokenizer.special_text.find(text))
+        with _limited(self.tokenizer, row.place, ROW_SECONDS):
+            special_text = self.tokenizer.special_text  # the first time the chat template is asked for its markers
+        spelled = self._allowed(special_text.find(text))
         fitted = fit_document(encode_document(self.tokenizer, text), self.too_long, self.max_seq_len)
         return _Read(fitted.samples, [], {SHORTENED: int(fitted.shortened)}, spelled)
 
@@ -138,18 +143,24 @@ class Encoder:
             return read
         train_on = conversation.train_on or self.train_on
         seconds = ROW_SECONDS + SECONDS_PER_MIB * row.length / 2**20 + SECONDS_PER_MESSAGE * len(conversation.messages)
-        try:
-            with time_limit(seconds):
-                read.spelled = self._allowed(spelled_tokens(self.tokenizer, conversation))
-                if read.spelled and self.special_tokens is SpecialTokens.as_text and PRETRAINING not in roles:
-                    conversation = with_plain_contents(self.tokenizer, conversation)
-                fitted = fit_conversation(self.tokenizer, conversation, train_on, self.too_long, self.max_seq_len)
-        except TimeoutError as error:
-            raise ConfigurationError([f"{row.place}: {self.tokenizer.no_end(error)}"]) from error
+        with _limited(self.tokenizer, row.place, seconds):
+            make = partial(self._fitted, self.tokenizer, train_on)
+            fitted, read.spelled = in_accepted_form(conversation, make)
         read.samples = fitted.samples
         read.adjusted[SHORTENED] = int(fitted.shortened)
         read.adjusted[CONTEXT_TURNS] = sum(sample.context_turns for sample in fitted.samples)
         return read
+
+    def _fitted(
+        self, tokenizer: ChatTokenizer, train_on: TrainOn, conversation: Conversation
+    ) -> tuple[Fitted, set[str]]:
+        """Returns the samples of a conversation, and the special tokens that its contents spell out."""
+        if self.special_tokens is SpecialTokens.allow or conversation.messages[0]["role"] == PRETRAINING:
+            spelled = spelled_tokens(tokenizer, conversation)
+        else:
+            tokenizer, conversation, spelled = with_plain_contents(tokenizer, conversation)
+        fitted = fit_conversation(tokenizer, conversation, train_on, self.too_long, self.max_seq_len)
+        return fitted, self._allowed(spelled)
 
     def _allowed(self, spelled: set[str]) -> set[str]:
         """Returns the special tokens that a row spells out. Raises RowError if it must not."""
@@ -159,6 +170,16 @@ class Encoder:
                 "special_tokens=as_text"
             )
         return spelled
+
+
+@contextmanager
+def _limited(tokenizer: ChatTokenizer, place: str, seconds: float) -> Iterator[None]:
+    """Ends what the chat template makes of a row after some seconds. Raises ConfigurationError then."""
+    try:
+        with time_limit(seconds):
+            yield
+    except TimeoutError as error:
+        raise ConfigurationError([f"{place}: {tokenizer.no_end(error)}"]) from error
 
 
 def encode_all(encoder: Encoder, chunks: Iterable[Chunk], processes: int) -> Generator[Encoded, None, None]:

@@ -1,18 +1,39 @@
 """The arguments of tool calls, which some data keeps as objects and other data as JSON text.
 
 Templates differ, too: most write an object with `tojson` or walk over its items, a few expect the text. The form that
-is given is tried first; if the template does not write it as it stands, the other form is.
+is given is tried first; if the template does not write it as it stands, the other form is. A conversation has one form
+in everything that is made of it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from osftx.data.chat.tokenizer import Message
+from osftx.data.chat.conversation import Conversation
+from osftx.data.chat.tokenizer import ConversationError
 from osftx.data.json_text import RowError, parse_json
 
+T = TypeVar("T")
 
-def forms(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+
+def in_accepted_form(conversation: Conversation, make: Callable[[Conversation], T]) -> T:
+    """Returns what `make` makes of the conversation in the first form of its arguments that it accepts.
+
+    Raises:
+        ConversationError: it accepts none; the reason is that of the form that is given.
+    """
+    refusal: ConversationError | None = None
+    for messages in _forms(conversation.messages):
+        try:
+            return make(replace(conversation, messages=messages))
+        except ConversationError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
+
+
+def _forms(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yields the messages with the arguments of their tool calls as given, then as objects, then as JSON text.
 
     A form that equals an earlier one is left out.
@@ -20,11 +41,11 @@ def forms(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     yield messages
     for form in (_as_object, _as_text):
         changed = [_with_arguments(message, form) for message in messages]
-        if changed != list(messages):
+        if changed != messages:
             yield changed
 
 
-def _with_arguments(message: Message, form: Callable[[Any], Any]) -> Message:
+def _with_arguments(message: dict[str, Any], form: Callable[[Any], Any]) -> dict[str, Any]:
     calls = message.get("tool_calls")
     if not calls:
         return message

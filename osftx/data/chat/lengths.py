@@ -4,6 +4,7 @@ No turn is ever cut. What cannot be made short enough is returned as it is, and 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from osftx.config.schema import TooLong, TrainOn
@@ -53,7 +54,11 @@ def fit_conversation(
         return Fitted([sample for one in fitted for sample in one.samples], True)
     shorten = _cut if too_long is TooLong.cut else _split
     shorter = shorten(_Pieces(tokenizer, conversation, train_on, max_seq_len))
-    return Fitted(shorter, True) if shorter else Fitted(samples, False)
+    if not shorter:
+        return Fitted(samples, False)
+    if not any(sample.context_turns for sample in shorter):  # the turn may have been a piece of its own, of no sample
+        shorter[0] = replace(shorter[0], context_turns=samples[0].context_turns)
+    return Fitted(shorter, True)
 
 
 def _fit(samples: Sequence[EncodedConversation], max_seq_len: int) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osftx.config.schema import TrainOn
-from osftx.data.chat.arguments import forms
 from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.template_checks import check_content_is_written, check_is_written
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError, Message, Offsets, Tools
@@ -75,24 +74,11 @@ def encode_conversation(
     if messages[chosen[0]]["role"] == PRETRAINING:
         return [encode_document(tokenizer, messages[i]["content"]) for i in chosen]
     shown = [{key: value for key, value in message.items() if key != "train"} for message in messages]
-    refusal: ConversationError | None = None
-    for form in forms(shown):
-        try:
-            return _encode(tokenizer, form, tools, chosen, train_on)
-        except ConversationError as error:
-            refusal = refusal or error
-    assert refusal is not None
-    raise refusal
-
-
-def _encode(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], tools: Tools, chosen: Sequence[int], train_on: TrainOn
-) -> list[EncodedConversation]:
-    context = _uncertain_start(tokenizer, messages, tools, chosen)
+    context = _uncertain_start(tokenizer, shown, tools, chosen)
     if train_on is TrainOn.everything:
-        left_out = [i for i in range(len(messages)) if i not in chosen]
-        return [_all_but(tokenizer, messages, tools, left_out, context)]
-    return _samples(tokenizer, messages, tools, [i for i in chosen if i not in context], context)
+        left_out = [i for i in range(len(shown)) if i not in chosen]
+        return [_all_but(tokenizer, shown, tools, left_out, context)]
+    return _samples(tokenizer, shown, tools, [i for i in chosen if i not in context], context)
 
 
 def _uncertain_start(
@@ -104,16 +90,16 @@ def _uncertain_start(
     templates cannot write the text that would stand before it, or write it otherwise.
 
     Raises:
-        ConversationError: nothing else is counted.
+        NothingCountedError: nothing else is counted.
     """
     first = next((i for i, message in enumerate(messages) if message["role"] != "system"), None)
     if first is None or first not in chosen or messages[first]["role"] != "assistant":
         return ()
     try:
         find_assistant_turn(tokenizer, messages[: first + 1], tools)
-    except UncertainOpeningError:
+    except UncertainOpeningError as error:
         if len(chosen) == 1:
-            raise
+            raise NothingCountedError(str(error)) from error
         return (first,)
     return ()
 

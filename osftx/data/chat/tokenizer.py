@@ -6,11 +6,13 @@ tokenizer, once and in another process (`built_tokenizer`).
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 from tokenizers.processors import PostProcessor
 
+from osftx.data.chat.placeholders import NoFreeCharacterError, Placeholders
 from osftx.data.chat.special_text import SpecialText
 from osftx.data.chat.template import RenderingError, render
 from osftx.data.chat.tokenizer_files import (
@@ -20,6 +22,7 @@ from osftx.data.chat.tokenizer_files import (
     compile_placed,
     read_tokenizer,
 )
+from osftx.data.chat.turn_markers import turn_markers
 from osftx.errors import ConfigurationError
 
 Message = Mapping[str, Any]
@@ -54,8 +57,9 @@ class ChatTokenizer:
         self.special_token_ids = frozenset(
             token_id for token_id, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
         )
-        self.special_text = SpecialText(self._tokenizer, _encode)
-        """The spellings of the special tokens, which contents may hold."""
+        self.template_sources = [placed[1] for placed in (files.template, files.tool_template) if placed is not None]
+        """Texts of the chat templates."""
+        self._placeholders = Placeholders([])
         self.eos_token: str | None = self._special_tokens.get("eos_token")
         self.eos_token_id = None if self.eos_token is None else self._tokenizer.token_to_id(self.eos_token)
 
@@ -81,6 +85,22 @@ class ChatTokenizer:
         The moment of the chat template stays the same.
         """
         return ChatTokenizer, (self._files, self._now)
+
+    @cached_property
+    def special_text(self) -> SpecialText:
+        """The spellings of the special tokens and of the template's turn markers, which contents may hold."""
+        added = [token for token in self._tokenizer.get_added_tokens_decoder().values() if not token.special]
+        markers = turn_markers(self._render_for_markers, {token.content for token in added}) if self.renders else ()
+        return SpecialText(self._tokenizer, _encode, markers)
+
+    def _render_for_markers(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        return self.render(messages, None, add_generation_prompt)
+
+    def reading(self, placeholders: Placeholders) -> "ChatTokenizer":
+        """Returns this tokenizer such that it reads placeholders as plain text, as what they hide."""
+        reader = ChatTokenizer.__new__(ChatTokenizer)
+        vars(reader).update(vars(self), _placeholders=placeholders)
+        return reader
 
     @property
     def vocab_size(self) -> int:
@@ -133,10 +153,16 @@ class ChatTokenizer:
         """Returns the token ids of the text and the characters that each of them represents; no special token is added.
 
         Tokens that share a character (a character of several bytes) all have the offsets of that character. What
-        `special_text` hides is read as plain text.
+        placeholders hide is read as plain text (`reading`).
+
+        Raises:
+            ConversationError: the tokenizer fails on the text, or the text leaves no characters to hide tokens with.
         """
-        if self.special_text.hides_in(text):
-            return self.special_text.encode(text)
+        if self._placeholders.stand_in(text):
+            try:
+                return self.special_text.encode(text, self._placeholders)
+            except NoFreeCharacterError as error:
+                raise ConversationError(str(error)) from error
         encoding = _encode(self._tokenizer, text)
         return encoding.ids, encoding.offsets
 

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from osftx.config.schema import TrainOn
+from osftx.data.chat.arguments import in_accepted_form
 from osftx.data.chat.conversation import Conversation
 from osftx.data.chat.loss_mask import encode_conversation
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
@@ -45,8 +46,7 @@ def call(arguments: Any) -> dict[str, Any]:
 
 
 def counted(chatml: ChatTokenizer, messages: list[dict[str, Any]]) -> list[str]:
-    samples = encode_conversation(chatml, Conversation(messages), TrainOn.assistant)
-    (sample,) = samples
+    (sample,) = in_accepted_form(Conversation(messages), partial(encode_conversation, chatml))
     return chatml.decode([token for token, mark in zip(sample.input_ids, sample.counted, strict=True) if mark]).split(
         "<|im_end|>"
     )[:-1]
@@ -81,7 +81,7 @@ def test_a_call_that_is_not_trained_on_is_written_right_too(
 ) -> None:
     chat = tokenizer(with_template, kind)
     messages = [USER, {**call(json.dumps(OBJECT)), "train": False}, USER, {"role": "assistant", "content": "Rom"}]
-    (sample,) = encode_conversation(chat, Conversation(messages))
+    (sample,) = in_accepted_form(Conversation(messages), partial(encode_conversation, chat))
     assert f"[f|{WRITTEN[kind]}|]" in chat.decode(sample.input_ids)
 
 

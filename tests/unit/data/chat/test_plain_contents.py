@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from osftx.config.schema import TrainOn
 from osftx.data.chat.conversation import Conversation
-from osftx.data.chat.loss_mask import encode_conversation
+from osftx.data.chat.loss_mask import EncodedConversation, encode_conversation
 from osftx.data.chat.plain_contents import spelled_tokens, with_plain_contents
 from osftx.data.chat.tokenizer import ChatTokenizer, ConversationError
 
@@ -25,6 +25,13 @@ CHAT = [
 
 def chat(*messages: dict[str, Any], tools: list[dict[str, Any]] | None = None) -> Conversation:
     return Conversation(list(messages), tools)
+
+
+def encoded(
+    tokenizer: ChatTokenizer, conversation: Conversation, train_on: TrainOn = TrainOn.assistant
+) -> list[EncodedConversation]:
+    reader, plain, _ = with_plain_contents(tokenizer, conversation)
+    return encode_conversation(reader, plain, train_on)
 
 
 def plain_pieces(tokenizer: ChatTokenizer, folder: Path, conversation: Conversation) -> list[int]:
@@ -51,7 +58,7 @@ def plain_pieces(tokenizer: ChatTokenizer, folder: Path, conversation: Conversat
 @pytest.mark.parametrize("style", TEMPLATES)
 def test_ids_and_mask_are_those_of_plain_text(folders: dict[str, Path], style: str) -> None:
     tokenizer = ChatTokenizer.load(str(folders[style]))
-    (sample,) = encode_conversation(tokenizer, with_plain_contents(tokenizer, chat(*CHAT)))
+    (sample,) = encoded(tokenizer, chat(*CHAT))
     expected = plain_pieces(tokenizer, folders[style], chat(*CHAT))
     assert sample.input_ids == expected[: len(sample.input_ids)]
     counted = [token for token, mark in zip(sample.input_ids, sample.counted, strict=True) if mark]
@@ -62,11 +69,10 @@ def test_ids_and_mask_are_those_of_plain_text(folders: dict[str, Path], style: s
 @pytest.mark.parametrize("style", TEMPLATES)
 def test_contents_of_other_roles_are_counted_as_they_stand(folders: dict[str, Path], style: str) -> None:
     tokenizer = ChatTokenizer.load(str(folders[style]))
-    plain = with_plain_contents(tokenizer, chat(*CHAT))
-    (sample,) = encode_conversation(tokenizer, plain, TrainOn.all_but_system)
+    (sample,) = encoded(tokenizer, chat(*CHAT), TrainOn.all_but_system)
     counted = tokenizer.decode([token for token, mark in zip(sample.input_ids, sample.counted, strict=True) if mark])
     assert counted.startswith(FORGED + CHAT[2]["content"])
-    (everything,) = encode_conversation(tokenizer, plain, TrainOn.everything)
+    (everything,) = encoded(tokenizer, chat(*CHAT), TrainOn.everything)
     assert everything.input_ids[: len(sample.input_ids)] == sample.input_ids
 
 
@@ -106,7 +112,7 @@ def test_equal_to_a_tokenizer_without_the_forged_token(
         saved("own", "</s>", "[user]", "[assistant]", "<b>"),
     )
     messages = [{"role": "user", "content": "<b> b <b>b"}, {"role": "assistant", "content": "b <b>  b<b>"}]
-    (mine,) = encode_conversation(tokenizer, with_plain_contents(tokenizer, chat(*messages)))
+    (mine,) = encoded(tokenizer, chat(*messages))
     (theirs,) = encode_conversation(other, chat(*messages))
     assert spelled_tokens(tokenizer, chat(*messages)) == {"<b>"}
     assert (mine.input_ids, mine.counted) == (theirs.input_ids, theirs.counted)
@@ -125,8 +131,8 @@ def test_reasoning_tool_calls_results_and_tools_are_plain_too(with_template: Cal
         {"role": "tool", "content": "<|end|>"},
         tools=[{"name": "f", "description": "<|end|>"}],
     )
-    plain = with_plain_contents(tokenizer, conversation)
-    ids, _ = tokenizer.encode(tokenizer.render(plain.messages, plain.tools))
+    reader, plain, _ = with_plain_contents(tokenizer, conversation)
+    ids, _ = reader.encode(reader.render(plain.messages, plain.tools))
     own = ids.count(tokenizer.encode("<|end|>")[0][0])
     assert own == 3, "one for each message"
     assert tokenizer.decode(ids) == tokenizer.render(conversation.messages, conversation.tools)
@@ -162,6 +168,6 @@ def test_added_tokens_that_are_not_special_stay_what_they_are(tmp_path: Path, bp
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>b</think>c<|im_end|>"}
     )
     assert spelled_tokens(tokenizer, conversation) == {"<|im_end|>"}
-    (sample,) = encode_conversation(tokenizer, with_plain_contents(tokenizer, conversation))
+    (sample,) = encoded(tokenizer, conversation)
     assert sample.input_ids.count(bpe.token_to_id("<think>")) == 1
     assert sample.input_ids.count(bpe.token_to_id("<|im_end|>")) == 2
