@@ -43,7 +43,7 @@ from osftx.utils.console import SafeConsole
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 """Version of the tokenised data; to be raised if the same rows must give other samples, or the same samples another
 layout."""
 BYTES_PER_PROCESS = 1 << 22
