@@ -10,7 +10,7 @@ from typing import Any
 from osftx.config.schema import DataFormat, TrainOn
 from osftx.data.chat.conversation import Conversation
 from osftx.data.filled_nulls import without_filled_arguments, without_filled_schema
-from osftx.data.json_text import RowError, kind_of, list_from_json, object_from_json, parse_json
+from osftx.data.json_text import RowError, check_json, kind_of, list_from_json, object_from_json, parse_json
 from osftx.data.messages import ROLE_NAMES, are_objects, checked_message, named, without_empty_end
 from osftx.data.row_fields import check_row, check_token_row, chosen_by_row
 from osftx.data.sources import MAX_ROW_BYTES
@@ -82,13 +82,12 @@ def conversation_of(
     Raises:
         RowError: there is no conversation, a message is invalid, or nothing of it would be trained on.
     """
+    turns = CONVERSATIONS[shape](row)
     check_row(row, conversation=True)
     by_row = chosen_by_row(row) if train_on is not TrainOn.everything else None
     train_on = by_row or train_on
     names = ROLE_NAMES | dict(roles or {})
-    found = [
-        named(_without(object_from_json(message, "a message"), ignored), names) for message in CONVERSATIONS[shape](row)
-    ]
+    found = [named(_without(object_from_json(turn, "a message"), ignored), names) for turn in turns]
     messages = without_empty_end(found, train_on)
     checked = [checked_message(number, message) for number, message in enumerate(messages, 1)]
     if train_on in (TrainOn.assistant, TrainOn.last_assistant):
@@ -238,6 +237,7 @@ def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         tools = [object_from_json(tool, "one of `tools`") for tool in tools]
     if not are_objects(tools):
         raise RowError(f"`tools` is {kind_of(tools)}; it must be a list of objects, the JSON schemas of functions")
+    check_json(tools, "tools")
     return [without_filled_schema(tool) for tool in tools]
 
 

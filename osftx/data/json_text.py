@@ -1,7 +1,7 @@
 """Parses JSON text strictly: what JSON cannot say, or what a reader would have to guess, is an error."""
 
 import json
-from math import isinf
+from math import isfinite, isinf
 from typing import Any, NoReturn
 
 
@@ -55,6 +55,26 @@ def _from_text(text: str, what: str) -> Any:
         return parse_json(text)
     except RowError as error:
         raise RowError(f"{what} is a text that {str(error).partition(';')[0]}; correct it") from error
+
+
+def check_json(value: Any, name: str, of: str = "") -> None:
+    """Raises RowError, with the place in `name`, a field `of` the row or a message, if JSON does not have the value.
+
+    Tables hold dates, decimals, bytes, NaN and others; no template writes them as the model is to write them.
+    """
+    left = [(value, name)]
+    while left:  # not recursive: a row may be nested as deeply as JSON is parsed
+        value, place = left.pop()
+        if isinstance(value, dict):
+            left.extend((inner, f"{place}.{key}") for key, inner in value.items())
+        elif isinstance(value, list):
+            left.extend((inner, f"{place}[{number}]") for number, inner in enumerate(value))
+        elif isinstance(value, float) and not isfinite(value):
+            raise RowError(f"has {value} in `{place}`{of}, which JSON does not have; write a number, or null")
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            raise RowError(
+                f"has a {kind_of(value)} in `{place}`{of}, which JSON does not have; write it as text or a number"
+            )
 
 
 def kind_of(value: Any) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from osftx.config.schema import MESSAGE_ROLES, TrainOn
-from osftx.data.json_text import RowError, kind_of, list_from_json, object_from_json
-from osftx.data.row_fields import MESSAGE_FLAGS, is_trained
+from osftx.data.json_text import RowError, check_json, kind_of, list_from_json, object_from_json
+from osftx.data.row_fields import MESSAGE_FLAGS, is_empty, is_trained
 
 MESSAGE_KEYS = ("role", "content", "tool_calls", "reasoning_content", "train", "name", "tool_call_id")
 TEXT_KEYS = ("reasoning_content", "name", "tool_call_id")
@@ -56,7 +56,7 @@ def _content(here: str, content: Any) -> Any:
                 'must be text, or parts such as {"type": "text", "text": "..."}'
             )
         if not _is_text_part(part):
-            keys = ", ".join(sorted(key for key, value in part.items() if value is not None))
+            keys = ", ".join(sorted(key for key, value in part.items() if not is_empty(value)))
             raise RowError(
                 f"{here} has a part of the type {part['type']!r} with the keys {keys}; the model is given text alone: "
                 "a part must have the type 'text', and its `text` alone"
@@ -67,13 +67,14 @@ def _content(here: str, content: Any) -> Any:
 def _is_text_part(part: Any) -> bool:
     if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
         return False
-    return all(value is None for key, value in part.items() if key not in ("type", "text"))
+    return all(is_empty(value) for key, value in part.items() if key not in ("type", "text"))
 
 
 def checked_message(number: int, message: Any) -> dict[str, Any]:
     """Returns the message without its null entries, after checking it.
 
-    Unknown keys are rejected rather than dropped silently, since a template may read any key. Raises RowError.
+    Unknown keys are rejected rather than dropped silently, since a template may read any key, unless they are empty.
+    Raises RowError.
     """
     if not isinstance(message, dict):
         raise RowError(f"message {number} is a JSON {kind_of(message)}; it must be an object with role and content")
@@ -86,6 +87,7 @@ def checked_message(number: int, message: Any) -> dict[str, Any]:
     if calls and not (role == "assistant" and are_objects(calls)):
         given = kind_of(calls)
         raise RowError(f"{here} has `tool_calls` that are {given}; an assistant turn may have a list of objects")
+    check_json(calls, "tool_calls", f" of {here}")
     if not isinstance(content, str) and not (content is None and calls):
         raise RowError(f"{here} has a content that is {kind_of(content)}; it must be text")
     if not (content or "").strip() and not calls:
@@ -94,7 +96,7 @@ def checked_message(number: int, message: Any) -> dict[str, Any]:
         if message.get(key) is not None and not isinstance(message[key], str):
             raise RowError(f"{here} has a `{key}` that is {kind_of(message[key])}; it must be text")
     known = (*MESSAGE_KEYS, *MESSAGE_FLAGS)
-    if unknown := sorted(key for key, value in message.items() if key not in known and value is not None):
+    if unknown := sorted(key for key, value in message.items() if key not in known and not is_empty(value)):
         raise RowError(
             f"{here} has the keys {', '.join(unknown)}; a message has {', '.join(MESSAGE_KEYS)}: remove others, or set "
             f"data.ignore_fields=[{','.join(unknown)}]"

@@ -29,18 +29,39 @@ def _is_off(value: Any) -> bool:
     return value is None or (isinstance(value, bool | int) and value == 0)
 
 
-def _is_empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
+    """Returns whether the value of a field says nothing."""
     return value in (None, "", [], {})
 
 
-def _is_not_false(value: Any) -> bool:
-    return value is not False
+def _is_wanted(value: Any) -> bool:
+    """Returns whether a label of any meaning is not the one of an unwanted answer."""
+    return value is not False and not (isinstance(value, str) and value.strip().lower() == "false")
+
+
+def _is_wanted_tag(value: Any) -> bool:
+    return value in (1, "1") or (isinstance(value, str) and value.strip().lower() == "true")
+
+
+def _are_no_token_labels(value: Any) -> bool:
+    """Returns whether labels are those of a text, such as names of subjects, and not those of tokens."""
+    return not isinstance(value, list) or not value or any(isinstance(label, str) for label in value)
+
+
+def _is_every_turn(value: Any) -> bool:
+    return value is True or value == "turn"
 
 
 def _fields(names: str, is_neutral: Callable[[Any], bool], remedy: str) -> dict[str, _Refused]:
     return {name: _Refused(is_neutral, remedy) for name in names.split()}
 
 
+MASKS = (
+    "loss_mask", "loss_masks", "completion_mask", "assistant_masks", "assistant_mask", "response_mask", "train_mask",
+    "mask", "masks",
+)  # fmt: skip
+"""Fields of tokenised rows that say, like the labels, which tokens are counted."""
+_MARK = "mark the messages with `train: true` and `train: false`"
 ROW_FIELDS = (
     _fields(
         "weight sample_weight loss_weight",
@@ -48,33 +69,37 @@ ROW_FIELDS = (
         "a row has no weight of its own: give the rows of one weight a file of their own with data.weights",
     )
     | _fields("train training trainable loss", _is_one, "remove the row, or leave it out with data.on_bad_row=skip")
-    | _fields(
-        "mask loss_mask train_mask loss_scale loss_weights",
-        _is_empty,
-        "mark the messages with `train: true` and `train: false`",
-    )
+    | _fields("loss_scale loss_weights", is_empty, _MARK)
     | _fields("train_on_inputs train_on_input train_on_prompt", _is_off, "set data.train_on=all_but_system")
     | _fields("mask_history", _is_off, "set data.train_on=last_assistant")
 )
-"""Fields of rows of every format, except for token ids those that `MASKS` has."""
-CONVERSATION_FIELDS = (
-    _fields(
-        "rejected rejected_response rejected_messages", _is_empty, "preferences are not trained on; keep the answer"
+"""Fields of rows of every format."""
+TEXT_FIELDS = (
+    _fields(" ".join(MASKS), is_empty, _MARK)
+    | _fields("labels", _are_no_token_labels, f"{_MARK}, or train on the token ids with data.format=tokenized")
+    | _fields("roles_to_train train_on_turn mask_input mask_inputs mask_prompt", is_empty, "set data.train_on")
+    | _fields(
+        "train_on_eos train_on_eot",
+        _is_every_turn,
+        "the token that closes a turn is trained on with it: remove the field",
     )
-    | _fields("label kto_tag", _is_not_false, "an answer marked as unwanted would be trained on; remove the row")
-    | _fields("chat_template_kwargs", _is_empty, "the template is given no arguments; write it into a template")
-    | _fields("functions", _is_empty, "write them as `tools`")
-    | _fields("image images video videos audio audios", _is_empty, "the model is given text alone; remove the row")
+)
+"""Fields of conversations and documents; of token ids the labels alone say what is trained on."""
+CONVERSATION_FIELDS = (
+    _fields("rejected rejected_response rejected_messages", is_empty, "preferences are not trained on; keep the answer")
+    | _fields("label", _is_wanted, "an answer marked as unwanted would be trained on; remove the row")
+    | _fields("kto_tag", _is_wanted_tag, "an answer marked as unwanted would be trained on; remove the row")
+    | _fields("chat_template_kwargs", is_empty, "the template is given no arguments; write it into a template")
+    | _fields("functions", is_empty, "write them as `tools`")
+    | _fields("image images video videos audio audios", is_empty, "the model is given text alone; remove the row")
 )
 """Fields of conversations alone."""
-MASKS = ("loss_mask", "completion_mask", "assistant_masks", "assistant_mask", "train_mask", "mask")
-"""Fields of tokenised rows that say, like the labels, which tokens are counted."""
 LEAVES_OUT = "or, if it means something else, set data.ignore_fields=[{}]"
 
 
 def check_row(row: Mapping[str, Any], conversation: bool) -> None:
     """Raises RowError for a field of the row, a `conversation` or a document, that would have to be honoured."""
-    _refuse(row, ROW_FIELDS | CONVERSATION_FIELDS if conversation else ROW_FIELDS)
+    _refuse(row, ROW_FIELDS | TEXT_FIELDS | (CONVERSATION_FIELDS if conversation else {}))
 
 
 def check_token_row(row: Mapping[str, Any], counted: Sequence[bool]) -> None:
@@ -83,7 +108,7 @@ def check_token_row(row: Mapping[str, Any], counted: Sequence[bool]) -> None:
     Raises:
         RowError: a mask says otherwise than the labels, or the row is padded or packed.
     """
-    _refuse(row, {name: field for name, field in ROW_FIELDS.items() if name not in MASKS})
+    _refuse(row, ROW_FIELDS)
     for name in MASKS:
         if row.get(name) is not None and row[name] != list(counted):  # 1 and 0 equal true and false
             raise _refusal(name, row[name], "it differs from the labels: write what is not trained on as label -100")

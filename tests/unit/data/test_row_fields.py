@@ -54,7 +54,8 @@ def test_a_message_that_is_trained_on_anyway(chatml: ChatTokenizer, flag: dict[s
 NEUTRAL: dict[str, Any] = {
     "weight": 1, "sample_weight": 1.0, "train": True, "loss": 1, "mask": None, "loss_mask": [], "label": True,
     "train_on_inputs": False, "rejected": "", "images": [], "chat_template_kwargs": {}, "functions": [],
-    "unmask": False,
+    "unmask": False, "labels": ["maths"], "completion_mask": [], "roles_to_train": None, "train_on_eos": "turn",
+    "kto_tag": 1, "mask_input": "",
 }  # fmt: skip
 
 
@@ -76,6 +77,25 @@ def test_neutral_values_pass(chatml: ChatTokenizer) -> None:
         ("mask_history", True, "set data.train_on=last_assistant"),
         ("rejected", "Two.", "preferences are not trained on"),
         ("label", False, "an answer marked as unwanted"),
+        ("label", "false", "an answer marked as unwanted"),
+        ("label", "False", "an answer marked as unwanted"),
+        ("kto_tag", False, "an answer marked as unwanted"),
+        ("kto_tag", 0, "an answer marked as unwanted"),
+        ("kto_tag", 0.0, "an answer marked as unwanted"),
+        ("kto_tag", "False", "an answer marked as unwanted"),
+        ("completion_mask", [0, 1], r"has `completion_mask` \(list\); mark the messages"),
+        ("assistant_mask", [0, 1], "mark the messages"),
+        ("assistant_masks", [0, 1], "mark the messages"),
+        ("loss_masks", [0, 1], "mark the messages"),
+        ("masks", [0, 1], "mark the messages"),
+        ("labels", [-100, -100], r"has `labels` \(list\); mark the messages .* with data.format=tokenized"),
+        ("labels", [[-100, 7]], "mark the messages"),
+        ("roles_to_train", ["user"], "set data.train_on"),
+        ("train_on_turn", [0, 1], "set data.train_on"),
+        ("mask_input", True, "set data.train_on"),
+        ("mask_input", False, "set data.train_on"),
+        ("train_on_eos", False, "the token that closes a turn is trained on"),
+        ("train_on_eos", "all", "the token that closes a turn is trained on"),
         ("chat_template_kwargs", {"enable_thinking": False}, "the template is given no arguments"),
         ("functions", [{"name": "add"}], "write them as `tools`"),
         ("images", ["a.png"], "the model is given text alone"),
@@ -87,6 +107,31 @@ def test_what_cannot_be_honoured_is_refused(field: str, value: Any, remedy: str)
         conversation_of(Shape.messages, {"messages": GOOD, field: value}, TrainOn.assistant)
     if field != "unmask":
         assert f"data.ignore_fields=[{field}]" in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["labels", "completion_mask", "train_on_eos"])
+def test_masks_of_documents_are_refused(field: str) -> None:
+    with pytest.raises(RowError, match=f"has `{field}`"):
+        document_of({"document": "x", field: [-100, 1]}, "document")
+
+
+def test_a_label_that_is_a_number_may_be_a_class(chatml: ChatTokenizer) -> None:
+    assert counted(chatml, GOOD, label=0) == "One.<|im_end|>"
+
+
+EMPTY = {"annotations": [], "refusal": None, "audio": {}, "status": ""}
+
+
+def test_keys_of_messages_and_parts_that_are_empty_pass(chatml: ChatTokenizer) -> None:
+    part = {"type": "text", "text": "One.", **EMPTY}
+    for content in ("One.", [part]):
+        answer = {"role": "assistant", "content": content, **EMPTY}
+        assert counted(chatml, [USER, answer]) == "One.<|im_end|>"
+    with pytest.raises(RowError, match="has the keys annotations; a message has"):
+        counted(chatml, [USER, {**ANSWER, "annotations": [1]}])
+    for value in (False, 0):
+        with pytest.raises(RowError, match="has the keys end_turn; a message has"):
+            counted(chatml, [USER, {**ANSWER, "end_turn": value}])
 
 
 def test_weights_of_documents_are_refused() -> None:

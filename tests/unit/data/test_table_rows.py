@@ -1,7 +1,10 @@
 """Rows of Arrow tables: as JSON would give them, and no longer than JSON may be."""
 
+import datetime
+import math
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,12 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, Features, Json, List, Value
 from pyarrow import parquet
+from refusals import refused
 
-from osftx.config.schema import DataConfig, OnBadRow
+from osftx.config.schema import DataConfig, OnBadRow, TrainOn
 from osftx.data.chat.tokenizer import ChatTokenizer
+from osftx.data.formats import Shape, conversation_of
+from osftx.data.json_text import RowError
 from osftx.data.prepare import prepare
 from osftx.data.sources import find_sources
 from osftx.data.table_rows import Unusable, rows_of
@@ -126,3 +132,103 @@ def test_a_value_that_repeats_is_not_unpacked_for_all_rows(tmp_path: Path, monke
     contents(path)
     assert sum(read) > 50 << 20
     assert max(read) < 6 << 20
+
+
+def table_of(arguments: pa.Array) -> pa.Table:
+    """One row for each of the arguments of a call."""
+    one_each = pa.array(range(len(arguments) + 1), pa.int32())
+    function = pa.StructArray.from_arrays([pa.repeat("f", len(arguments)), arguments], names=["name", "arguments"])
+    calls = pa.ListArray.from_arrays(one_each, pa.StructArray.from_arrays([function], names=["function"]))
+    roles = pa.repeat("assistant", len(arguments))
+    turn = pa.StructArray.from_arrays([roles, calls], names=["role", "tool_calls"])
+    return pa.table({"messages": pa.ListArray.from_arrays(one_each, turn)})
+
+
+def read(arguments: pa.Array) -> list[Any]:
+    """The arguments of the calls of each row; the reason of one that is unusable."""
+    found = []
+    for one, _ in rows_of(table_of(arguments), 1 << 20):
+        if isinstance(one, Unusable):
+            found.append(one.reason)
+        else:
+            found.append(one["messages"][0]["tool_calls"][0]["function"].get("arguments"))
+    return found
+
+
+def test_a_map_is_the_object_of_its_keys() -> None:
+    of_lists = pa.map_(pa.string(), pa.list_(pa.struct([("a", pa.int8()), ("b", pa.int8())])))
+    assert read(pa.array([[("x", [{"a": 1}]), ("y", None)], []], of_lists)) == [{"x": [{"a": 1}], "y": None}, {}]
+    encoded = pa.map_(pa.dictionary(pa.int8(), pa.large_string()), pa.string())
+    assert read(pa.array([[("x", "1")]], pa.map_(pa.string(), pa.string())).cast(encoded)) == [{"x": "1"}]
+    twice, good = read(pa.array([[("x", "1"), ("x", "2")], [("x", "1")]], pa.map_(pa.string(), pa.string())))
+    assert twice == "has the key 'x' twice in one object; keep one of them"
+    assert good == {"x": "1"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view, lambda of: pa.list_(of, 2)]
+)
+def test_every_kind_of_list_is_read_alike(kind: Any) -> None:
+    pairs = kind(pa.map_(pa.string(), pa.string()))
+    assert read(pa.array([[[("x", "1")], None]], pairs)) == [[{"x": "1"}, None]]
+    objects = kind(pa.struct([("a", pa.int8()), ("b", pa.int8())]))
+    assert read(pa.array([[{"a": 1}, {"b": 2}]], objects)) == [[{"a": 1}, {"b": 2}]]
+
+
+NOT_JSON = [
+    (datetime.date(2024, 1, 2), "date"),
+    (datetime.datetime(2024, 1, 2), "datetime"),
+    (datetime.time(1), "time"),
+    (datetime.timedelta(1), "timedelta"),
+    (Decimal("1.5"), "Decimal"),
+    (b"x", "bytes"),
+    (math.nan, "nan"),
+    (math.inf, "inf"),
+]
+
+
+@pytest.mark.parametrize(("value", "kind"), NOT_JSON)
+def test_what_json_does_not_have_makes_the_row_unusable(value: Any, kind: str) -> None:
+    (wrong, _), (good, _) = rows_of(table_of(pa.array([{"x": [value]}, {"x": []}])), 1 << 20)
+    with pytest.raises(RowError) as caught:
+        conversation_of(Shape.messages, wrong, TrainOn.assistant)
+    what = kind if isinstance(value, float) else f"a {kind}"
+    where = "`tool_calls[0].function.arguments.x[0]` of message 1 (assistant)"
+    assert str(caught.value).startswith(f"has {what} in {where}, which JSON does not have; write ")
+    (message,) = conversation_of(Shape.messages, good, TrainOn.assistant).messages
+    assert message["tool_calls"] == [{"function": {"name": "f", "arguments": {"x": []}}}]
+
+
+@pytest.mark.parametrize(("value", "kind"), NOT_JSON)
+def test_columns_that_are_not_read_may_hold_anything(
+    chatml: ChatTokenizer, tmp_path: Path, value: Any, kind: str
+) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"document": ["x"], "when": [value], "more": [{kind: [value]}]}), path)
+    assert prepare(DataConfig(path=str(path)), chatml, 100, None).summary.samples == 1
+
+
+def test_json_does_not_have_it_in_tools_either(chatml: ChatTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    turns = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "One."}]
+    tool = {"name": "f", "parameters": {"properties": {"x": {"default": Decimal(1)}}}}
+    parquet.write_table(pa.Table.from_pylist([{"messages": turns, "tools": [tool]}]), path)
+    (problem,) = refused(chatml, tmp_path / "kept", str(path))
+    assert "row 1: has a Decimal in `tools[0].parameters.properties.x.default`, which JSON does not have" in problem
+
+
+def test_a_value_that_python_cannot_hold_makes_its_row_unusable() -> None:
+    table = pa.table({"document": ["a", "b"], "when": pa.array([0, 10**15], pa.timestamp("ms"))})
+    (good, _), (wrong, _) = rows_of(table, 1 << 20)
+    assert good["document"] == "a"
+    assert wrong.reason == (
+        "has a value that cannot be read (date value out of range); correct it, or write it as text"
+    )
+
+
+def test_a_column_or_a_key_that_is_there_twice_makes_rows_unusable() -> None:
+    ((column, _),) = rows_of(pa.table([["a"], ["b"]], names=["document", "document"]), 1 << 20)
+    assert column.reason == "has the column 'document' twice; keep one of them"
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    ((key, _),) = rows_of(pa.table({"messages": twice}), 1 << 20)
+    assert "duplicate field names" in key.reason
