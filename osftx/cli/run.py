@@ -22,7 +22,7 @@ from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.utils.console import leave
 from osftx.utils.disk import refusal
 from osftx.utils.files import write_json, write_text
-from osftx.utils.masking import mask, masked
+from osftx.utils.masking import mask_override, masked
 
 # Modules that are slow to import are imported inside the functions, after the settings have been checked.
 
@@ -166,4 +166,6 @@ def _train(
     write_text(run_folder / CONFIG, asked)
     write_json(run_folder / PLAN, masked(checked.plan.to_dict()))
     show_plan(checked.plan)
-    return orchestrator.run(config, checked, run_folder, [mask(word) for word in arguments], cluster, between_phases)
+    return orchestrator.run(
+        config, checked, run_folder, [mask_override(word) for word in arguments], cluster, between_phases
+    )

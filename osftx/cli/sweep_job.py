@@ -16,7 +16,7 @@ from osftx.sweep.job import run_job
 from osftx.sweep.parallel import in_parallel, own_output
 from osftx.sweep.pruning import between_phases
 from osftx.sweep.resume import RESUME, mask_settings
-from osftx.utils.masking import mask
+from osftx.utils.masking import mask_override
 
 
 def run_sweep_job(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -> Objective:
@@ -35,7 +35,7 @@ def _recorded(composed: DictConfig, hydra_config: HydraConf, cluster: Cluster) -
     mask_settings(Path(hydra_config.sweep.dir))
     pruning = between_phases(hydra_config.sweeper, Path(hydra_config.sweep.dir))
     return run_job(
-        Job(hydra_config.job.num, [mask(word) for word in _overrides(hydra_config)]),
+        Job(hydra_config.job.num, [mask_override(word) for word in _overrides(hydra_config)]),
         folder,
         lambda: run(composed, _arguments(hydra_config), cluster, sweep_job=folder, between_phases=pruning),
         resumed=composed.sweep.resume is not None,
@@ -47,7 +47,7 @@ def _with_own_output(composed: DictConfig, hydra_config: HydraConf, cluster: Clu
     number, folder = hydra_config.job.num, Path(hydra_config.runtime.output_dir)
     log, start = folder / JOB_OUTPUT, time.monotonic()
     with own_output(log) as screen:
-        words = mask(" ".join(_overrides(hydra_config)))
+        words = " ".join(mask_override(word) for word in _overrides(hydra_config))
         print(f"Job {number} starts, output in {log}: {words}", file=screen, flush=True)
         outcome = "stopped"
         try:

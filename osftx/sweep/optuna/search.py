@@ -22,7 +22,7 @@ from osftx.sweep.optuna.space import Parameter, grid, parameters
 from osftx.sweep.optuna.study import create_study, resume_study
 from osftx.sweep.resume import RESUME, mask_settings
 from osftx.utils.console import printable
-from osftx.utils.masking import mask
+from osftx.utils.masking import mask_override
 
 RETRY_OF = "retry_of"
 """User attribute of a trial with the number of the failed trial whose values it repeats."""
@@ -96,7 +96,7 @@ def _open(
     if OmegaConf.select(config, "dry_run"):
         return create_study(settings, None, directions)
     asked = {
-        "overrides": [mask(str(override.input_line)) for key, override in overrides.items() if key != RESUME],
+        "overrides": [mask_override(str(override.input_line)) for key, override in overrides.items() if key != RESUME],
         "directions": directions,
     }
     if OmegaConf.select(config, RESUME) is None:
