@@ -26,7 +26,7 @@ from osftx.planning.phase_specs import RunFiles
 from osftx.planning.plan import Plan, make_plan
 from osftx.planning.resources import lacking
 from osftx.planning.run_data.reader import DataReader
-from osftx.utils.files import nearest
+from osftx.utils.files import expanded, nearest
 from osftx.utils.problems import Problems
 
 
@@ -82,7 +82,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     if model is not None:
         if looks_local(path):
             with found.of():
-                check_companions(Path(path).expanduser(), key)
+                check_companions(expanded(path), key)
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
             check_structure(model, path, config.model.trust_remote_code, key)
@@ -138,9 +138,9 @@ def _kept_in(config: ExperimentConfig, run_data: Path | None) -> Path | None:
     if run_data is None:
         return None
     if config.data.processing_dir is not None:
-        return Path(config.data.processing_dir).expanduser().resolve()
+        return expanded(config.data.processing_dir).resolve()
     if config.reuse and os.access(nearest(config.store_dir), os.W_OK):
-        return Path(config.store_dir).expanduser().resolve() / "data"
+        return expanded(config.store_dir).resolve() / "data"
     return run_data
 
 
