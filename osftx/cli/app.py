@@ -18,6 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from osftx.cli.callback import PastHydra
 from osftx.cli.conf_folder import CONFIG_NAME, conf_folder
 from osftx.cli.endings import ending, lost_job
 from osftx.cli.run import run
@@ -76,8 +77,9 @@ def _compose_and_run(session: Session) -> None:
         with suppress(SystemExit):  # raised with the exit code of another failed job
             session.end_sweep()  # Hydra does not call it after such an error
         leave(lost_job(error), ExitCode.training_failed)
-    except (Exception, StopSignal, KeyboardInterrupt) as error:
-        ended = ending(error, sys.argv[1:])
+    except (Exception, PastHydra, StopSignal, KeyboardInterrupt) as raised:
+        cause = raised.error if isinstance(raised, PastHydra) else raised
+        ended = ending(cause, sys.argv[1:])
         if ended is None:
             raise
         leave(*ended)

@@ -40,6 +40,7 @@ from osftx.data.samples import (
 from osftx.data.sources import Source, find_sources
 from osftx.errors import ConfigurationError
 from osftx.utils.console import SafeConsole
+from osftx.utils.files import expanded
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
@@ -97,7 +98,7 @@ def prepare(
     if data.weights is not None:
         return _weighted(data, lambda part: prepare(part, tokenizer, max_seq_len, folder, num_proc), seed, folder)
     entries = _each(lambda path: find_sources(path, data.split, data.revision), _paths(data))
-    name = ", ".join(str(Path(path).expanduser()) for path in _paths(data))
+    name = ", ".join(str(expanded(path)) for path in _paths(data))
     content = _content(entries)
     summary, index = DataSummary(name), Index()
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from osftx.planning.phase_specs import RunFiles
 from osftx.planning.plan import Plan, make_plan
 from osftx.planning.resources import lacking
 from osftx.planning.run_data.reader import DataReader
-from osftx.utils.files import nearest
+from osftx.store.entries import PhaseStore
+from osftx.utils.files import expanded, nearest
 from osftx.utils.problems import Problems
 
 
@@ -82,7 +84,7 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     if model is not None:
         if looks_local(path):
             with found.of():
-                check_companions(Path(path).expanduser(), key)
+                check_companions(expanded(path), key)
         with found.of():
             check_trainable(model, path, config.model.trust_remote_code, key)
             check_structure(model, path, config.model.trust_remote_code, key)
@@ -101,6 +103,8 @@ def check(config: ExperimentConfig, run_folder: Path | None, fetch_model: bool =
     with found.of():
         benchmarks = find_tasks(config.evaluation.lm_eval)
     reader = DataReader(config, found, model, tokenizer, _kept_in(config, data_folder))
+    if run_folder is not None:
+        _claim_store(config)
     reader.read_all(phases, targets)
     if found.lines or model is None:
         if data_folder is not None:
@@ -138,9 +142,9 @@ def _kept_in(config: ExperimentConfig, run_data: Path | None) -> Path | None:
     if run_data is None:
         return None
     if config.data.processing_dir is not None:
-        return Path(config.data.processing_dir).expanduser().resolve()
+        return expanded(config.data.processing_dir).resolve()
     if config.reuse and os.access(nearest(config.store_dir), os.W_OK):
-        return Path(config.store_dir).expanduser().resolve() / "data"
+        return expanded(config.store_dir).resolve() / "data"
     return run_data
 
 
@@ -152,6 +156,13 @@ def _check_store(config: ExperimentConfig) -> None:
         raise ConfigurationError(
             [f"store_dir={config.store_dir}: {folder} is not a folder; give another one, or set reuse=false"]
         )
+
+
+def _claim_store(config: ExperimentConfig) -> None:
+    """Marks the store before anything is kept there, so that it can be tidied even if this run is refused."""
+    if config.reuse:
+        with suppress(OSError):  # a store that cannot be written
+            PhaseStore(expanded(config.store_dir)).claim()
 
 
 def _folders(read: Mapping[str, Prepared]) -> dict[str, Path]:

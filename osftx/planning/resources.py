@@ -21,7 +21,7 @@ from osftx.models.targets import Target
 from osftx.planning.estimate import disk, memory
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_fingerprint
-from osftx.utils.files import nearest
+from osftx.utils.files import expanded, nearest
 
 if TYPE_CHECKING:
     from osftx.planning.plan import PlannedPhase
@@ -127,7 +127,7 @@ def _to_train(config: ExperimentConfig, checked: "Checked") -> "tuple[Sequence[P
     if not config.reuse:
         return checked.plan.phases, 0
     assert checked.model_folder is not None
-    store = PhaseStore(Path(config.store_dir).expanduser())
+    store = PhaseStore(expanded(config.store_dir))
     parent = start_fingerprint(checked.model_folder, store)
     found, folders = [], [store.eigenvectors]
     for planned in checked.plan.phases:

@@ -5,12 +5,15 @@ readers can tell apart. Lines of the same colour also differ in marker or dash.
 """
 
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from osftx.utils.files import write_bytes
 
 STYLE: dict[Any, Any] = {  # matplotlib's key type differs between its versions
     "font.size": 10,
@@ -51,14 +54,19 @@ class Picture(NamedTuple):
 def save(drawings: Iterable[Drawing], folder: Path) -> dict[str, Picture]:
     """Writes each drawing to `folder` as `<name>.png`; returns the pictures by name.
 
-    `drawings` must be a generator, because a figure takes on the style when it is made.
+    `drawings` must be a generator, because a figure takes on the style when it is made. Raises ValueError if `folder`
+    is a link.
     """
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: is a link, and what it leads to is not replaced; remove it")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     with rc_context(STYLE):
         for name, title, text, figure in drawings:
             path = folder / f"{name}.png"
-            figure.savefig(path)
+            content = BytesIO()
+            figure.savefig(content, format="png")
+            write_bytes(path, content.getvalue())
             pictures[name] = Picture(path, title, text)
     return pictures
 

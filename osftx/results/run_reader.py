@@ -56,8 +56,10 @@ def phases_done(folder: Path) -> tuple[int, int]:
 
 def _phase(run_folder: Path, planned: Json, result: Json, config: ExperimentConfig | None) -> PhaseRecord:
     name = str(planned["name"])
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise ValueError(f"{run_folder / PLAN}: a phase is called {name!r}")
+    if not isinstance(planned["index"], int):
+        raise ValueError(f"{run_folder / PLAN}: a phase has the index {planned['index']!r}")
     folder = phase_folder(run_folder, planned["index"], name)
     return PhaseRecord(
         name=name,

@@ -22,7 +22,7 @@ from osftx.runs.phase_runner import handed_on, obtain
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_phase, start_of
 from osftx.utils.disk import refusal
-from osftx.utils.files import write_json
+from osftx.utils.files import expanded, write_json
 from osftx.utils.masking import masked
 
 
@@ -43,7 +43,7 @@ def run(
     assert checked.model_folder is not None
     finished: list[tuple[PhaseSpec, dict[str, Any]]] = []
     results: dict[str, Any] = {}
-    store = PhaseStore(Path(config.store_dir).expanduser().resolve()) if config.reuse else None
+    store = PhaseStore(expanded(config.store_dir).resolve()) if config.reuse else None
     first = start_of(checked.model_folder, store)
     start = parent = first.fingerprint
     benchmarks = Benchmarks(config, checked.benchmarks, store)

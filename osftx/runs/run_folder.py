@@ -16,6 +16,7 @@ from osftx.config.run_layout import CONFIG, JOB, JOB_OUTPUT, LOCK, PLAN, RUN_DAT
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
 from osftx.results.run_reader import read_settings
+from osftx.utils.files import expanded
 from osftx.utils.locks import HeldError, immediate_lock
 
 BEFORE_THE_PLAN = (LOCK, CONFIG, RUN_DATA, JOB, JOB_OUTPUT)
@@ -37,7 +38,7 @@ def make_run_folder(config: ExperimentConfig, usual: Path, composed: str) -> tup
     continues there, with what the store has of it. Raises ConfigurationError otherwise, for a folder that holds
     anything else, or if the folder cannot be written.
     """
-    folder = usual if config.output_dir is None else Path(config.output_dir).expanduser()
+    folder = usual if config.output_dir is None else expanded(config.output_dir)
     if (folder / PLAN).exists():
         if not config.reuse and config.sweep.resume is None:  # it would overwrite what is there
             raise ConfigurationError(

@@ -16,6 +16,7 @@ from osftx.store.entries import FINGERPRINT, MANIFEST, MARKER, PhaseStore, entry
 from osftx.store.prune import prune
 from osftx.store.verify import WHOLE, verify
 from osftx.utils.console import console, replace_what_cannot_be_shown, tell
+from osftx.utils.files import expanded
 from osftx.utils.manifest import unreadable
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     everything = "everything else too: run folders link to them, and no run may be using the store"
     prune.add_argument("--all", action="store_true", help=everything)
     chosen = parser.parse_args(arguments)
-    store = PhaseStore(chosen.store_dir.expanduser())
+    store = PhaseStore(expanded(chosen.store_dir))
     try:
         if not store.exists():
             print(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from osftx.config.identity import Use, counting
@@ -20,19 +21,34 @@ def why_not_resumed(config: DictConfig, folder: Path) -> str | None:
     """Returns why the sweep in `folder` cannot be resumed with this configuration, and the remedy; None if it can."""
     if any(word.startswith(f"{FOLDER}=") for word in config.hydra.overrides.hydra):
         return f"is the sweep's folder already; leave {FOLDER} out"
-    saved = folder / SWEEP_CONFIG
-    if not saved.is_file():
+    if not (folder / SWEEP_CONFIG).is_file():
         return "holds no sweep; correct the folder, or leave sweep.resume out"
+    other = why_another_sweep(config, folder)
+    return None if other is None else f"{other}; give the same ones, or leave it out"
+
+
+def why_another_sweep(config: DictConfig, folder: Path) -> str | None:
+    """Returns how the sweep in `folder`, as its settings say, differs from the one with this configuration, or None."""
     try:
-        there = _deciding(OmegaConf.create(read_yaml(saved)))
-    except (OSError, ValueError, TypeError, LookupError, AssertionError, YAMLError) as error:
-        return f"its {SWEEP_CONFIG} cannot be read ({type(error).__name__}); start the sweep anew"
+        there = _saved(folder / SWEEP_CONFIG)
+    except ValueError as error:
+        return f"its {SWEEP_CONFIG} cannot be read ({error})"
     here = _deciding(OmegaConf.create(OmegaConf.to_yaml(config)))
     if there["overrides"] != here["overrides"]:
-        return f"was made with other overrides ({' '.join(there['overrides'])}); give the same ones, or leave it out"
+        return f"was made with other overrides ({' '.join(map(str, there['overrides']))})"
     if others := [key for key in here if here[key] != there.get(key)]:
-        return f"was made with other settings of {', '.join(others)}; set them back, or leave it out"
+        return f"was made with other settings of {', '.join(others)}"
     return None
+
+
+def _saved(file: Path) -> dict[str, Any]:
+    """Returns what determines the jobs of the sweep whose settings are in a file. Raises ValueError with the reason."""
+    try:
+        return _deciding(OmegaConf.create(read_yaml(file)))
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    except (TypeError, LookupError, AttributeError, AssertionError, OmegaConfBaseException) as error:
+        raise ValueError("they are not the settings of a sweep") from error
 
 
 def _deciding(config: Any) -> dict[str, Any]:
@@ -56,7 +72,7 @@ def mask_settings(folder: Path) -> None:
     saved = folder / SWEEP_CONFIG
     try:
         content = OmegaConf.to_container(OmegaConf.load(saved))
-    except (OSError, ValueError, YAMLError):
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return
     if (shown := masked(content)) != content:
         write_text(saved, OmegaConf.to_yaml(OmegaConf.create(shown)))

@@ -17,10 +17,11 @@ from osftx.results.sweep_reader import read_job, read_jobs
 from osftx.sweep.axes import axis_problems
 from osftx.sweep.nodes import meet_for_sweep
 from osftx.sweep.parallel import run_one_at_a_time
-from osftx.sweep.resume import FOLDER, RESUME, why_not_resumed
+from osftx.sweep.resume import FOLDER, RESUME, why_another_sweep, why_not_resumed
 from osftx.sweep.summary import summarize
 from osftx.sweep.words import NO_CHDIR
 from osftx.utils.console import leave
+from osftx.utils.files import expanded, of_no_user
 from osftx.utils.locks import HeldError, immediate_lock
 
 
@@ -48,10 +49,10 @@ class RunningSweep:
                 problems[0] if len(problems) == 1 else str(ConfigurationError(problems)), ExitCode.wrong_configuration
             )
         resumed = self._config.sweep.resume
-        folder = Path(self._config.hydra.sweep.dir if resumed is None else resumed).expanduser()
+        folder = expanded(self._config.hydra.sweep.dir if resumed is None else resumed)
         named = f"{FOLDER}={folder}" if resumed is None else f"{RESUME}={resumed}"
         try:
-            problem = self._prepare(folder)
+            problem = of_no_user(folder) or self._prepare(folder)
         except HeldError:
             problem = "another sweep is running there; wait for it, or choose another folder"
         except OSError as error:
@@ -67,8 +68,8 @@ class RunningSweep:
         config, resumed = self._config, self._config.sweep.resume is not None
         if resumed and (problem := why_not_resumed(config, folder)) is not None:
             return problem
-        if not resumed and (other := _something_else(folder)) is not None:
-            return f"holds {other} and no sweep; choose a new or an empty folder"
+        if not resumed and (other := _something_else(config, folder)) is not None:
+            return f"{other}; choose a new or an empty folder"
         if config.dry_run:
             scratch = self._held.enter_context(TemporaryDirectory(prefix="osftx-dry-run-"))
             _set_folder(config, Path(scratch))
@@ -77,9 +78,10 @@ class RunningSweep:
         self._held.enter_context(immediate_lock(folder / LOCK))
         if resumed:
             _forget_failed_jobs(folder)
-            _set_folder(config, folder)
         else:
             _forget_earlier_sweep(folder)
+        if str(folder) != config.hydra.sweep.dir:
+            _set_folder(config, folder)
         return None
 
     def end(self) -> None:
@@ -142,8 +144,12 @@ def _records(folder: Path) -> list[tuple[Path, Job]]:
     return [(path, job) for path, job in read if job is not None]
 
 
-def _something_else(folder: Path) -> str | None:
-    """Returns the name of something in a folder that holds no sweep; None if there is a sweep, or nothing."""
-    if not folder.is_dir() or any((folder / name).is_file() for name in (SWEEP_CONFIG, SWEEP)):
+def _something_else(config: DictConfig, folder: Path) -> str | None:
+    """Returns what a folder holds that is not the sweep of this configuration; None if there is nothing else."""
+    if not folder.is_dir():
         return None
-    return next((name for name in sorted(path.name for path in folder.iterdir()) if name != LOCK), None)
+    if (folder / SWEEP_CONFIG).is_file():
+        other = why_another_sweep(config, folder)
+        return None if other is None else f"holds a sweep already, which {other}"
+    found = next((name for name in sorted(path.name for path in folder.iterdir()) if name != LOCK), None)
+    return None if found is None else f"holds {found} and no sweep"

@@ -60,8 +60,19 @@ def link_folder(source: Path, target: Path) -> None:
             link_or_copy(path, here)
 
 
+def expanded(path: str | Path) -> Path:
+    """Returns a path with `~` as the home folder; with the name of no user after it, unchanged."""
+    return Path(os.path.expanduser(path))  # the method of Path raises for no user
+
+
+def of_no_user(path: str | Path) -> str | None:
+    """Returns what is wrong with a path whose `~NAME` is no user's home folder; None for any other path."""
+    name = str(expanded(path)).partition("/")[0]
+    return f"there is no user {name[1:] or '(no home folder)'}; write the whole path" if name.startswith("~") else None
+
+
 def nearest(folder: str | Path) -> Path:
     """Returns the folder (`~` is the home folder) or its nearest ancestor that can be seen to exist."""
-    path = Path(folder).expanduser().resolve()
+    path = expanded(folder).resolve()
     # os.path.exists, because Path.exists raises in folders without permission.
     return next(place for place in (path, *path.parents) if os.path.exists(place))

@@ -6,6 +6,7 @@ from omegaconf import MISSING
 
 from osftx.config.schema import CheckpointingConfig, DistributedConfig, ExperimentConfig
 from osftx.config.validate.ranges import above, at_least, out_of_range
+from osftx.utils.files import of_no_user
 
 CHECKPOINTING_RANGES = {
     "every_minutes": above(0),
@@ -31,6 +32,19 @@ def _checkpointing(config: ExperimentConfig) -> Iterator[str]:
 def _store(config: ExperimentConfig) -> Iterator[str]:
     if config.reuse and not config.store_dir.strip():
         yield "store_dir=: names no folder; give one, or set reuse=false"
+
+
+def _folders(config: ExperimentConfig) -> Iterator[str]:
+    named = {
+        "output_dir": config.output_dir,
+        "store_dir": config.store_dir,
+        "data.processing_dir": config.data.processing_dir,
+        "distributed.secret_file": config.distributed.secret_file,
+        "evaluation.lm_eval.include_path": config.evaluation.lm_eval.include_path,
+    }
+    for key, path in named.items():
+        if path is not None and (problem := of_no_user(path)) is not None:
+            yield f"{key}={path}: {problem}"
 
 
 def _distributed(config: ExperimentConfig) -> Iterator[str]:
@@ -62,4 +76,4 @@ def _rendezvous(config: ExperimentConfig) -> Iterator[str]:
         yield f"{path}: port 0 is a free one, which other nodes cannot know; name one, as {host}:29500"
 
 
-RULES = (_checkpointing, _store, _distributed, _rendezvous)
+RULES = (_checkpointing, _store, _folders, _distributed, _rendezvous)

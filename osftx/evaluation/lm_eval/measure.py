@@ -13,7 +13,7 @@ from osftx.evaluation.lm_eval.tasks import PACKAGE, Task
 from osftx.evaluation.padded_rows import attention_for_padded_rows
 from osftx.store.entries import PhaseStore
 from osftx.store.fingerprint import of_benchmark, of_files
-from osftx.utils.files import write_json
+from osftx.utils.files import expanded, write_json
 
 
 class Benchmarks:
@@ -70,7 +70,7 @@ class Benchmarks:
         spec = BenchmarkSpec(
             model=str(model),
             tasks=names,
-            include_path=settings.include_path and str(Path(settings.include_path).expanduser()),
+            include_path=settings.include_path and str(expanded(settings.include_path)),
             built_in=any(self._tasks[name].built_in for name in names),
             num_fewshot=settings.num_fewshot,
             limit=settings.limit,

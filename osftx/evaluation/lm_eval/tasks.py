@@ -20,6 +20,7 @@ import yaml
 
 from osftx.config.schema import LmEvalConfig
 from osftx.errors import ConfigurationError
+from osftx.utils.files import expanded
 
 PACKAGE = "lm_eval"
 KEY = "evaluation.lm_eval"
@@ -69,7 +70,7 @@ def find_tasks(settings: LmEvalConfig) -> dict[str, Task]:
         )
     folder = None
     if settings.include_path is not None:
-        folder = Path(settings.include_path).expanduser()
+        folder = expanded(settings.include_path)
         if not folder.is_dir():
             raise ConfigurationError(
                 [f"{KEY}.include_path={settings.include_path}: no such folder; give one with YAML files, or null"]

@@ -10,7 +10,7 @@ from osftx.config.run_layout import INPUT_COVARIANCE
 from osftx.errors import ConfigurationError
 from osftx.models.files import tensor_files
 from osftx.models.targets import Target
-from osftx.utils.files import write_json
+from osftx.utils.files import expanded, write_json
 from osftx.utils.manifest import digest
 
 INDEX = "index.json"
@@ -94,5 +94,5 @@ def moment_bytes(width: int) -> int:
 
 def record_beside(model: str | Path) -> Path | None:
     """Returns the folder of the record that a phase left beside its checkpoint `model`; None if there is none."""
-    folder = Path(model).expanduser().resolve().parent / INPUT_COVARIANCE  # a checkpoint may link to another run's
+    folder = expanded(model).resolve().parent / INPUT_COVARIANCE  # a checkpoint may link to another run's
     return folder if folder.is_dir() else None

@@ -1,7 +1,6 @@
 """Checks before the start what the first phase must keep: the record of an earlier phase, or the preserve set."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from osftx.data.samples import DataSummary, Prepared
 from osftx.errors import ConfigurationError
 from osftx.methods.covariance.index import Record, record_beside
 from osftx.models.targets import Target
+from osftx.utils.files import expanded
 
 ENOUGH_TOKENS_PER_DIRECTION = 6
 """Tokens of `preserve.data` per input direction beyond which, on the tiny model, more tokens kept no more."""
@@ -26,7 +26,7 @@ def recorded_sources(model: str, targets: Sequence[Target]) -> list[str]:
     if folder is None or not targets:
         return []
     record = Record.load(folder)
-    record.check(folder, targets, Path(model).expanduser())
+    record.check(folder, targets, expanded(model))
     return record.sources
 
 

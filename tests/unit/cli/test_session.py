@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.callbacks import Callbacks
 from omegaconf import DictConfig, OmegaConf
 
-from osftx.cli.callback import SweepCallback
-from osftx.cli.session import current_session, open_session
+from osftx.cli.callback import PastHydra, SweepCallback
+from osftx.cli.session import Session, current_session, open_session
 from osftx.launch.cluster import Cluster
 from osftx.sweep.running import RunningSweep
 
@@ -58,3 +59,19 @@ def test_launchers_can_pickle_the_callback(tmp_path: Path) -> None:
         callback = SweepCallback()
         callback.on_multirun_start(composed(tmp_path))
     pickle.loads(pickle.dumps(callback))
+
+
+@pytest.mark.parametrize("name", ["begin_sweep", "end_sweep"])
+def test_no_error_of_the_callback_stays_in_hydra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("anything")
+
+    monkeypatch.setattr(Session, name, fail)
+    hydra = Callbacks()
+    hydra.callbacks.append(SweepCallback())
+    with open_session(), pytest.raises(PastHydra) as raised:
+        if name == "begin_sweep":
+            hydra.on_multirun_start(OmegaConf.create())
+        else:
+            hydra.on_multirun_end(OmegaConf.create())
+    assert isinstance(raised.value.error, RuntimeError)

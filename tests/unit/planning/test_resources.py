@@ -187,3 +187,19 @@ def test_a_store_that_cannot_be_written_needs_no_room(
     free(monkeypatch, 10**6)
     monkeypatch.setattr("osftx.planning.resources.os.access", lambda *_: False)
     assert [line.partition("=")[0] for line in lacking(config, check(config, None).plan.phases, None)] == ["output_dir"]
+
+
+def test_a_store_is_marked_before_anything_is_kept_there(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = check(config, tmp_path / "run")
+    free(monkeypatch, 0)
+    with pytest.raises(ConfigurationError):
+        check_room(config, checked, tmp_path / "run")
+    assert (Path(config.store_dir) / "data").is_dir()
+    assert PhaseStore(Path(config.store_dir)).exists()  # so that prune can tidy it
+
+
+def test_a_dry_run_marks_no_store(config: ExperimentConfig) -> None:
+    check(config, None)
+    assert not Path(config.store_dir).exists()

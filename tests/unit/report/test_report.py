@@ -311,3 +311,34 @@ def test_without_a_reused_phase_nothing_is_said_about_it(run_folder: Path) -> No
     phases = read(run_folder / "results.json")["phases"]
     edit(run_folder / "results.json", phases=[{**phase, "reused": False} for phase in phases])
     assert "reused" not in section(text_alone(run_folder), "How to repeat it")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("plan.json", '{"phases": [{"name": "a", "index": "../x"}]}'),
+        ("plan.json", '{"phases": [{"name": "..", "index": 0}]}'),
+        ("plan.json", '{"phases": [{"name": "' + "a" * 5000 + '", "index": 0}]}'),
+        ("plan.json", "[]"),
+        ("plan.json", '{"phases": [3]}'),
+        ("results.json", '{"phases": [{"name": "knowledge", "curve": "long"}], "retention": {"sets": ["a"]}}'),
+        ("results.json", '{"phases": 3}'),
+        ("samples.jsonl", '{"set": "a", "answers": ["x"], "index": 0}'),
+        ("config.yaml", 'zzz: "${"'),
+    ],
+    ids=range(9),
+)
+def test_files_of_another_structure_are_one_error(run_folder: Path, file: str, content: str) -> None:
+    (run_folder / file).write_text(content)
+    with pytest.raises((ValueError, OSError), match=re.escape(str(run_folder))):
+        write_report(run_folder)
+
+
+def test_a_link_in_the_place_of_the_figures_is_not_followed(run_folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.rmtree(run_folder / "figures", ignore_errors=True)
+    (run_folder / "figures").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match="figures: is a link"):
+        write_report(run_folder)
+    assert not list(elsewhere.iterdir())

@@ -172,7 +172,7 @@ def test_a_resumed_sweep_goes_on_in_its_folder(sweeps: Sweeps, folder: Path) -> 
     ("changes", "says"),
     [
         ({"task": ["+experiment=tiny"]}, "was made with other overrides (+experiment=tiny phases.skills.seed="),
-        ({"training": {"learning_rate": 2e-5}}, "was made with other settings of training; set them back"),
+        ({"training": {"learning_rate": 2e-5}}, "was made with other settings of training; give the same ones"),
     ],
 )
 def test_a_sweep_with_other_settings_is_not_resumed(
@@ -264,3 +264,53 @@ def test_nothing_of_anybody_is_removed_or_mixed_with(
     (folder / "3" / "job.json").write_text('{"mine": 1}')
     sweeps.begin(composed(folder))  # over an earlier sweep
     assert sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("job.json")) == ["3", "notes"]
+
+
+def test_a_sweep_takes_neither_a_folder_of_the_user_nor_that_of_another_sweep(
+    sweeps: Sweeps, folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path_factory.mktemp("mine")
+    for name in ("notes.txt", "sweep.html", "sweep.json"):
+        (mine / name).write_text('{"my": "file"}')
+    assert "holds notes.txt and no sweep" in refusal(sweeps, composed(mine), capsys)
+    (mine / "multirun.yaml").write_text("my: file")
+    assert "its multirun.yaml cannot be read" in refusal(sweeps, composed(mine), capsys)
+    assert (mine / "sweep.json").read_text() == '{"my": "file"}'
+    for other in (composed(folder, task=["seed=1,2"]), composed(folder, training={"learning_rate": 3e-5})):
+        assert "holds a sweep already, which was made with other" in refusal(sweeps, other, capsys)
+    assert len(read_jobs(folder)) == 11
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hydra: {overrides: {task: [[- 1]]}, sweeper: {}}",
+        "hydra: {overrides: {task: [1, 2]}, sweeper: {}}",
+        "hydra: {overrides: {task: []}, sweeper: 3}",
+        "hydra: null",
+        'zzz: "${"\nhydra: {overrides: {task: []}, sweeper: {}}',
+        "- 1",
+        "x: .nan",
+        "",
+    ],
+)
+def test_damaged_settings_of_a_sweep_are_a_refusal(
+    sweeps: Sweeps, folder: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "multirun.yaml").write_text(content)
+    for config in (composed(folder), composed(None, resume=folder)):
+        said = refusal(sweeps, config, capsys)
+        assert str(folder) in said
+        assert len(said.splitlines()) == 1
+    assert len(read_jobs(folder)) == 11
+
+
+def test_a_home_folder_is_found_or_refused(
+    sweeps: Sweeps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = composed(Path("~/sweep"))
+    sweeps.begin(config)
+    assert config.hydra.sweep.dir == str(tmp_path / "sweep")  # else Hydra would take a folder that is called ~
+    for config in (composed(Path("~nosuchuser/x")), composed(None, resume=Path("~nosuchuser/x"))):
+        assert "~nosuchuser/x: there is no user nosuchuser" in refusal(sweeps, config, capsys)

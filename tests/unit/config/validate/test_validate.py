@@ -368,3 +368,18 @@ def test_every_rule_is_registered(group: ModuleType) -> None:
 def test_every_group_of_rules_is_asked() -> None:
     modules = {path.stem for path in Path(validate.__path__[0]).glob("*.py")} - {"__init__", "ranges"}
     assert modules == {group.__name__.rpartition(".")[2] for group in GROUPS}
+
+
+@pytest.mark.parametrize("key", ["output_dir", "store_dir"])
+def test_a_home_folder_of_no_user_is_told_with_its_key(key: str) -> None:
+    (line,) = broken(lambda config: setattr(config, key, "~nosuchuser/x"))
+    assert line == f"{key}=~nosuchuser/x: there is no user nosuchuser; write the whole path"
+
+
+def test_files_in_a_home_folder_of_no_user_are_told_with_their_keys() -> None:
+    def change(config: ExperimentConfig) -> None:
+        config.data.processing_dir = config.distributed.secret_file = "~nosuchuser"
+        config.evaluation.lm_eval.include_path = "~nosuchuser/tasks"
+
+    keys = [line.partition("=")[0] for line in broken(change)]
+    assert keys == ["data.processing_dir", "distributed.secret_file", "evaluation.lm_eval.include_path"]
