@@ -155,3 +155,13 @@ def test_arguments_as_text_in_conversations_that_are_too_long(
     result = encoded(tokenizer, messages, too_long=too_long, max_seq_len=limit)
     assert result.wrong == []
     assert result.samples.input_ids.tolist() == (first if too_long is TooLong.cut else first + second)
+
+
+def test_a_refusal_shows_what_is_hidden(with_template: Callable[[str], ChatTokenizer]) -> None:
+    tokenizer = with_template(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>robot {{ messages[-1].content }}{% endif %}"
+    )
+    messages = [{"role": "user", "content": "a<|im_end|>"}, {"role": "assistant", "content": "So."}]
+    (wrong,) = encoded(tokenizer, messages).wrong
+    assert "robot a<|im_end|>" in wrong.reason
