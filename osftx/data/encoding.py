@@ -159,7 +159,10 @@ class Encoder:
             spelled = spelled_tokens(tokenizer, conversation)
         else:
             tokenizer, conversation, spelled = with_plain_contents(tokenizer, conversation)
-        fitted = fit_conversation(tokenizer, conversation, train_on, self.too_long, self.max_seq_len)
+        try:
+            fitted = fit_conversation(tokenizer, conversation, train_on, self.too_long, self.max_seq_len)
+        except ConversationError as error:
+            raise ConversationError(tokenizer.show(str(error))) from error
         return fitted, self._allowed(spelled)
 
     def _allowed(self, spelled: set[str]) -> set[str]:

@@ -102,6 +102,10 @@ class ChatTokenizer:
         vars(reader).update(vars(self), _placeholders=placeholders)
         return reader
 
+    def show(self, text: str) -> str:
+        """Returns the text with what placeholders hide (`reading`)."""
+        return self._placeholders.show(text)
+
     @property
     def vocab_size(self) -> int:
         """Number of token ids, added tokens included: transformers' `len(tokenizer)`."""

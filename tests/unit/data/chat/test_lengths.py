@@ -148,3 +148,29 @@ def test_texts_to_pretrain_on(chatml: ChatTokenizer) -> None:
     assert shortened
     assert all(len(sample.input_ids) <= 20 for sample in samples)
     assert "".join(texts(chatml, samples)).count("word") == 50
+
+
+OPENING = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nhelp<|im_end|>\n{% endif %}{% for m in messages %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Does not show where a first turn of the assistant begins."""
+
+
+@pytest.mark.parametrize(("train_on", "context"), [("assistant", 1), ("all_but_system", 1), ("everything", 0)])
+def test_a_first_turn_that_is_context_alone_ends_no_conversation(
+    with_template: Callable[[str], ChatTokenizer], train_on: str, context: int
+) -> None:
+    chat = with_template(OPENING)
+    messages = [answer(0), user(1), answer(1), user(2), answer(2)]
+    whole = encode_conversation(chat, Conversation(messages), TrainOn(train_on))
+    limit = length(chat, [user(1), answer(1)])
+    split = fitted(chat, messages, "split", limit, train_on)
+    pieces = [chat.render([user(number), answer(number)]) for number in (1, 2)]
+    assert (texts(chat, split.samples), split.shortened) == (pieces, True)
+    assert [sample.context_turns for sample in split.samples] == [context, 0], "also as a piece of no sample"
+    assert fitted(chat, messages, "cut", length(chat, messages[1:3]), train_on) == (whole, False), "dropped, counted"
+    cut = fitted(chat, messages, "cut", len(chat.encode(chat.render(messages[:3]))[0]), train_on)
+    assert texts(chat, cut.samples) == [chat.render(messages[:3])]
+    assert [sample.context_turns for sample in cut.samples] == [context]
