@@ -61,7 +61,7 @@ def _problem_of_config(path: Path) -> str | None:
 
 
 def _problem_of_rope(config: Any) -> str | None:
-    """Returns a message for a kind of rotary positions that transformers has no function for; None if it has one."""
+    """Returns what is wrong with the rotary positions, which transformers only warns of; None if nothing is."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     known = ["default", *ROPE_INIT_FUNCTIONS]
@@ -69,6 +69,9 @@ def _problem_of_rope(config: Any) -> str | None:
     for part in (rope, *(part for part in rope.values() if isinstance(part, dict))):  # layers may differ
         if part.get("rope_type", "default") not in known:
             return f"rope_type={part['rope_type']!r}, which must be one of {', '.join(known)}"
+        for key in ("factor", "rope_theta"):
+            if not isinstance(part.get(key), int | float | None):
+                return f"{key}={part[key]!r} of the rotary positions, which must be a number"
     return None
 
 

@@ -185,7 +185,7 @@ LLAMA = {"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "voc
         ({"num_key_value_heads": "2"}, "expected int, got str"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "Missing required keys in `rope_parameters`"),
         ({"rope_parameters": {"rope_type": "madeup", "rope_theta": 1e4}}, "rope_type='madeup', which must be one of "),
-        ({"rope_scaling": {"type": "madeup", "factor": 2.0}}, "rope_type='madeup', which must be one of default, "),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor='2' of the rotary positions, which must be a "),
     ],
 )
 def test_a_config_that_transformers_cannot_use_is_no_fault_of_the_tokenizer(
