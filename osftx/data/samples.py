@@ -203,7 +203,7 @@ def samples_problem(folder: Path, digests: KnownDigests | None = None) -> str | 
 
 def _summary(folder: Path) -> dict[str, Any]:
     """Returns the content of the summary file. Raises ValueError if it is not what was written."""
-    content = dict(json.loads((folder / SUMMARY_FILE).read_text()))
+    content = dict(json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")))
     if content.pop("sha256", None) != _hash(content):
         raise ValueError(f"{SUMMARY_FILE} has another content")
     return content
@@ -257,7 +257,9 @@ def write_index(folder: Path, summary: DataSummary, lengths: np.ndarray, digests
     np.save(folder / INDEX_FILE, np.stack([lengths, digests]))
     files = {name: describe(folder / name) for name in (SAMPLES_FILE, INDEX_FILE)}
     content = json.loads(json.dumps({"files": files, "summary": asdict(summary)}))  # tuples as they are read
-    (folder / SUMMARY_FILE).write_text(json.dumps(content | {"sha256": _hash(content)}, indent=2) + "\n")
+    (folder / SUMMARY_FILE).write_text(
+        json.dumps(content | {"sha256": _hash(content)}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def read_index(folder: Path) -> tuple[DataSummary, np.ndarray, np.ndarray]:

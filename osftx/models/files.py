@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from osftx.errors import ConfigurationError
+from osftx.models.config_keys import problem_of_config
 from osftx.models.weight_files import problem_of_files, problem_of_names, problem_of_tensors, weight_files
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "additional_chat_templates/*.jinja", "*.model", "*.txt", "*.py"]
@@ -61,7 +62,7 @@ def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
     try:
         config = _config(folder)
         tensors = {path: _read_header(path, shapes, types) for path in weight_files(folder)}
-        unclear = problem_of_names(folder, config) or problem_of_tensors(folder, tensors)
+        unclear = problem_of_config(config) or problem_of_names(folder, config) or problem_of_tensors(folder, tensors)
     # Missing, or with invalid content.
     except (OSError, TypeError, ValueError, KeyError, RecursionError, SafetensorError) as error:
         raise ConfigurationError(
@@ -80,8 +81,9 @@ def read_folder(folder: Path, key: str = "model.path") -> ModelFiles:
 def check_trainable(files: ModelFiles, path: str, trust_remote_code: bool, key: str = "model.path") -> None:
     """Raises ConfigurationError if, by its config, the model cannot be trained here."""
     config, problems = files.config, []
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown method")
+    quantised = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method", "unknown method")
         problems.append(f"its weights are quantised ({method}); {_PLAIN}")
     own_code = "AutoModelForCausalLM" in (config.get("auto_map") or {})
     names = config.get("architectures") or []
@@ -125,14 +127,14 @@ def _known(config: dict[str, Any]) -> bool:
     if package is None or package.origin is None:
         return True  # nothing to search; loading the model will report the error
     kind = f'"{config.get("model_type", "")}"'
-    return any(kind in path.read_text() for path in (Path(package.origin).parent / "models/auto").glob("*.py"))
+    return any(
+        kind in path.read_text(encoding="utf-8") for path in (Path(package.origin).parent / "models/auto").glob("*.py")
+    )
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Returns the model's config.json. Raises TypeError if it, or its part for the language model, is no object."""
-    config = dict(json.loads((folder / "config.json").read_text()))
-    dict(config.get("text_config") or {})
-    return config
+    """Returns the model's config.json. Raises TypeError or ValueError if it is no object."""
+    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 def _read_header(path: Path, shapes: dict[str, tuple[int, ...]], types: set[str]) -> list[str]:

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from osftx.errors import ConfigurationError
+from osftx.models.config_keys import problem_of_config
 from osftx.models.files import MODEL_FILES, ModelFiles, read_folder
 from osftx.models.tied_head import check_tied_head
 
@@ -37,11 +38,13 @@ def inspect(path: str, revision: str | None, key: str = "model.path") -> ModelFi
     if cached := _in_cache(path, revision):
         return _read(cached, key)
     with _reaching(path, key):
-        config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text())
+        config = json.loads(Path(hf_hub_download(path, "config.json", revision=revision)).read_text(encoding="utf-8"))
         metadata = get_safetensors_metadata(path, revision=revision)
     shapes = {
         name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
     }
+    if wrong := problem_of_config(config):
+        raise ConfigurationError([f"{key}={path}: {wrong}"])
     return ModelFiles(config, shapes)
 
 

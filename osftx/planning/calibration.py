@@ -67,7 +67,7 @@ def _duration(planned: PlannedPhase, config: ExperimentConfig, checked: Checked,
     begun = time.monotonic()
     _launch(spec, cluster)
     wall_s = time.monotonic() - begun
-    found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text())
+    found = json.loads((Path(spec.folder) / PHASE_RESULT).read_text(encoding="utf-8"))
     found["start_s"] += wall_s - found.pop("duration_s")  # the time in which the processes start and end
     pace = Pace(**found)
     trained = planned.tokens * spec.training.num_epochs

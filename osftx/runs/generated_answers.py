@@ -180,7 +180,7 @@ class GeneratedAnswers:
         asked = replace(spec, generation=generation, validation=None, resume=None)
         asked.save()
         self._cluster.launch(asked)
-        return dict(json.loads((Path(spec.folder) / ANSWERS_FILE).read_text()))
+        return dict(json.loads((Path(spec.folder) / ANSWERS_FILE).read_text(encoding="utf-8")))
 
     def _known(self, spec: PhaseSpec, model: str, asked: AskedSet) -> list[dict[str, Any]] | None:
         return self._store.answers(model, of_answers(spec, asked, self._settings)) if self._store is not None else None

@@ -108,7 +108,7 @@ def _show(store: PhaseStore, beginning: str) -> int:
     tell(f"phase {held.name}, trained {held.created}, {held.bytes / 1e6:,.1f} MB\n{entry.folder}")
     tell(f"fingerprint {held.fingerprint}\nparent      {held.parent}")
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged; `verify` reports it
-        result = json.loads((entry.folder / PHASE_RESULT).read_text())
+        result = json.loads((entry.folder / PHASE_RESULT).read_text(encoding="utf-8"))
         tell(f"{result['steps']} steps, {result['tokens']} tokens, {result['duration_s']:.0f} s")
     for name, file in held.files.items():
         tell(f"  {file['sha256'][:12]} {file['size']:>14,}  {name}")

@@ -286,7 +286,7 @@ def read_entry(folder: Path) -> Entry | None:
     There is none either where the manifest is that of another phase, or names no checkpoint and no result.
     """
     try:
-        manifest = Manifest(**json.loads((folder / MANIFEST).read_text()))
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
         whole = manifest.is_complete()
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
@@ -301,7 +301,7 @@ def entry_problems(folder: Path) -> Iterator[str]:
         yield from entry.problems()
         return
     try:
-        content = json.loads((folder / MANIFEST).read_text())
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         found, named = content["format"], content["fingerprint"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         yield f"{MANIFEST} cannot be read"
@@ -317,7 +317,7 @@ def entry_problems(folder: Path) -> Iterator[str]:
 def of_another_format(folder: Path) -> bool:
     """Returns whether a folder holds an entry of another version of the store."""
     try:
-        return bool(json.loads((folder / MANIFEST).read_text())["format"] != FORMAT)
+        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["format"] != FORMAT)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 

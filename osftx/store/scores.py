@@ -25,7 +25,7 @@ def keep_score(path: Path, content: Mapping[str, Any]) -> None:
 def score_problem(path: Path) -> str | None:
     """Returns what is wrong with a file of a score; None if nothing is."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content["sha256"] != _digest(path, content["score"]):
             return "is not what was written under this name"
         return None if isinstance(content["score"], dict) and content["score"] else "holds no score"
@@ -36,7 +36,7 @@ def score_problem(path: Path) -> str | None:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())["score"])
+    return dict(json.loads(path.read_text(encoding="utf-8"))["score"])
 
 
 def _digest(path: Path, score: Any) -> str:

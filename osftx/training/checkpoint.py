@@ -229,7 +229,7 @@ def _wrong_description(save: Path) -> str | None:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _problem_of(work: Callable[..., object], *arguments: object) -> str | None:

@@ -35,7 +35,7 @@ def measured_once(
 def _read(path: Path) -> dict[str, Any]:
     """Returns the content of the file; nothing where it is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -95,7 +95,7 @@ def unchanged(path: Path, known: KnownFile) -> bool:
 
 def _read(path: Path | None) -> dict[str, KnownFile]:
     try:
-        content = json.loads(path.read_text()) if path is not None else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
         return {name: KnownFile(str(sha256), FileState(*state)) for name, (sha256, state) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # missing, damaged or of an older format
         return {}

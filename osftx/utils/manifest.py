@@ -119,7 +119,7 @@ def seal_of(folder: Path) -> dict[str, FileDigest] | None:
     The files are not checked; `differences` does that.
     """
     try:
-        files = dict(json.loads((folder / MANIFEST).read_text())["files"])
+        files = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
         return files if all({"size", "sha256"} <= file.keys() for file in files.values()) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -69,7 +69,7 @@ def _save(spec: PhaseSpec, ready: ReadyPhase) -> None:
 
 def _per_token(metrics: Path) -> float:
     """Returns the seconds per token over all steps but the first, in which the optimizer creates its state."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     later = lines[1:] or lines
     return sum(line["time_per_batch"] for line in later) / sum(line["num_total_tokens"] for line in later)
 

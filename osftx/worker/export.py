@@ -123,7 +123,7 @@ def _copy_companions(source: Path, folder: Path, save_dtype: torch.dtype, added_
         copy = folder / path.relative_to(source)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copy)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)  # the older name of the same key
     config["dtype"] = str(save_dtype).removeprefix("torch.")
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")  # a model may have infinite settings

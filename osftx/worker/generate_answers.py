@@ -93,7 +93,10 @@ def _compared(
     if wanted.base_answers is None:
         base, of_base = model, answers  # the model is the start model itself
     else:
-        base, of_base = _load(spec, wanted.base, device), json.loads(Path(wanted.base_answers).read_text())
+        base, of_base = (
+            _load(spec, wanted.base, device),
+            json.loads(Path(wanted.base_answers).read_text(encoding="utf-8")),
+        )
     return {
         name: _against_base(wanted, asked, of_base[name], model, base) for name, asked in wanted.against_base.items()
     }

@@ -98,6 +98,13 @@ def _build(folder: Path) -> BuiltTokenizer:
             result = _result(target, ended)
         except subprocess.TimeoutExpired:
             result = {"problem": f"not done after {TIME_LIMIT} s; a regular expression may run away"}
+    if "config_problem" in result:
+        raise ConfigurationError(
+            [
+                f"{folder / 'config.json'}: transformers {version('transformers')} cannot read it "
+                f"({result['config_problem']}); correct it, or download or save the model again"
+            ]
+        )
     if "problem" in result:
         raise ConfigurationError(
             [

@@ -27,15 +27,52 @@ def main() -> None:
     """Builds the tokenizer of the folder given first and writes the result, or the reason of a failure, to the second.
 
     The result is an object with `serialized` (in the format of `tokenizers`), `special_tokens` and
-    `split_special_tokens`; a failure is an object with `problem`.
+    `split_special_tokens`; a failure is an object with `problem`, or with `config_problem` if config.json is the cause.
     """
     folder, target = sys.argv[1:]
     sys.modules["torch"] = None  # type: ignore[assignment]  # a tokenizer needs none, and the import takes seconds
     try:
-        result = _build(folder)
+        problem = _problem_of_config(Path(folder) / "config.json")
+        result = {"config_problem": problem} if problem else _build(folder)
     except BaseException as error:  # a panic of `tokenizers` is no Exception
         result = {"problem": f"{type(error).__name__}: {' '.join(str(error).split())}"}
     Path(target).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _problem_of_config(path: Path) -> str | None:
+    """Returns why transformers cannot make a model of config.json; None if nothing is wrong.
+
+    A model type that transformers does not know, whose code is elsewhere, is not looked at.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a folder of a tokenizer alone has none
+        return None
+    if not isinstance(content, dict) or content.get("auto_map") or content.get("model_type") not in CONFIG_MAPPING:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # any: the checks of each model type are its own
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return _problem_of_rope(config.get_text_config(decoder=True))
+
+
+def _problem_of_rope(config: Any) -> str | None:
+    """Returns what is wrong with the rotary positions, which transformers only warns of; None if nothing is."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    known = ["default", *ROPE_INIT_FUNCTIONS]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for part in (rope, *(part for part in rope.values() if isinstance(part, dict))):  # layers may differ
+        if part.get("rope_type", "default") not in known:
+            return f"rope_type={part['rope_type']!r}, which must be one of {', '.join(known)}"
+        for key in ("factor", "rope_theta"):
+            if not isinstance(part.get(key), int | float | None):
+                return f"{key}={part[key]!r} of the rotary positions, which must be a number"
+    return None
 
 
 def _build(folder: str) -> dict[str, Any]:

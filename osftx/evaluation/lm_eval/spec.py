@@ -49,7 +49,7 @@ class BenchmarkSpec:
 
     @classmethod
     def load(cls, path: Path) -> "BenchmarkSpec":
-        return cls(**json.loads(path.read_text()))
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def score_file(self, task: str) -> Path:
         """Returns the file of a task's score, named by the task's place: its name need not be a valid file name."""
@@ -60,4 +60,8 @@ class BenchmarkSpec:
 
         Each score is written as soon as it is measured, so that a later failure loses none.
         """
-        return {task: json.loads(path.read_text()) for task in self.tasks if (path := self.score_file(task)).is_file()}
+        return {
+            task: json.loads(path.read_text(encoding="utf-8"))
+            for task in self.tasks
+            if (path := self.score_file(task)).is_file()
+        }

@@ -55,7 +55,7 @@ def run_benchmarks(spec: BenchmarkSpec, distributed: DistributedConfig, timeout_
     elif process.returncode < 0:
         cause = f"ended by signal {-process.returncode} (9 is often the system's, for want of memory)"
     elif process.returncode > 0:
-        cause = _cause(log.read_text(errors="replace"))
+        cause = _cause(log.read_text(errors="replace", encoding="utf-8"))
     else:
         return
     raise TrainingError(

@@ -39,7 +39,7 @@ class Record:
     def load(cls, folder: Path) -> "Record":
         """Returns the record in `folder`. Raises ConfigurationError if it cannot be read."""
         try:
-            record = cls(**json.loads((folder / INDEX).read_text()))
+            record = cls(**json.loads((folder / INDEX).read_text(encoding="utf-8")))
             for readers, _ in zip(record.readers, record.widths, strict=True):
                 (folder / f"{readers[0]}.safetensors").stat()
             record.sources = [str(source) for source in record.sources]

@@ -19,7 +19,7 @@ class MetricsLog(Callback):
 
     def on_phase_start(self, phase: PhaseStatus) -> None:
         if phase.steps == 0:
-            self.path.write_text("")
+            self.path.write_text("", encoding="utf-8")
 
     def on_step(self, phase: PhaseStatus, metrics: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as lines:

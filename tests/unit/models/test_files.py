@@ -92,7 +92,6 @@ def test_a_scalar_counts_as_one_number() -> None:
         ("config.json", b"\xff\xfe"),
         ("config.json", b"[]x"),
         ("config.json", b"3"),
-        ("config.json", b'{"text_config": [3]}'),
         ("model.safetensors", None),
         ("model.safetensors", b""),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
@@ -109,6 +108,34 @@ def test_a_folder_that_is_no_model_is_one_problem(whole: Path, file: str, conten
     assert line.startswith(f"model.path={whole}: not a Hugging Face model folder with config.json and safetensors")
     assert "give another folder" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"architectures": [1]}, "architectures=[1], which must be a list of texts"),
+        ({"architectures": "LlamaForCausalLM"}, "architectures='LlamaForCausalLM', which must be a list of texts"),
+        (
+            {"quantization_config": "none"},
+            "quantization_config='none', which must be absent, or an object with entries",
+        ),
+        ({"quantization_config": {}}, "quantization_config={}, which must be absent, or an object with entries"),
+        ({"auto_map": "x"}, "auto_map='x', which must be an object"),
+        ({"text_config": [3]}, "text_config=[3], which must be an object"),
+        ({"text_config": {"vocab_size": "300"}}, "vocab_size='300', which must be a whole number"),
+        ({"model_type": 5}, "model_type=5, which must be text"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers='2', which must be a whole number"),
+        ({"num_hidden_layers": True}, "num_hidden_layers=True, which must be a whole number"),
+        ({"tie_word_embeddings": ["yes"]}, "tie_word_embeddings=['yes'], which must be true or false"),
+    ],
+)
+def test_a_value_of_another_kind_is_one_of_config_json(whole: Path, wrong: dict[str, Any], says: str) -> None:
+    (whole / "config.json").write_text(json.dumps(CONFIG | wrong))
+    expected = f"model.path={whole}: config.json has {says}; correct it, or download or save the model again"
+    assert problem(lambda: read_folder(whole)) == expected
+    absent: dict[str, Any] = dict.fromkeys(wrong)
+    (whole / "config.json").write_text(json.dumps(CONFIG | absent))
+    assert read_folder(whole).config == CONFIG | absent
 
 
 @pytest.mark.parametrize("content", [b"{}", b"no json", b'{"weight_map": 3}', b'{"weight_map": {"a": 3, "b": "c"}}'])
@@ -161,6 +188,7 @@ def test_packed_weights_are_refused(whole: Path) -> None:
     ("config", "says", "remedy"),
     [
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised (gptq)", "dequantize it"),
+        ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantised (awq)", "dequantize it"),
         ({"model_type": "bert", "architectures": ["BertModel"]}, "BertModel is no causal", "give one"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM is no causal", "give one"),
         (

@@ -175,6 +175,40 @@ def test_a_tokenizer_that_needs_code_of_its_own_is_refused(tmp_path: Path, bpe: 
     assert "cannot build the tokenizer" in _problem(str(tmp_path))
 
 
+LLAMA = {"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 300}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"num_key_value_heads": "2"}, "expected int, got str"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "Missing required keys in `rope_parameters`"),
+        ({"rope_parameters": {"rope_type": "madeup", "rope_theta": 1e4}}, "rope_type='madeup', which must be one of "),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor='2' of the rotary positions, which must be a "),
+    ],
+)
+def test_a_config_that_transformers_cannot_use_is_no_fault_of_the_tokenizer(
+    tmp_path: Path, bpe: Tokenizer, wrong: dict[str, Any], says: str
+) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | wrong))
+    problem = _problem(str(tmp_path))
+    assert problem.startswith(f"{tmp_path / 'config.json'}: transformers ")
+    assert says in problem
+    assert problem.endswith("; correct it, or download or save the model again")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("config", [LLAMA, {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}])
+def test_a_config_that_is_right_or_not_known_changes_nothing(
+    tmp_path: Path, bpe: Tokenizer, config: dict[str, Any]
+) -> None:
+    save_tokenizer(tmp_path, bpe, CHATML)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert _equals_transformers(tmp_path).encode("1")[0]
+
+
 @pytest.mark.process
 def test_a_program_that_crashes_is_told(tmp_path: Path, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(built_tokenizer, "PROGRAM", "no_such_program")
