@@ -74,5 +74,6 @@ def test_what_is_hidden_is_plain_text_and_nothing_else_changes(style: str, text:
     hidden = ours.special_text.hide(text, placeholders)
     assert ours.special_text.encode(hidden, placeholders) == (plain.ids, plain.offsets)
     assert ours.special_text.encode(text, placeholders) == ours.encode(text)
-    edges = ours.special_text.hide_edges(text, placeholders, inner=True)
-    assert ours.special_text.encode(edges, placeholders) == ours.encode(text)
+    if not ours.special_text.find(text):  # which are hidden as a whole
+        edges = ours.special_text.hide_edges(text, placeholders, inner=True)
+        assert ours.special_text.encode(edges, placeholders) == ours.encode(text)
