@@ -10,7 +10,7 @@ from osftx.config.identity import Use, counting
 from osftx.config.run_layout import SWEEP_CONFIG
 from osftx.results.plain_files import read_yaml
 from osftx.utils.files import write_text
-from osftx.utils.masking import masked
+from osftx.utils.masking import masked, seal_of, sealed
 
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
@@ -24,15 +24,18 @@ def why_not_resumed(config: DictConfig, folder: Path) -> str | None:
     if not saved.is_file():
         return "holds no sweep; correct the folder, or leave sweep.resume out"
     try:
+        seal = seal_of(saved.read_text(encoding="utf-8"))
         there = _deciding(OmegaConf.create(read_yaml(saved)))
     except (OSError, ValueError, TypeError, LookupError, AssertionError, YAMLError) as error:
         return f"its {SWEEP_CONFIG} cannot be read ({type(error).__name__}); start the sweep anew"
     here = _deciding(OmegaConf.create(OmegaConf.to_yaml(config)))
+    same_secrets = (seal or sealed(there)) == sealed(here)
+    there, here = masked(there), masked(here)
     if there["overrides"] != here["overrides"]:
         return f"was made with other overrides ({' '.join(there['overrides'])}); give the same ones, or leave it out"
     if others := [key for key in here if here[key] != there.get(key)]:
         return f"was made with other settings of {', '.join(others)}; set them back, or leave it out"
-    return None
+    return None if same_secrets else "was made with other secrets; give the same ones, or leave it out"
 
 
 def _deciding(config: Any) -> dict[str, Any]:
@@ -48,15 +51,17 @@ def _deciding(config: Any) -> dict[str, Any]:
         **sweeper,
         **rest,
     }
-    return dict(masked(deciding))
+    return deciding
 
 
 def mask_settings(folder: Path) -> None:
     """Masks the secrets in the settings of the sweep that Hydra has written into its folder."""
     saved = folder / SWEEP_CONFIG
     try:
-        content = OmegaConf.to_container(OmegaConf.load(saved))
+        settings = OmegaConf.load(saved)
+        content = OmegaConf.to_container(settings)
     except (OSError, ValueError, YAMLError):
         return
     if (shown := masked(content)) != content:
-        write_text(saved, OmegaConf.to_yaml(OmegaConf.create(shown)))
+        seal = sealed(_deciding(settings))
+        write_text(saved, (f"{seal}\n" if seal else "") + OmegaConf.to_yaml(OmegaConf.create(shown)))
