@@ -109,9 +109,10 @@ def _run_settings(composed: DictConfig) -> str:
     """Returns the settings of the run as YAML, without secrets and without `sweep`, which a resumed sweep changes."""
     settings = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"])
     content = OmegaConf.to_container(settings)
+    assert isinstance(content, dict)
     shown = masked(content)
     text = OmegaConf.to_yaml(settings if shown == content else OmegaConf.create(shown))
-    seal = sealed(counting({str(key): value for key, value in dict(content).items()}, Use.RUN))
+    seal = sealed(counting({str(key): value for key, value in content.items()}, Use.RUN))
     return f"{seal}\n{text}" if seal else text
 
 
