@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from osftx.cli.hydra_errors import reaching_every_phase
+from osftx.config.identity import Use, counting
 from osftx.config.load import typed
 from osftx.config.run_layout import CONFIG, PLAN, REPORT
 from osftx.config.schema import ExperimentConfig
@@ -22,7 +23,7 @@ from osftx.runs.run_folder import alone_in, dated, make_run_folder, remove_empty
 from osftx.utils.console import leave
 from osftx.utils.disk import refusal
 from osftx.utils.files import write_json, write_text
-from osftx.utils.masking import mask_override, masked
+from osftx.utils.masking import mask_override, masked, sealed
 
 # Modules that are slow to import are imported inside the functions, after the settings have been checked.
 
@@ -108,8 +109,11 @@ def _run_settings(composed: DictConfig) -> str:
     """Returns the settings of the run as YAML, without secrets and without `sweep`, which a resumed sweep changes."""
     settings = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "sweep"])
     content = OmegaConf.to_container(settings)
+    assert isinstance(content, dict)
     shown = masked(content)
-    return OmegaConf.to_yaml(settings if shown == content else OmegaConf.create(shown))
+    text = OmegaConf.to_yaml(settings if shown == content else OmegaConf.create(shown))
+    seal = sealed(counting({str(key): value for key, value in content.items()}, Use.RUN))
+    return f"{seal}\n{text}" if seal else text
 
 
 def _show_plan(config: ExperimentConfig) -> None:

@@ -21,7 +21,7 @@ from osftx.config.schema import (
 )
 from osftx.errors import ConfigurationError
 from osftx.utils.files import write_text
-from osftx.utils.masking import masked
+from osftx.utils.masking import masked, names_a_secret
 
 HIDDEN = "OSFTX_HIDDEN_"
 """Beginning of the environment variables by which the ranks get secrets."""
@@ -181,13 +181,19 @@ class PhaseSpec:
         write_text(path, OmegaConf.to_yaml(OmegaConf.structured(shown)))
         return path
 
-    def _without_secrets(self, value: Any, path: str) -> Any:
-        """Returns settings with a reference to a variable of this process's environment in the place of each secret."""
+    def _without_secrets(self, value: Any, path: str, key: str = "") -> Any:
+        """Returns settings with a reference to a variable of this process's environment in the place of each secret.
+
+        `key` is the key under which the value stands. Below one that names a secret everything is one.
+        """
         if isinstance(value, dict):
-            return {key: self._without_secrets(inner, f"{path}_{key}") for key, inner in value.items()}
+            return {
+                name: self._without_secrets(inner, f"{path}_{name}", key if names_a_secret(key) else str(name))
+                for name, inner in value.items()
+            }
         if isinstance(value, list):
-            return [self._without_secrets(inner, f"{path}_{place}") for place, inner in enumerate(value)]
-        if not isinstance(value, str) or masked({path: value}) == {path: value}:
+            return [self._without_secrets(inner, f"{path}_{place}", key) for place, inner in enumerate(value)]
+        if masked(value, key) == value:
             return value
         if self.distributed.nnodes > 1:
             raise ConfigurationError(
@@ -197,8 +203,9 @@ class PhaseSpec:
                 ]
             )
         variable = f"{HIDDEN}{re.sub(r'[^A-Z0-9]', '_', path.upper())}"
-        os.environ[variable] = value
-        return f"${{oc.env:{variable}}}"
+        os.environ[variable] = str(value)
+        reference = f"${{oc.env:{variable}}}"
+        return reference if isinstance(value, str) else f"${{oc.decode:{reference}}}"  # a number stays one
 
     @classmethod
     def load(cls, path: Path) -> "PhaseSpec":

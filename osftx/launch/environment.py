@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1
 
-from osftx.config.meeting import OWN_NAMES
+from osftx.config.meeting import only_here
 from osftx.config.schema import Accelerator, DistributedConfig
+from osftx.launch.secret import VARIABLE
 
 PASSED_ON = (SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1)
 """Signals that end the ranks together with this process. Slurm's `--signal` and Kubernetes announce the end of a job
@@ -18,9 +19,17 @@ SIGNALS_TO_HANDLE = ",".join(number.name for number in PASSED_ON)
 
 @contextmanager
 def environment(group: DistributedConfig, devices: list[str]) -> Iterator[None]:
-    """Sets the environment variables of ranks on these GPUs in this process, and restores them afterwards."""
-    with set_for_now(_wanted(group, devices)):
-        yield
+    """Sets the environment variables of ranks on these GPUs in this process, and restores them afterwards.
+
+    The nodes' secret is taken out meanwhile: the ranks do not need it.
+    """
+    secret = os.environ.pop(VARIABLE, None)
+    try:
+        with set_for_now(_wanted(group, devices)):
+            yield
+    finally:
+        if secret is not None:
+            os.environ[VARIABLE] = secret
 
 
 @contextmanager
@@ -44,7 +53,7 @@ def _wanted(group: DistributedConfig, devices: list[str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "TORCHELASTIC_SIGNALS_TO_HANDLE": SIGNALS_TO_HANDLE,  # earlier versions of torch read them here
     }
-    if group.nnodes == 1 or group.rdzv_endpoint.rpartition(":")[0] in OWN_NAMES:
+    if group.nnodes == 1 or only_here(group.rdzv_endpoint):
         # Otherwise gloo listens at the address of the host's name, if that is known at all, and NCCL on any interface.
         loopback = _loopback()
         wanted |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": f"={loopback}"}  # =: this name exactly

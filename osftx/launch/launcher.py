@@ -13,7 +13,7 @@ from signal import SIGINT, SIGTERM, getsignal, signal
 from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-from osftx.config.meeting import OWN_NAMES, STORE_FILE
+from osftx.config.meeting import STORE_FILE, only_here
 from osftx.config.phase_spec import PhaseSpec
 from osftx.config.run_layout import LOGS, PHASE, saved_steps
 from osftx.errors import StoppedError, TrainingError
@@ -118,7 +118,7 @@ def _launch_config(spec: PhaseSpec, endpoint: str | None, logs: Path) -> "Launch
     streams = {rank: Std.ALL for rank in range(1, group.nproc_per_node)} | {0: Std.ERR}
     meeting: dict[str, Any] = {"rdzv_backend": ALONE}
     if endpoint is not None:
-        here = endpoint.rpartition(":")[0] in OWN_NAMES
+        here = only_here(endpoint)
         meeting = {
             "rdzv_backend": ON_LOOPBACK if here else "static",
             "rdzv_endpoint": endpoint,

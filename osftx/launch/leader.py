@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 
-from osftx.config.meeting import OWN_NAMES
+from osftx.config.meeting import only_here
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError, StoppedError, TrainingError
 from osftx.launch.connection import EndedError, Line, Message
@@ -342,7 +342,7 @@ def _listen(distributed: DistributedConfig) -> socket.socket:
         family, address = _resolved(host.strip("[]"), int(port), distributed.join_timeout_s)
         with socket.socket(family, socket.SOCK_STREAM) as here:
             here.bind((address, 0))
-        if host in OWN_NAMES:
+        if only_here(endpoint):
             return socket.create_server((address, int(port)), family=family, backlog=distributed.nnodes)
         # Listens on all interfaces, because a host's own name often resolves to a loopback address on that host, and
         # also by IPv4, because other nodes may have only an IPv4 address for the name.
@@ -382,7 +382,6 @@ def _resolved(host: str, port: int, within_s: float) -> tuple[socket.AddressFami
 
 def _free_port(distributed: DistributedConfig) -> int:
     """Returns a port that is free now. It is bound without listening, so that nobody can connect to it."""
-    host = distributed.rdzv_endpoint.rpartition(":")[0]
     with socket.socket() as place:
-        place.bind(("127.0.0.1" if host in OWN_NAMES else "", 0))
+        place.bind(("127.0.0.1" if only_here(distributed.rdzv_endpoint) else "", 0))
         return int(place.getsockname()[1])

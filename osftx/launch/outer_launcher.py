@@ -7,7 +7,7 @@ machine or counts them locally; otherwise it has all ranks of the machine.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from osftx.config.meeting import OWN_NAMES
+from osftx.config.meeting import only_here
 from osftx.config.schema import DistributedConfig
 from osftx.errors import ConfigurationError
 
@@ -116,7 +116,7 @@ def placed(distributed: DistributedConfig, outer: Outer | None, overrides: Seque
     if outer.endpoint is not None and "distributed.rdzv_endpoint" not in explicit:
         endpoint = outer.endpoint
     problems = _conflicts(outer, explicit)
-    if outer.local_size and outer.size > outer.local_size and endpoint.rpartition(":")[0] in OWN_NAMES:
+    if outer.local_size and outer.size > outer.local_size and only_here(endpoint):
         problems.append(
             f"distributed.rdzv_endpoint={endpoint}: {outer.launcher} has started processes on several machines, and "
             "this is another place on each; name the first machine, as FIRST_NODE:29500"

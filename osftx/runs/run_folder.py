@@ -18,6 +18,7 @@ from osftx.errors import ConfigurationError
 from osftx.results.run_reader import read_settings
 from osftx.utils.files import expanded
 from osftx.utils.locks import HeldError, immediate_lock
+from osftx.utils.masking import seal_of
 
 BEFORE_THE_PLAN = (LOCK, CONFIG, RUN_DATA, JOB, JOB_OUTPUT)
 """What a run leaves that ended before its plan was written."""
@@ -99,6 +100,8 @@ def _something_else(folder: Path) -> str | None:
 def _same(folder: Path, composed: str) -> bool:
     """Returns whether the run in `folder` has this configuration, except for ignored keys (`config/identity.py`)."""
     try:
+        if seal_of((folder / CONFIG).read_text(encoding="utf-8")) != seal_of(composed):  # other secrets
+            return False
         return _counting(read_settings(folder)) == _counting(OmegaConf.to_container(OmegaConf.create(composed)))
     except (OSError, ValueError, YAMLError):
         return False

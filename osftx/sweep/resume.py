@@ -11,7 +11,7 @@ from osftx.config.identity import Use, counting
 from osftx.config.run_layout import SWEEP_CONFIG
 from osftx.results.plain_files import read_yaml
 from osftx.utils.files import write_text
-from osftx.utils.masking import masked
+from osftx.utils.masking import masked, seal_of, sealed
 
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
@@ -30,21 +30,26 @@ def why_not_resumed(config: DictConfig, folder: Path) -> str | None:
 def why_another_sweep(config: DictConfig, folder: Path) -> str | None:
     """Returns how the sweep in `folder`, as its settings say, differs from the one with this configuration, or None."""
     try:
-        there = _saved(folder / SWEEP_CONFIG)
+        there, seal = _saved(folder / SWEEP_CONFIG)
     except ValueError as error:
         return f"its {SWEEP_CONFIG} cannot be read ({error})"
     here = _deciding(OmegaConf.create(OmegaConf.to_yaml(config)))
+    same_secrets = (seal or sealed(there)) == sealed(here)
+    there, here = masked(there), masked(here)
     if there["overrides"] != here["overrides"]:
         return f"was made with other overrides ({' '.join(map(str, there['overrides']))})"
     if others := [key for key in here if here[key] != there.get(key)]:
         return f"was made with other settings of {', '.join(others)}"
-    return None
+    return None if same_secrets else "was made with other secrets"
 
 
-def _saved(file: Path) -> dict[str, Any]:
-    """Returns what determines the jobs of the sweep whose settings are in a file. Raises ValueError with the reason."""
+def _saved(file: Path) -> tuple[dict[str, Any], str]:
+    """Returns what determines the jobs of the sweep whose settings are in a file, and the seal of its secrets (empty: none).
+
+    Raises ValueError with the reason if the file cannot be read.
+    """
     try:
-        return _deciding(OmegaConf.create(read_yaml(file)))
+        return _deciding(OmegaConf.create(read_yaml(file))), seal_of(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     except (TypeError, LookupError, AttributeError, AssertionError, OmegaConfBaseException) as error:
@@ -64,15 +69,17 @@ def _deciding(config: Any) -> dict[str, Any]:
         **sweeper,
         **rest,
     }
-    return dict(masked(deciding))
+    return deciding
 
 
 def mask_settings(folder: Path) -> None:
     """Masks the secrets in the settings of the sweep that Hydra has written into its folder."""
     saved = folder / SWEEP_CONFIG
     try:
-        content = OmegaConf.to_container(OmegaConf.load(saved))
+        settings = OmegaConf.load(saved)
+        content = OmegaConf.to_container(settings)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return
     if (shown := masked(content)) != content:
-        write_text(saved, OmegaConf.to_yaml(OmegaConf.create(shown)))
+        seal = sealed(_deciding(settings))
+        write_text(saved, (f"{seal}\n" if seal else "") + OmegaConf.to_yaml(OmegaConf.create(shown)))

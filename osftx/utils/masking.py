@@ -1,8 +1,10 @@
 """Masks secrets in what is written and shown: passwords in URLs, tokens, and values of keys that name a secret."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
+from hashlib import scrypt, sha256
 from typing import Any
 
 MASK = "***"
@@ -33,6 +35,7 @@ TOKENS = re.compile(
 """Tokens that are known by their beginning and length: of the Hub, OpenAI, GitHub, GitLab, Slack, AWS, Google, npm,
 Stripe, NVIDIA, Replicate and Docker, and JSON web tokens."""
 _KEY = r"[\w.@/+~-]"
+OVERRIDDEN = re.compile(rf"{_KEY}+")
 _PLAIN = r"[^\s,&{}\[\];]"
 GIVEN = re.compile(
     rf"(?<!{_KEY})(?P<key>{_KEY}*(?:{_WORDS}))(?P<between>['\"]?\s{{0,8}}[=:]\s{{0,8}})"
@@ -45,6 +48,7 @@ REFERENCE = re.compile(r"\$\{(?:oc\.env:)?\s*[\w.]+\s*\}")
 """A reference that holds no value itself: one with a fallback does."""
 SHORTEST = 8
 """Fewest characters of an environment variable's value that is masked wherever it stands."""
+SEAL = "# With the masked values: scrypt "
 FOLDERS = ("PWD", "OLDPWD")
 """Environment variables that are named like a password and hold a folder, which may be gone."""
 NOTHING = ("null", "none", "true", "false", "", "''", '""')
@@ -61,7 +65,8 @@ def mask(text: str) -> str:
 def mask_override(word: str) -> str:
     """Returns an override, KEY=VALUE, with every secret in it replaced; the whole value if the key names a secret."""
     key, given, value = word.partition("=")
-    return f"{key}={MASK}" if given and names_a_secret(key) and _tells(value) else mask(word)
+    whole = given and OVERRIDDEN.fullmatch(key) and names_a_secret(key) and _tells(value)
+    return f"{key}={MASK}" if whole else mask(word)
 
 
 def masked(content: Any, key: str = "") -> Any:
@@ -76,7 +81,26 @@ def masked(content: Any, key: str = "") -> Any:
         return [masked(value, key) for value in content]
     if secret and _tells(content):
         return MASK
-    return mask(content) if isinstance(content, str) else content
+    return mask_override(content) if isinstance(content, str) else content
+
+
+def sealed(content: Any) -> str:
+    """Returns a digest by which settings with secrets are compared after they were masked; nothing if they have none.
+
+    It is slow to make and salted by what is shown, so that a secret cannot be looked up in a table of digests.
+    """
+    shown = masked(content)
+    if shown == content:
+        return ""
+    salt = sha256(json.dumps(shown, sort_keys=True, default=str).encode()).digest()
+    whole = json.dumps(content, sort_keys=True, default=str).encode()
+    return f"{SEAL}{scrypt(whole, salt=salt, n=2**14, r=8, p=1, dklen=32).hex()}"
+
+
+def seal_of(text: str) -> str:
+    """Returns the digest in the first line of settings that were written masked; nothing if there is none."""
+    first = text.partition("\n")[0]
+    return first if first.startswith(SEAL) else ""
 
 
 def names_a_secret(key: str) -> bool:

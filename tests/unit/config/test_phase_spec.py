@@ -132,10 +132,10 @@ def test_secrets_of_callbacks_and_methods_are_not_written_and_are_loaded(
     spec = spec_in(tmp_path)
     spec.distributed.nnodes = 1
     spec.callbacks = [CallbackConfig("mine.Mine", {"api_key": "one-secret", "urls": ["a://me:another@b"], "every": 5})]
-    spec.method_settings = {"nested": {"token": "third-secret"}}
+    spec.method_settings = {"nested": {"token": "third-secret", "password": 87654321}, "auth": {"v": ["fourth-secret"]}}
     path = spec.save()
     text = path.read_text()
-    assert not [word for word in ("one-secret", "another", "third-secret") if word in text]
+    assert not [word for word in ("one-secret", "another", "third-secret", "87654321", "fourth-secret") if word in text]
     assert PhaseSpec.load(path) == spec
 
 

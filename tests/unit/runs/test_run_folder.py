@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from osftx.cli.run import _run_settings
 from osftx.config.schema import ExperimentConfig
 from osftx.errors import ConfigurationError
 from osftx.runs.run_folder import dated, make_run_folder
@@ -48,3 +50,14 @@ def test_a_folder_that_holds_other_things_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=f"holds {mine}, which is no part of a run; choose a new"):
             make_run_folder(config, tmp_path, "{}")
         (tmp_path / mine).rmdir()
+
+
+def test_a_run_with_other_secrets_is_another_run(tmp_path: Path) -> None:
+    config = ExperimentConfig(output_dir=str(tmp_path))
+    (tmp_path / "plan.json").write_text("{}")
+    texts = [_run_settings(OmegaConf.create({"callbacks": [{"settings": {"token": word}}]})) for word in ("one", "two")]
+    assert all("***" in text and "one" not in text for text in texts)
+    (tmp_path / "config.yaml").write_text(texts[0])
+    assert make_run_folder(config, tmp_path, texts[0]) == (tmp_path.resolve(), [])
+    with pytest.raises(ConfigurationError, match="holds a run with another configuration"):
+        make_run_folder(config, tmp_path, texts[1])

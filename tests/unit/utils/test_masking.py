@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from osftx.utils.masking import mask, mask_override, masked
+from osftx.utils.masking import mask, mask_override, masked, seal_of, sealed
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,11 @@ def test_long_texts_are_masked_in_linear_time(part: str) -> None:
     begin = time.process_time()
     mask(part * (40_000 // len(part)))
     assert time.process_time() - begin < 5
+
+
+def test_a_seal_tells_secrets_apart_without_holding_them() -> None:
+    seal = sealed({"password": "first-secret", "x": 1})
+    assert seal == sealed({"x": 1, "password": "first-secret"}) == seal_of(f"{seal}\nx: 1")
+    assert seal != sealed({"password": "other-secret", "x": 1})
+    assert "first-secret" not in seal
+    assert sealed({"x": 1}) == seal_of("x: 1") == ""
