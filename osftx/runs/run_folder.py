@@ -100,9 +100,10 @@ def _something_else(folder: Path) -> str | None:
 def _same(folder: Path, composed: str) -> bool:
     """Returns whether the run in `folder` has this configuration, except for ignored keys (`config/identity.py`)."""
     try:
+        there = read_settings(folder)  # first, since it reads only regular files of bounded size
         if seal_of((folder / CONFIG).read_text(encoding="utf-8")) != seal_of(composed):  # other secrets
             return False
-        return _counting(read_settings(folder)) == _counting(OmegaConf.to_container(OmegaConf.create(composed)))
+        return _counting(there) == _counting(OmegaConf.to_container(OmegaConf.create(composed)))
     except (OSError, ValueError, YAMLError):
         return False
 

@@ -44,7 +44,7 @@ def why_another_sweep(config: DictConfig, folder: Path) -> str | None:
 
 
 def _saved(file: Path) -> tuple[dict[str, Any], str]:
-    """Returns what determines the jobs of the sweep whose settings are in a file, and the seal of its secrets (empty: none).
+    """Returns what determines the jobs of the sweep whose settings are in a file, and the seal of its secrets if any.
 
     Raises ValueError with the reason if the file cannot be read.
     """

@@ -231,7 +231,9 @@ def test_a_full_disk_costs_the_save_alone(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     shown = capfd.readouterr().out
-    assert f"warning: step 2 could not be saved in {spec.resume.folder} (OSError: [Errno 27] File too large)" in shown
+    (warning,) = [line for line in shown.splitlines() if line.startswith("warning: step 2 could not be saved")]
+    assert spec.resume.folder in warning
+    assert "File too large" in warning
     assert saved_steps(Path(spec.resume.folder)) == []
     assert not list(Path(spec.resume.folder).glob("*.partial"))
     assert weights(spec) == weights(undisturbed)
