@@ -261,7 +261,7 @@ def test_a_first_node_that_knows_itself_by_ipv6_is_found_by_ipv4(
     group: DistributedConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leader, "_resolved", lambda *_: (socket.AF_INET6, "::"))
-    group.rdzv_endpoint = group.rdzv_endpoint.replace("127.0.0.1", "127.1")  # a name of this machine
+    group.rdzv_endpoint = group.rdzv_endpoint.replace("127.0.0.1", "0.0.0.0")  # this machine, by no loopback address
     nodes = Nodes(group, {}, SECRET)
     with other(lambda: join(of_rank(group, 1), {}, SECRET)) as found:
         nodes.gather()
