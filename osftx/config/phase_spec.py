@@ -101,7 +101,7 @@ class StartFile:
     """Path relative to the parent of the model's folder."""
     sha256: str
     state: list[int] | None
-    """What tells that the file was not touched since (`utils.known_digests.FileState`); null: read it again."""
+    """State of the file when it was read (`utils.known_digests.FileState`), to notice changes; null: read it again."""
 
 
 @dataclass

@@ -55,7 +55,7 @@ class Encoded(NamedTuple):
 
 @dataclass
 class _Read:
-    """What is made of one row."""
+    """The samples of one row and the counts that describe it."""
 
     samples: list[EncodedConversation] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ MAX_ROWS = 10_000
 EXAMPLES = 3
 """Number of rows that are named where more have the same reason."""
 VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
-"""What differs between reasons that are the same: numbers and quoted text."""
+"""Numbers and quoted text, which may differ between reasons that count as the same."""
 
 
 class RowProblems:

@@ -20,7 +20,7 @@ from osftx.models.weight_names import Place, as_stored, places
 
 @dataclass
 class _Findings:
-    """What one rank, and then all of them, found."""
+    """The differences that one rank has found, or all ranks together."""
 
     different: set[str] = field(default_factory=set)
     """Tensors of the files that are not what was loaded."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class _Kind(NamedTuple):
-    """What a value may be, in words, and whether one is that."""
+    """The kinds of value that a key of config.json may have: their description, and the check for them."""
 
     words: str
     fits: Callable[[Any], bool]

@@ -66,7 +66,7 @@ def _fit(samples: Sequence[EncodedConversation], max_seq_len: int) -> bool:
 
 
 class _Pieces(NamedTuple):
-    """What pieces of a conversation are made with."""
+    """The settings with which pieces of a conversation become samples."""
 
     tokenizer: ChatTokenizer
     conversation: Conversation
